@@ -1,0 +1,31 @@
+/*
+ * image.h - PNG and JPEG to RGB bytes and RGB bytes to PNG. Wraps libpng and libjpeg-turbo.
+ *
+ * Decoded pixels equal Pillow's Image.open(f).convert("RGB") bit for bit for PNG (all colour types, bit depths,
+ * interlace, palette; alpha is dropped, 16 bit is cut to its high byte as Pillow does) and within 1 for JPEG
+ * (same library, same defaults: islow DCT, fancy upsampling; CMYK and YCCK converted as Pillow does).
+ * Limits are checked on the header, before pixels are decoded. Thread-safety: any thread.
+ */
+#ifndef FT_CODEC_IMAGE_H
+#define FT_CODEC_IMAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "executor/base/bytes.h"
+
+struct ft_image {
+    uint8_t *pixels; /* (height, width, 3) RGB; ft_image_release() */
+    int64_t height;
+    int64_t width;
+};
+
+bool ft_image_known(struct ft_bytes file); /* by the first bytes: a format that ft_image_decode() reads */
+/* FT_UNSUPPORTED: unknown format; FT_LIMIT: more than max_pixels; FT_CORRUPT: broken or truncated. */
+FT_MUST_CHECK enum ft_status ft_image_decode(struct ft_bytes file, int64_t max_pixels, struct ft_image *image,
+                                             struct ft_err *err);
+void ft_image_release(struct ft_image *image);
+/* Append a PNG of `channels` 1 or 3, 8 bits; deterministic. */
+FT_MUST_CHECK enum ft_status ft_png_encode(const uint8_t *pixels, int64_t height, int64_t width, int channels,
+                                           struct ft_buf *out, struct ft_err *err);
+#endif
