@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+__extension__ typedef unsigned __int128 wide;
+
 static void philox_round(uint32_t c[4], const uint32_t k[2])
 {
     uint64_t p0 = (uint64_t)0xD2511F53U * c[0];
@@ -51,7 +53,7 @@ uint64_t ft_rand_below(struct ft_rand r, uint64_t index, uint64_t n)
     uint32_t w[4];
     ft_rand_block(r, index, w);
     uint64_t x = (uint64_t)w[1] << 32 | w[0];
-    return (uint64_t)(((__extension__ unsigned __int128)x * n) >> 64);
+    return (uint64_t)(((wide)x * n) >> 64);
 }
 
 double ft_rand_normal(struct ft_rand r, uint64_t index)

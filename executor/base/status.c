@@ -37,7 +37,8 @@ static void make_one_line(char *text)
     }
 }
 
-enum ft_status ft_err_set(struct ft_err *err, enum ft_status code, const char *file, int line, const char *fmt, ...)
+enum ft_status ft_err_set(struct ft_err *err, enum ft_status code, const char *file, int line,
+                          const char *fmt, ...)
 {
     assert(err != NULL);
     assert(code != FT_OK);
@@ -60,14 +61,22 @@ enum ft_status ft_err_wrap(struct ft_err *err, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(context, sizeof context, fmt, args);
     va_end(args);
-    char old[FT_ERR_TEXT];
-    memcpy(old, err->text, sizeof old);
-    /* Truncation is meant: the innermost cause is what may be lost last, so cut the context first. */
-    int room = (int)(FT_ERR_TEXT - 3 - strnlen(old, FT_ERR_TEXT));
-    if (room < 0) {
-        room = 0;
+    /* The innermost cause is what may be lost last: the context in front of it is cut first, at a character.
+     */
+    size_t old = strnlen(err->text, FT_ERR_TEXT - 1);
+    size_t room = old + 3 < FT_ERR_TEXT ? FT_ERR_TEXT - 3 - old : 0;
+    size_t shown = strnlen(context, FT_ERR_TEXT - 1);
+    if (shown > room) {
+        shown = room;
+        while (shown > 0 && ((unsigned char)context[shown] & 0xc0) == 0x80) {
+            shown--;
+        }
     }
-    (void)snprintf(err->text, sizeof err->text, "%.*s: %s", room, context, old);
+    if (shown > 0) {
+        memmove(err->text + shown + 2, err->text, old + 1);
+        memcpy(err->text, context, shown);
+        memcpy(err->text + shown, ": ", 2);
+    }
     make_one_line(err->text);
     return err->code;
 }

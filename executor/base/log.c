@@ -1,0 +1,117 @@
+#include "executor/base/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "executor/base/clock.h"
+
+enum { LINE_BYTES = 4096, UNSET = -1 };
+
+/* The threshold is one for the process by nature: it is set once at the start and only read afterwards. */
+static atomic_int threshold = UNSET;
+
+bool ft_log_level_parse(const char *text, enum ft_log_level *level)
+{
+    static const struct {
+        const char *name;
+        enum ft_log_level level;
+    } names[] = {{"DEBUG", FT_LOG_DEBUG},     {"INFO", FT_LOG_INFO},   {"SUCCESS", FT_LOG_INFO},
+                 {"WARNING", FT_LOG_WARNING}, {"ERROR", FT_LOG_ERROR}, {"CRITICAL", FT_LOG_ERROR},
+                 {"OFF", FT_LOG_OFF}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcasecmp(text, names[i].name) == 0) {
+            *level = names[i].level;
+            return true;
+        }
+    }
+    return false;
+}
+
+void ft_log_level_set(enum ft_log_level level)
+{
+    atomic_store_explicit(&threshold, (int)level, memory_order_relaxed);
+}
+
+static int level_now(void)
+{
+    int level = atomic_load_explicit(&threshold, memory_order_relaxed);
+    if (level == UNSET) {
+        const char *text = getenv("JINA_LOG_LEVEL");
+        enum ft_log_level parsed = FT_LOG_INFO;
+        if (text != NULL) {
+            (void)ft_log_level_parse(text, &parsed);
+        }
+        int expected = UNSET;
+        (void)atomic_compare_exchange_strong(&threshold, &expected, (int)parsed);
+        level = atomic_load_explicit(&threshold, memory_order_relaxed);
+    }
+    return level;
+}
+
+static const char *level_name(enum ft_log_level level)
+{
+    switch (level) {
+    case FT_LOG_DEBUG:
+        return "debug";
+    case FT_LOG_INFO:
+        return "info";
+    case FT_LOG_WARNING:
+        return "warning";
+    case FT_LOG_ERROR:
+    case FT_LOG_OFF:
+        break;
+    }
+    return "error";
+}
+
+/* One event is one line whatever its fields hold. Returns the length with the newline. */
+static size_t finish_line(char line[LINE_BYTES], size_t size)
+{
+    if (size > LINE_BYTES - 2) {
+        size = LINE_BYTES - 2;
+        while (size > 0 && ((unsigned char)line[size] & 0xc0) == 0x80) {
+            size--;
+        }
+    }
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)line[i];
+        if (c < 0x20 || c == 0x7f) {
+            line[i] = '?';
+        }
+    }
+    line[size] = '\n';
+    return size + 1;
+}
+
+void ft_log_line(enum ft_log_level level, const char *room, const char *fmt, ...)
+{
+    if ((int)level < level_now() || level == FT_LOG_OFF) {
+        return;
+    }
+    char line[LINE_BYTES];
+    char when[FT_CLOCK_TEXT];
+    ft_clock_iso(ft_clock_unix_ms(), when);
+    int head = snprintf(line, sizeof line, "%s %s %s ", when, level_name(level), room);
+    if (head < 0 || head >= (int)sizeof line) {
+        return;
+    }
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(line + head, sizeof line - (size_t)head, fmt, args);
+    va_end(args);
+    if (n < 0) {
+        return;
+    }
+    size_t size = finish_line(line, (size_t)head + (size_t)n);
+    /* A caller may look at errno after logging; a log that cannot be written has nowhere to complain. */
+    int saved = errno;
+    ssize_t written = write(STDERR_FILENO, line, size);
+    (void)written;
+    errno = saved;
+}
