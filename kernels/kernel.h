@@ -25,6 +25,7 @@ enum ft_op {
 #undef FT_OP
     FT_OP_COUNT
 };
+enum { FT_MAX_OUTPUTS = 5 }; /* of any row */
 
 enum ft_distance { FT_DIST_EUCLIDEAN, FT_DIST_SQEUCLIDEAN };
 enum ft_miner {
