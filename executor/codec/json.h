@@ -3,7 +3,8 @@
  *
  * A struct ft_json is a tree owned by its root; children returned by getters are borrowed from it.
  * Numbers are kept as 64-bit integers where written so, else doubles; NaN and infinities are refused.
- * Duplicate keys are refused; nesting is limited to FT_MAX_NESTING. Object keys keep their order.
+ * Integers beyond 64 bits become doubles. Duplicate keys are refused; nesting is limited to FT_MAX_NESTING. Object
+ * keys keep their order.
  * Thread-safety: a const tree may be read by any number of threads.
  */
 #ifndef FT_CODEC_JSON_H
@@ -18,7 +19,7 @@ struct ft_json; /* opaque */
 
 enum ft_json_kind { FT_JSON_NULL, FT_JSON_BOOL, FT_JSON_INT, FT_JSON_REAL, FT_JSON_TEXT, FT_JSON_ARRAY, FT_JSON_OBJECT };
 
-/* Parse one whole text. FT_INVALID names line and column. *json is the caller's: ft_json_free(). */
+/* Parse one whole text. FT_INVALID names line and column; FT_LIMIT: nested too deeply. *json is the caller's: ft_json_free(). */
 FT_MUST_CHECK enum ft_status ft_json_parse(struct ft_bytes text, struct ft_json **json, struct ft_err *err);
 void ft_json_free(struct ft_json *json); /* only roots; NULL is fine */
 
@@ -48,14 +49,15 @@ struct ft_json *ft_json_null(void);
 struct ft_json *ft_json_of_bool(bool value);
 struct ft_json *ft_json_of_int(int64_t value);
 struct ft_json *ft_json_of_real(double value);            /* NULL when not finite */
-struct ft_json *ft_json_of_text(const char *text);        /* NULL when not UTF-8 */
+struct ft_json *ft_json_of_text(const char *text);        /* NULL when not UTF-8 or with U+0000 inside */
 struct ft_json *ft_json_of_bytes(struct ft_bytes text);   /* the same */
 struct ft_json *ft_json_copy(const struct ft_json *json); /* deep */
 FT_MUST_CHECK enum ft_status ft_json_set(struct ft_json *object, const char *key, struct ft_json *take_value,
                                          struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_json_push(struct ft_json *array, struct ft_json *take_value, struct ft_err *err);
 
-/* Append the text; indent 0 = one line. Reals are written with 17 significant digits, so they read back equal. */
+/* Append the text; indent 0 = one line. Reals are written with the fewest digits that read back equal (at most
+ * 17) and always with a point or an exponent. */
 FT_MUST_CHECK enum ft_status ft_json_write(const struct ft_json *json, int indent, struct ft_buf *out,
                                            struct ft_err *err);
 #endif

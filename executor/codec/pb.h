@@ -48,8 +48,9 @@ FT_MUST_CHECK enum ft_status ft_pb_append_double(const struct ft_pb_field *field
                                                  size_t *capacity, struct ft_err *err);
 
 /* Refuse a message that some recursive decoder could be led deeper than `depth` levels by: every length-delimited
- * field that parses completely as fields counts as a possible level. Non-recursive, bounded memory and linear-ish
- * time. Used before protobuf-c unpacks. FT_LIMIT. */
+ * field that parses completely as fields counts as a possible level; the message itself is level 0. Non-recursive,
+ * bounded memory, linear time; depth <= FT_MAX_NESTING. Used before protobuf-c unpacks. FT_LIMIT; FT_CORRUPT when the
+ * message itself does not parse as fields. */
 FT_MUST_CHECK enum ft_status ft_pb_check_depth(struct ft_bytes message, int depth, struct ft_err *err);
 
 /* Emit into a buffer. ft_pb_put_message() emits tag and length of an already built payload. */
