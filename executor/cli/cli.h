@@ -1,0 +1,81 @@
+/*
+ * cli.h - what the subcommands share: the table of commands, common options, exit codes, ways to print.
+ *
+ * Tables and JSON go to stdout; progress, notes and errors to stderr. One thread, the main one.
+ */
+#ifndef FT_CLI_CLI_H
+#define FT_CLI_CLI_H
+
+#include "executor/base/thread.h"
+#include "executor/cli/args.h"
+#include "executor/codec/json.h"
+#include "executor/model/model.h"
+#include "executor/model/tailor.h"
+
+struct ft_command {
+    const char *name;
+    const char *usage;                                                /* after "finetuner " */
+    const char *summary;                                              /* one line */
+    enum ft_status (*run)(int argc, char **argv, struct ft_err *err); /* argv after the command's name */
+    void (*help)(void); /* what --help prints below usage and summary; NULL: nothing */
+};
+const struct ft_command *ft_command_find(const char *name); /* NULL: none */
+const struct ft_command *ft_command_at(int i);              /* NULL beyond the last */
+void ft_command_help(const struct ft_command *command);
+
+enum ft_status ft_cmd_fit(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_encode(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_inspect(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_tailor(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_serve(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_worker(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_ping(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_jina(int argc, char **argv, struct ft_err *err); /* called as `jina`: executor, ping */
+void ft_help_fit(void);
+void ft_help_model(void); /* options of the commands that open a model */
+void ft_help_serve(void);
+
+/* The stop flag that SIGINT and SIGTERM set; a second signal ends the process at once. */
+struct ft_cancel *ft_cli_cancel(void);
+
+/* The options of encode, evaluate, inspect and tailor. */
+struct ft_model_args {
+    struct ft_tailor_options tailor;
+    struct ft_model_options model;
+    const char *device, *out, *index, *metric;
+    struct ft_json *prep; /* owned */
+    int64_t threads, batch_size, limit;
+    bool json, quiet;
+};
+FT_MUST_CHECK enum ft_status ft_model_args_read(const struct ft_args *args, struct ft_model_args *out,
+                                                struct ft_err *err);
+void ft_model_args_release(struct ft_model_args *args);
+bool ft_model_args_flag(const char *key);
+/* Exactly `want` positionals, else FT_USAGE with the command's usage. */
+FT_MUST_CHECK enum ft_status ft_args_want(const struct ft_args *args, int want, const char *usage,
+                                          struct ft_err *err);
+/* Whole text as a number in [low, high]. */
+FT_MUST_CHECK enum ft_status ft_arg_int(const char *key, const char *value, int64_t low, int64_t high,
+                                        int64_t *out, struct ft_err *err);
+
+/* One JSON object on stdout and a newline. */
+FT_MUST_CHECK enum ft_status ft_print_json(const struct ft_json *json, struct ft_err *err);
+/* "12,345,678" */
+enum { FT_COUNT_TEXT = 40 };
+const char *ft_count_text(int64_t n, char out[FT_COUNT_TEXT]);
+
+/* A progress bar on a terminal; on anything else a line now and then. */
+struct ft_bar {
+    bool terminal, quiet;
+    double drawn;  /* clock of the last drawing */
+    int64_t shown; /* tenths already told when not on a terminal */
+};
+void ft_bar_init(struct ft_bar *bar, bool quiet);
+void ft_bar_draw(struct ft_bar *bar, const char *title, int64_t done, int64_t total, double eta_seconds,
+                 const char *rest);
+void ft_bar_clear(struct ft_bar *bar);
+/* "0:01:08" */
+enum { FT_SPAN_TEXT = 32 };
+const char *ft_span_text(double seconds, char out[FT_SPAN_TEXT]);
+#endif

@@ -1,0 +1,261 @@
+/* encode and evaluate: both embed a dataset with a model. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/clock.h"
+#include "executor/base/file.h"
+#include "executor/cli/cli.h"
+#include "executor/codec/npy.h"
+#include "executor/eval/metrics.h"
+#include "executor/train/encoder.h"
+
+struct embedded {
+    struct ft_dataset *data;
+    float *rows; /* (count, dim) */
+};
+
+static void embedded_release(struct embedded *e)
+{
+    ft_free(e->rows);
+    ft_dataset_free(e->data);
+    *e = (struct embedded){0};
+}
+
+struct screen {
+    struct ft_bar bar;
+    double start;
+};
+
+static void on_progress(void *arg, size_t done, size_t count)
+{
+    struct screen *screen = arg;
+    char rest[64];
+    double spent = ft_clock_seconds() - screen->start;
+    double rate = spent > 0 ? (double)done / spent : 0;
+    (void)snprintf(rest, sizeof rest, "%.0f documents/s", rate);
+    ft_bar_draw(&screen->bar, "Encoding", (int64_t)done, (int64_t)count,
+                rate > 0 ? (double)(count - done) / rate : -1, rest);
+}
+
+static enum ft_status embed(struct ft_encoder *encoder, const char *path, bool need_labels, bool quiet,
+                            struct embedded *out, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct screen screen = {.start = ft_clock_seconds()};
+    ft_bar_init(&screen.bar, quiet);
+    FT_TRY(ft_dataset_open(path, need_labels, &out->data, err));
+    size_t elements = 0;
+    if (!ft_mul_size(ft_dataset_count(out->data), (size_t)ft_encoder_dim(encoder), &elements)) {
+        FT_TRY(FT_FAIL(err, LIMIT, "%s: too many documents", path));
+    }
+    FT_TRY(ft_new(elements, sizeof(float), &out->rows, err));
+    st = ft_encoder_dataset(encoder, out->data, out->rows, ft_cli_cancel(), on_progress, &screen, err);
+    ft_bar_clear(&screen.bar);
+    FT_TRY(st);
+done:
+    if (st != FT_OK) {
+        embedded_release(out);
+    }
+    return st;
+}
+
+static enum ft_status open_encoder(const struct ft_args *args, const struct ft_model_args *m,
+                                   struct ft_encoder **encoder, struct ft_err *err)
+{
+    return ft_encoder_open(args->positional[0], &m->tailor, &m->model, m->prep, m->device, (int)m->threads,
+                           m->batch_size, encoder, err);
+}
+
+static enum ft_status write_npy(const char *path, const float *rows, size_t count, int64_t dim,
+                                struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf file = {0};
+    FT_TRY(ft_npy_header((int64_t)count, dim, &file, err));
+    FT_TRY(ft_buf_append(&file, rows, count * (size_t)dim * sizeof *rows, err));
+    FT_TRY(ft_file_write(path, ft_buf_bytes(&file), err));
+done:
+    ft_buf_release(&file);
+    return st;
+}
+
+static enum ft_status encode_json(size_t count, int64_t dim, double seconds, const char *out,
+                                  struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *json = ft_json_object();
+    FT_TRY(ft_json_set(json, "count", ft_json_of_int((int64_t)count), err));
+    FT_TRY(ft_json_set(json, "dim", ft_json_of_int(dim), err));
+    FT_TRY(ft_json_set(json, "seconds", ft_json_of_real(seconds), err));
+    FT_TRY(ft_json_set(json, "out", ft_json_of_text(out), err));
+    FT_TRY(ft_print_json(json, err));
+done:
+    ft_json_free(json);
+    return st;
+}
+
+enum ft_status ft_cmd_encode(int argc, char **argv, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_args args;
+    struct ft_model_args m = {0};
+    struct ft_encoder *encoder = NULL;
+    struct embedded data = {0};
+    FT_TRY(ft_args_parse(argc, argv, ft_model_args_flag, &args, err));
+    FT_TRY(ft_model_args_read(&args, &m, err));
+    FT_TRY(ft_args_want(&args, 2, ft_command_find("encode")->usage, err));
+    FT_TRY(open_encoder(&args, &m, &encoder, err));
+    double start = ft_clock_seconds();
+    FT_TRY(embed(encoder, args.positional[1], false, m.quiet, &data, err));
+    double seconds = ft_clock_seconds() - start;
+    const char *out = m.out != NULL ? m.out : "embeddings.npy";
+    size_t count = ft_dataset_count(data.data);
+    FT_TRY(write_npy(out, data.rows, count, ft_encoder_dim(encoder), err));
+    if (m.json) {
+        FT_TRY(encode_json(count, ft_encoder_dim(encoder), seconds, out, err));
+    } else {
+        printf("%zu documents, %" PRId64 " dimensions, %.2f s, %.0f documents/s -> %s\n", count,
+               ft_encoder_dim(encoder), seconds, seconds > 0 ? (double)count / seconds : 0.0, out);
+    }
+done:
+    embedded_release(&data);
+    ft_encoder_free(encoder);
+    ft_model_args_release(&m);
+    return st;
+}
+
+static int by_name(const void *key, const void *element)
+{
+    return strcmp(key, *(const char *const *)element);
+}
+
+/* Class numbers of `data` in `base`'s numbering; a class that base does not have gets a number of its own. */
+static enum ft_status joint_labels(const struct ft_dataset *base, const struct ft_dataset *data,
+                                   int32_t **labels, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    const char **names = NULL;
+    int32_t *map = NULL;
+    size_t n_base = ft_dataset_classes(base);
+    size_t n_data = ft_dataset_classes(data);
+    *labels = NULL;
+    FT_TRY(ft_new(n_base, sizeof *names, &names, err));
+    FT_TRY(ft_new(n_data, sizeof *map, &map, err));
+    FT_TRY(ft_new(ft_dataset_count(data), sizeof **labels, labels, err));
+    for (size_t c = 0; c < n_base; c++) {
+        names[c] = ft_dataset_class_name(base, c);
+    }
+    for (size_t c = 0; c < n_data; c++) {
+        const char **hit = bsearch(ft_dataset_class_name(data, c), names, n_base, sizeof *names, by_name);
+        map[c] = hit != NULL ? (int32_t)(hit - names) : (int32_t)(n_base + c);
+    }
+    for (size_t i = 0; i < ft_dataset_count(data); i++) {
+        int32_t c = ft_dataset_class_of(data, i);
+        (*labels)[i] = c < 0 ? -1 : map[c];
+    }
+done:
+    ft_free(map);
+    ft_free(names);
+    return st;
+}
+
+static enum ft_status evaluate_json(const struct ft_metrics *metrics, double seconds, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *json = ft_json_object();
+    struct ft_json *values = ft_json_object();
+    double value = 0;
+    const char *name = NULL;
+    for (size_t i = 0; (name = ft_metrics_at(metrics, i, &value)) != NULL; i++) {
+        FT_TRY(ft_json_set(values, name, ft_json_of_real(value), err));
+    }
+    struct ft_json *taken = values;
+    values = NULL;
+    FT_TRY(ft_json_set(json, "metrics", taken, err));
+    FT_TRY(ft_json_set(json, "queries", ft_json_of_int((int64_t)metrics->queries), err));
+    FT_TRY(ft_json_set(json, "seconds", ft_json_of_real(seconds), err));
+    FT_TRY(ft_print_json(json, err));
+done:
+    ft_json_free(values);
+    ft_json_free(json);
+    return st;
+}
+
+static void evaluate_table(const struct ft_metrics *metrics)
+{
+    double value = 0;
+    const char *name = NULL;
+    for (size_t i = 0; (name = ft_metrics_at(metrics, i, &value)) != NULL; i++) {
+        printf("%-20s %8.4f\n", name, value);
+    }
+    printf("%zu queries", metrics->queries);
+    if (metrics->skipped > 0) {
+        printf(", %zu left out (no label, or no relevant document in the index)", metrics->skipped);
+    }
+    putchar('\n');
+}
+
+static enum ft_status measure(const struct ft_model_args *m, const struct embedded *queries,
+                              const struct embedded *index, int64_t dim, struct ft_metrics *metrics,
+                              struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_device *device = NULL;
+    int32_t *query_labels = NULL;
+    int32_t *index_labels = NULL;
+    bool same = index->data == NULL;
+    const struct embedded *in = same ? queries : index;
+    struct ft_search search = {.queries = queries->rows,
+                               .index = in->rows,
+                               .n_queries = ft_dataset_count(queries->data),
+                               .n_index = ft_dataset_count(in->data),
+                               .dim = dim,
+                               .k = (size_t)m->limit,
+                               .exclude_self = same};
+    FT_TRY(ft_metric_parse(m->metric, &search.metric, err));
+    FT_TRY(joint_labels(in->data, queries->data, &query_labels, err));
+    FT_TRY(joint_labels(in->data, in->data, &index_labels, err));
+    FT_TRY(ft_device_open("cpu", (int)m->threads, &device, err));
+    FT_TRY(ft_metrics_run(device, &search, query_labels, index_labels, (size_t)m->limit, metrics, err));
+done:
+    ft_device_close(device);
+    ft_free(index_labels);
+    ft_free(query_labels);
+    return st;
+}
+
+enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_args args;
+    struct ft_model_args m = {0};
+    struct ft_encoder *encoder = NULL;
+    struct embedded queries = {0};
+    struct embedded index = {0};
+    struct ft_metrics metrics = {0};
+    FT_TRY(ft_args_parse(argc, argv, ft_model_args_flag, &args, err));
+    FT_TRY(ft_model_args_read(&args, &m, err));
+    FT_TRY(ft_args_want(&args, 2, ft_command_find("evaluate")->usage, err));
+    FT_TRY(open_encoder(&args, &m, &encoder, err));
+    double start = ft_clock_seconds();
+    FT_TRY(embed(encoder, args.positional[1], true, m.quiet, &queries, err));
+    if (m.index != NULL) {
+        FT_TRY(embed(encoder, m.index, true, m.quiet, &index, err));
+    }
+    FT_TRY(measure(&m, &queries, &index, ft_encoder_dim(encoder), &metrics, err));
+    if (m.json) {
+        FT_TRY(evaluate_json(&metrics, ft_clock_seconds() - start, err));
+    } else {
+        evaluate_table(&metrics);
+    }
+done:
+    embedded_release(&index);
+    embedded_release(&queries);
+    ft_encoder_free(encoder);
+    ft_model_args_release(&m);
+    return st;
+}

@@ -1,0 +1,47 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "executor/cli/cli.h"
+
+static const struct ft_command commands[] = {
+    {"fit", "fit MODEL DATA [--eval DATA] [--out DIR|FILE.zip] [options]",
+     "fine-tune: a trained model and labelled data in, a better embedding model out", ft_cmd_fit,
+     ft_help_fit},
+    {"encode", "encode MODEL DATA [--out FILE.npy] [options]",
+     "embeddings of documents, one float32 row each, in input order", ft_cmd_encode, ft_help_model},
+    {"evaluate", "evaluate MODEL DATA [--index DATA] [--limit 20] [options]",
+     "retrieval quality of a model on labelled documents", ft_cmd_evaluate, ft_help_model},
+    {"inspect", "inspect MODEL [options]", "layers, shapes, parameters, and what tailoring would do, and why",
+     ft_cmd_inspect, ft_help_model},
+    {"tailor", "tailor MODEL --out FILE.onnx|DIR|FILE.zip [options]",
+     "the embedding model, untrained: head cut, pooled, projected, normalised", ft_cmd_tailor, ft_help_model},
+    {"serve", "serve [--config config.yml] [--model MODEL] [--port P] [--workspace DIR] [--KEY VALUE ...]",
+     "a gRPC executor for Jina Flows: /train, /fit, /encode", ft_cmd_serve, ft_help_serve},
+    {"ping", "ping HOST:PORT", "is a server there and serving? exit code 0 or 5", ft_cmd_ping, NULL},
+    {"worker", "worker --run ID --data-dir DIR", "one run of a service; started by `serve`, not by people",
+     ft_cmd_worker, NULL},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+const struct ft_command *ft_command_at(int i)
+{
+    return i >= 0 && i < COMMANDS ? &commands[i] : NULL;
+}
+
+const struct ft_command *ft_command_find(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+void ft_command_help(const struct ft_command *command)
+{
+    printf("usage: finetuner %s\n\n%s.\n\n", command->usage, command->summary);
+    if (command->help != NULL) {
+        command->help();
+    }
+}

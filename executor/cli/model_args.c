@@ -1,0 +1,161 @@
+/* The options that encode, evaluate, inspect and tailor share, in one table: parser and help come from it. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "executor/cli/cli.h"
+
+enum kind { FLAG, TEXT, INTEGER, JSON, POOLER };
+
+struct row {
+    const char *name;
+    enum kind kind;
+    size_t at; /* offset in struct ft_model_args */
+    double low, high;
+    const char *arg, *help;
+};
+
+#define AT(field) offsetof(struct ft_model_args, field)
+static const struct row rows[] = {
+    {"out", TEXT, AT(out), 0, 0, "FILE", "where to write the result"},
+    {"cut", TEXT, AT(tailor.cut), 0, 0, "LAYER",
+     "take this layer's output as the embedding instead of the head rule's"},
+    {"keep-head", FLAG, AT(tailor.keep_head), 0, 0, "", "do not cut the classifier's head"},
+    {"output-dim", INTEGER, AT(tailor.output_dim), 0, 65536, "D",
+     "add Finetuner's projection head to D dimensions"},
+    {"pooler", POOLER, AT(tailor.pooler), 0, 0, "avg|GeM", "replace the model's spatial pooling"},
+    {"normalize", FLAG, AT(tailor.normalize), 0, 0, "", "L2-normalise the embedding inside the model"},
+    {"freeze", TEXT, AT(tailor.freeze), 0, 0, "WHAT",
+     "all, a number of leading layers, or names separated by commas"},
+    {"labels", INTEGER, AT(tailor.labels), 0, 1e9, "N", "classes in your data: helps the head rule"},
+    {"seed", INTEGER, AT(tailor.seed), 0, 9e15, "N", "of new weights (0)"},
+    {"input-shape", TEXT, AT(model.input_shape), 0, 0, "N,3,32,32", "fix the input's symbolic axes"},
+    {"prep-options", JSON, AT(prep), 0, 0, "JSON",
+     "preprocessing, e.g. '{\"size\": [224, 224], \"mean\": [0.5]}'"},
+    {"index", TEXT, AT(index), 0, 0, "DATA", "search in these documents instead of in DATA itself"},
+    {"limit", INTEGER, AT(limit), 1, 100000, "K", "matches per query that count for the @k metrics (20)"},
+    {"metric", TEXT, AT(metric), 0, 0, "NAME", "cosine, euclidean or sqeuclidean (cosine)"},
+    {"batch-size", INTEGER, AT(batch_size), 1, 65536, "N", "rows computed at once (64)"},
+    {"device", TEXT, AT(device), 0, 0, "NAME", "auto, cpu or ref (auto)"},
+    {"threads", INTEGER, AT(threads), 0, 1024, "N", "0 = one per processor (0)"},
+    {"json", FLAG, AT(json), 0, 0, "", "one JSON object on standard output"},
+    {"quiet", FLAG, AT(quiet), 0, 0, "", "no progress"},
+};
+enum { ROWS = sizeof rows / sizeof rows[0] };
+
+static const struct row *find(const char *key)
+{
+    for (int i = 0; i < ROWS; i++) {
+        if (strcmp(rows[i].name, key) == 0) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+bool ft_model_args_flag(const char *key)
+{
+    const struct row *r = find(key);
+    return strcmp(key, "help") == 0 || (r != NULL && r->kind == FLAG);
+}
+
+void ft_help_model(void)
+{
+    puts("Options:");
+    for (int i = 0; i < ROWS; i++) {
+        printf("  --%-13s %-10s %s\n", rows[i].name, rows[i].arg, rows[i].help);
+    }
+    puts("\nMODEL  an .onnx file, or an artifact of `finetuner fit` (folder or .zip)\n"
+         "DATA   .jsonl, .csv, a folder of class folders, a DocumentArray .bin, or - for JSONL on standard "
+         "input");
+}
+
+enum ft_status ft_arg_int(const char *key, const char *value, int64_t low, int64_t high, int64_t *out,
+                          struct ft_err *err)
+{
+    char *end = NULL;
+    errno = 0;
+    long long n = strtoll(value, &end, 10);
+    if (errno != 0 || end == value || *end != '\0' || n < low || n > high) {
+        return FT_FAIL(err, USAGE, "--%s takes a whole number from %" PRId64 " to %" PRId64 ", not '%s'", key,
+                       low, high, value);
+    }
+    *out = n;
+    return FT_OK;
+}
+
+static enum ft_status set_pooler(const char *value, enum ft_pooler *pooler, struct ft_err *err)
+{
+    if (strcmp(value, "avg") == 0) {
+        *pooler = FT_POOLER_AVG;
+    } else if (strcmp(value, "GeM") == 0) {
+        *pooler = FT_POOLER_GEM;
+    } else {
+        return FT_FAIL(err, USAGE, "--pooler takes avg or GeM, not '%s'", value);
+    }
+    return FT_OK;
+}
+
+static enum ft_status set(const struct row *r, const char *value, struct ft_model_args *out,
+                          struct ft_err *err)
+{
+    char *at = (char *)out + r->at;
+    int64_t n = 0;
+    switch (r->kind) {
+    case FLAG:
+        memcpy(at, &(bool){true}, sizeof(bool));
+        return FT_OK;
+    case TEXT:
+        memcpy(at, &value, sizeof value);
+        return FT_OK;
+    case INTEGER:
+        FT_RETURN_IF_FAILED(ft_arg_int(r->name, value, (int64_t)r->low, (int64_t)r->high, &n, err));
+        memcpy(at, &n, sizeof n);
+        return FT_OK;
+    case POOLER:
+        return set_pooler(value, &out->tailor.pooler, err);
+    case JSON:
+        ft_json_free(out->prep);
+        out->prep = NULL;
+        if (ft_json_parse(ft_bytes_of_text(value), &out->prep, err) != FT_OK) {
+            return ft_err_wrap(err, "--%s", r->name);
+        }
+        return FT_OK;
+    }
+    return FT_FAIL(err, INTERNAL, "option --%s has no parser", r->name);
+}
+
+enum ft_status ft_model_args_read(const struct ft_args *args, struct ft_model_args *out, struct ft_err *err)
+{
+    *out = (struct ft_model_args){.device = "auto", .metric = "cosine", .batch_size = 64, .limit = 20};
+    for (int i = 0; i < args->n_options; i++) {
+        const struct row *r = find(args->key[i]);
+        enum ft_status st = FT_OK;
+        if (r == NULL) {
+            st = FT_FAIL(err, USAGE, "unknown option --%s (finetuner help lists them)", args->key[i]);
+        } else {
+            st = set(r, args->value[i], out, err);
+        }
+        if (st != FT_OK) {
+            ft_model_args_release(out);
+            return st;
+        }
+    }
+    return FT_OK;
+}
+
+void ft_model_args_release(struct ft_model_args *args)
+{
+    ft_json_free(args->prep);
+    *args = (struct ft_model_args){0};
+}
+
+enum ft_status ft_args_want(const struct ft_args *args, int want, const char *usage, struct ft_err *err)
+{
+    if (args->n_positional != want) {
+        return FT_FAIL(err, USAGE, "usage: finetuner %s", usage);
+    }
+    return FT_OK;
+}
