@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Everything once: install what the tests need, build with gcc and clang, run all tests (unit, oracles, real Jina), sanitizers,
+# fuzz targets, style. Usage: tools/test.sh [--fast]   (--fast: release build and unit tests only)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+fast=${1:-}
+start=$(date +%s)
+say() { printf '\n== %s  [%d s]\n' "$*" $(($(date +%s) - start)); }
+export OMP_WAIT_POLICY=PASSIVE
+
+say "packages"
+tools/packages.sh build demo test
+
+venv() { # folder, requirement files: made once, again when a list changes
+    local dir=$1 stamp
+    shift
+    stamp=$(cat "$@" | sha256sum | cut -c1-16)
+    [ -f "$dir/.$stamp" ] && return
+    rm -rf "$dir"
+    /usr/bin/python3 -m venv "$dir"
+    "$dir/bin/pip" install -q --disable-pip-version-check -r "$1"
+    if [ "$dir" = .venv ]; then
+        if ls /usr/local/cuda/lib64/libcudart.so* >/dev/null 2>&1; then
+            "$dir/bin/pip" install -q --disable-pip-version-check --no-deps -r tests/requirements-torch.txt -r tests/requirements-cuda-libs.txt
+        else
+            "$dir/bin/pip" install -q --disable-pip-version-check $(grep -v '^#' tests/requirements-torch.txt)
+        fi
+        "$dir/bin/python" -c 'import torch, torchvision, pytorch_metric_learning'
+    fi
+    touch "$dir/.$stamp"
+}
+if [ "$fast" != --fast ]; then
+    say "oracles from PyPI"
+    venv .venv tests/requirements.txt tests/requirements-torch.txt tests/requirements-cuda-libs.txt
+    venv .venv-jina tests/requirements-jina.txt
+    oracles="-DFT_PYTHON=$PWD/.venv/bin/python -DFT_JINA_PYTHON=$PWD/.venv-jina/bin/python"
+fi
+
+say "gcc, release"
+cmake --preset release -DFT_TOOLS=ON -DFT_BENCH=ON ${oracles:-} >/dev/null
+ninja -C build
+say "tests"
+ctest --test-dir build --output-on-failure
+[ "$fast" = --fast ] && exit 0
+
+say "layers"
+tools/layers.sh
+say "format"
+git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
+say "clang, release"
+cmake --preset clang -DFT_TOOLS=ON -DFT_BENCH=ON >/dev/null
+ninja -C build-clang
+say "address and undefined behaviour sanitizers"
+cmake --preset asan >/dev/null
+ninja -C build-asan
+ctest --test-dir build-asan --output-on-failure -j2
+say "thread sanitizer: base, store, runs, server, train"
+cmake --preset tsan >/dev/null
+ninja -C build-tsan
+ctest --test-dir build-tsan --output-on-failure -R 'thread|journal|runs|server|batch'
+say "clang-tidy"
+tools/tidy.sh
+say "fuzz"
+tools/fuzz.sh "${FT_FUZZ_SECONDS:-60}"
+say "all passed"
