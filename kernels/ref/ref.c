@@ -1,0 +1,170 @@
+#include "kernels/ref/ref.h"
+
+#include <string.h>
+
+#include "executor/base/alloc.h"
+
+static enum ft_status run(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
+                          void *scratch, struct ft_err *err)
+{
+    (void)scratch;
+    (void)err;
+    const struct ft_ref_kernel *k = (const struct ft_ref_kernel *)(const void *)kernel;
+    k->body(k, in, out);
+    return FT_OK;
+}
+
+static void free_kernel(struct ft_kernel *kernel)
+{
+    ft_free(kernel);
+}
+
+static enum ft_status check_layout(const char *op, const struct ft_type *t, struct ft_err *err)
+{
+    if (t->layout != FT_ROW_MAJOR) {
+        return FT_FAIL(err, UNSUPPORTED, "%s: device ref is row-major only", op);
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_ref_new(struct ft_device *device, const struct ft_call *call, ft_ref_body body,
+                          struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
+{
+    const struct ft_op_info *info = ft_op_info(call->op);
+    size_t types_bytes = (size_t)call->n_in * sizeof *call->in;
+    struct ft_ref_kernel *k = NULL;
+    for (int i = 0; i < call->n_in; i++) {
+        FT_RETURN_IF_FAILED(check_layout(info->name, &call->in[i], err));
+    }
+    for (int i = 0; i < info->outputs; i++) {
+        FT_RETURN_IF_FAILED(check_layout(info->name, &call->out[i], err));
+    }
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *k + types_bytes, &k, err));
+    k->head.device = device;
+    k->head.op = call->op;
+    k->head.run = run;
+    k->head.free = free_kernel;
+    k->body = body;
+    k->attrs = call->attrs;
+    k->n_in = call->n_in;
+    k->in = (struct ft_type *)(void *)(k + 1);
+    memcpy(k->in, call->in, types_bytes);
+    memcpy(k->out, call->out, (size_t)info->outputs * sizeof *call->out);
+    *kernel = &k->head;
+    *scratch = 0;
+    return FT_OK;
+}
+
+void ft_ref_split(const struct ft_type *t, int64_t index, int64_t at[FT_MAX_RANK])
+{
+    for (int i = t->rank - 1; i >= 0; i--) {
+        at[i] = index % ft_extent(t, i);
+        index /= ft_extent(t, i);
+    }
+}
+
+int64_t ft_ref_join(const struct ft_type *t, const int64_t at[FT_MAX_RANK])
+{
+    int64_t index = 0;
+    for (int i = 0; i < t->rank; i++) {
+        index = index * ft_extent(t, i) + at[i];
+    }
+    return index;
+}
+
+int64_t ft_ref_broadcast(const struct ft_type *large, int64_t index, const struct ft_type *small)
+{
+    int64_t at[FT_MAX_RANK];
+    int64_t result = 0;
+    ft_ref_split(large, index, at);
+    for (int i = 0; i < small->rank; i++) {
+        int64_t extent = ft_extent(small, i);
+        result = result * extent + (extent == 1 ? 0 : at[large->rank - small->rank + i]);
+    }
+    return result;
+}
+
+int64_t ft_ref_extent(const struct ft_type *t, int from, int to)
+{
+    int64_t product = 1;
+    for (int i = from; i < to; i++) {
+        product *= ft_extent(t, i);
+    }
+    return product;
+}
+
+void ft_ref_zero(const struct ft_type *t, double *data)
+{
+    memset(data, 0, ft_type_bytes(t));
+}
+
+struct ft_ref_window ft_ref_window_of(const struct ft_window *w, const struct ft_type *x,
+                                      const struct ft_type *y)
+{
+    struct ft_ref_window r;
+    for (int i = 0; i < 2; i++) { /* the axes that rank 1 lacks */
+        r.in[i] = r.out[i] = r.kernel[i] = r.stride[i] = r.dilation[i] = 1;
+        r.pad_begin[i] = r.pad_end[i] = 0;
+    }
+    for (int i = 0; i < w->rank; i++) {
+        int to = 2 - w->rank + i;
+        r.in[to] = ft_extent(x, i + 2);
+        r.out[to] = ft_extent(y, i + 2);
+        r.kernel[to] = w->kernel[i];
+        r.stride[to] = w->stride[i];
+        r.dilation[to] = w->dilation[i];
+        r.pad_begin[to] = w->pad_begin[i];
+        r.pad_end[to] = w->pad_end[i];
+    }
+    return r;
+}
+
+/* ---- the device */
+
+static void layouts(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum ft_layout *in,
+                    enum ft_layout *out, bool *follow)
+{
+    (void)attrs;
+    for (int i = 0; i < n_in; i++) {
+        in[i] = FT_ROW_MAJOR;
+    }
+    for (int i = 0; i < ft_op_info(op)->outputs; i++) {
+        out[i] = FT_ROW_MAJOR;
+    }
+    *follow = false;
+}
+
+static enum ft_status wait_none(struct ft_device *device, struct ft_err *err)
+{
+    (void)device;
+    (void)err;
+    return FT_OK; /* a run is done when it returns */
+}
+
+static void close_device(struct ft_device *device)
+{
+    ft_free(device);
+}
+
+enum ft_status ft_ref_open(struct ft_device **device, struct ft_err *err)
+{
+    static const struct ft_device_table table = {
+        .name = "ref",
+        .float_dtype = FT_F64,
+        .prepare =
+            {
+#define FT_OP(NAME, name, IN_MIN, IN_MAX, OUTPUTS, LIKE) [FT_OP_##NAME] = ft_ref_##name,
+#include "kernels/ops.def"
+#undef FT_OP
+            },
+        .layouts = layouts,
+        .wait = wait_none,
+        .close = close_device,
+    };
+    struct ft_device *d = NULL;
+    *device = NULL;
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *d, &d, err));
+    d->table = &table;
+    *device = d;
+    return FT_OK;
+}

@@ -1,0 +1,52 @@
+/*
+ * ref.h - what the plain loops of device `ref` share; private to kernels/ref/.
+ *
+ * Row-major float64 only, one element after the other, no scratch: slow, and simple enough to be believed.
+ * The other devices are tested against it. Thread-safety: one thread owns the device.
+ */
+#ifndef FT_KERNELS_REF_REF_H
+#define FT_KERNELS_REF_REF_H
+
+#include "kernels/internal.h"
+
+struct ft_ref_kernel;
+typedef void (*ft_ref_body)(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out);
+
+struct ft_ref_kernel {
+    struct ft_kernel head; /* first: a struct ft_kernel * is one of these */
+    ft_ref_body body;
+    struct ft_attrs attrs;
+    int n_in;
+    struct ft_type *in; /* in the same allocation */
+    struct ft_type out[FT_MAX_OUTPUTS];
+};
+
+FT_MUST_CHECK enum ft_status ft_ref_new(struct ft_device *device, const struct ft_call *call,
+                                        ft_ref_body body, struct ft_kernel **kernel, size_t *scratch,
+                                        struct ft_err *err);
+
+/* The prepare function of a row of ops.def whose loops are `body`. */
+#define FT_REF_ROW(name, body)                                                                               \
+    enum ft_status ft_ref_##name(struct ft_device *device, const struct ft_call *call,                       \
+                                 struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)             \
+    {                                                                                                        \
+        return ft_ref_new(device, call, body, kernel, scratch, err);                                         \
+    }
+
+/* Coordinates of row-major element `index`, and back. */
+void ft_ref_split(const struct ft_type *t, int64_t index, int64_t at[FT_MAX_RANK]);
+int64_t ft_ref_join(const struct ft_type *t, const int64_t at[FT_MAX_RANK]);
+/* The element of `small` that NumPy's broadcasting puts at element `index` of `large`. */
+int64_t ft_ref_broadcast(const struct ft_type *large, int64_t index, const struct ft_type *small);
+/* Product of the extents `from .. to - 1`. */
+int64_t ft_ref_extent(const struct ft_type *t, int from, int to);
+void ft_ref_zero(const struct ft_type *t, double *data);
+
+/* A window over (N, C, H, W); rank 1 has H = 1. */
+struct ft_ref_window {
+    int64_t in[2], out[2], kernel[2], stride[2], dilation[2], pad_begin[2], pad_end[2];
+};
+struct ft_ref_window ft_ref_window_of(const struct ft_window *w, const struct ft_type *x,
+                                      const struct ft_type *y);
+
+#endif
