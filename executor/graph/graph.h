@@ -1,13 +1,16 @@
 /*
  * graph.h - the canonical graph: values and nodes at the level of ONNX, typed, with symbolic dimensions.
  *
- * A graph is built by appending; what is in it never changes except through ft_graph_replace_uses() and the output
- * list. Nodes stand in topological order by construction: a node's inputs exist before it. Fusion, layouts, precision
- * and memory are the plan's business (plan.h); export reads only this.
+ * A graph is built by appending; what is in it never changes except names, the output list and parameters'
+ * data. Pointers to nodes, types and names stay valid as long as the graph. When a call fails the graph may
+ * hold nodes and values that nothing uses. Nodes stand in topological order by construction: a node's inputs
+ * exist before it. Fusion, layouts, precision and memory are the plan's business (plan.h); export reads only
+ * this.
  *
- * Values are numbered 0 .. ft_graph_values()-1 and come from inputs, parameters, constants or nodes. A parameter is a
- * weight of the model: it has a stable id (order of creation), a name, initial data, and a role. "State" parameters
- * (BatchNorm's running mean and variance) are saved and updated, but have no gradient.
+ * Values are numbered 0 .. ft_graph_values()-1 and come from inputs, parameters, constants or nodes. A
+ * parameter is a weight of the model: it has a stable id (order of creation), a name, initial data, and a
+ * role. "State" parameters (BatchNorm's running mean and variance) are saved and updated, but have no
+ * gradient.
  *
  * Thread-safety: a const graph may be read by any number of threads; building belongs to one.
  */
@@ -25,10 +28,12 @@ enum ft_source { FT_FROM_INPUT, FT_FROM_PARAM, FT_FROM_CONST, FT_FROM_NODE };
 enum ft_param_role { FT_PARAM_WEIGHT, FT_PARAM_STATE };
 
 FT_MUST_CHECK enum ft_status ft_graph_new(struct ft_graph **graph, struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_graph_copy(const struct ft_graph *graph, struct ft_graph **copy, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_graph_copy(const struct ft_graph *graph, struct ft_graph **copy,
+                                           struct ft_err *err);
 void ft_graph_free(struct ft_graph *graph); /* NULL is fine */
 
-/* ---- building. Names are copied; "" is fine and is replaced by a unique one. */
+/* ---- building. Names are copied; "" is fine and is replaced by a unique one. FT_EXISTS: an input, parameter
+ * or constant has that name already. Results of nodes get names of their own until ft_graph_rename(). */
 FT_MUST_CHECK enum ft_status ft_graph_input(struct ft_graph *g, const char *name, const struct ft_type *type,
                                             ft_value *out, struct ft_err *err);
 /* data: ft_type_bytes(type) bytes, copied, FT_F32. */
@@ -38,21 +43,25 @@ FT_MUST_CHECK enum ft_status ft_graph_param(struct ft_graph *g, const char *name
 /* Never trained: any dtype, copied. */
 FT_MUST_CHECK enum ft_status ft_graph_const(struct ft_graph *g, const char *name, const struct ft_type *type,
                                             const void *data, ft_value *out, struct ft_err *err);
-/* One node; infers and checks types. out receives ft_op_info(op)->outputs values. origin: where it came from, for
- * messages and `inspect` (e.g. the ONNX node's name); may be NULL. A failed inference is wrapped with origin. */
+/* One node; infers and checks types. out receives ft_op_info(op)->outputs values. origin: where it came from,
+ * for messages and `inspect` (e.g. the ONNX node's name); may be NULL. A failed inference is wrapped with
+ * origin. */
 FT_MUST_CHECK enum ft_status ft_graph_add(struct ft_graph *g, enum ft_op op, const struct ft_attrs *attrs,
                                           const ft_value *in, int n_in, const char *origin, ft_value *out,
                                           struct ft_err *err);
 /* Shorthand for one- and two-input ops without attributes, one output taken. */
 FT_MUST_CHECK enum ft_status ft_graph_add1(struct ft_graph *g, enum ft_op op, ft_value a, ft_value *out,
                                            struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_graph_add2(struct ft_graph *g, enum ft_op op, ft_value a, ft_value b, ft_value *out,
-                                           struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_graph_output(struct ft_graph *g, ft_value v, const char *name, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_graph_add2(struct ft_graph *g, enum ft_op op, ft_value a, ft_value b,
+                                           ft_value *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_graph_output(struct ft_graph *g, ft_value v, const char *name,
+                                             struct ft_err *err);
 void ft_graph_clear_outputs(struct ft_graph *g);
 /* Give a parameter other data (copied), e.g. trained weights before export; the type is unchanged. */
-FT_MUST_CHECK enum ft_status ft_graph_param_set(struct ft_graph *g, int param, const void *data, struct ft_err *err);
-/* Parameters frozen for training (BatchNorm over frozen scale and bias runs in evaluation mode). Default: not. */
+FT_MUST_CHECK enum ft_status ft_graph_param_set(struct ft_graph *g, int param, const void *data,
+                                                struct ft_err *err);
+/* Parameters frozen for training (BatchNorm over frozen scale and bias runs in evaluation mode). Default:
+ * not. */
 void ft_graph_param_freeze(struct ft_graph *g, int param, bool frozen);
 
 /* A new graph with only what `outputs` need, in the same order; parameters keep names, flags and data but are
@@ -60,14 +69,17 @@ void ft_graph_param_freeze(struct ft_graph *g, int param, bool frozen);
 FT_MUST_CHECK enum ft_status ft_graph_extract(const struct ft_graph *g, const ft_value *outputs,
                                               const char *const *names, int n_outputs, struct ft_graph **out,
                                               struct ft_err *err);
-/* Copy all of `part` behind values of g: part's inputs become `in` (in order), its parameters, constants and nodes are
- * added; out receives the values of part's outputs. part's symbols are g's. `map`, if not NULL, is filled with g's value of
- * each of part's values (ft_graph_values(part) entries). Node rng ids (a.node) are made unique. */
-FT_MUST_CHECK enum ft_status ft_graph_append(struct ft_graph *g, const struct ft_graph *part, const ft_value *in,
-                                             ft_value *out, ft_value *map, struct ft_err *err);
-/* Evaluate what depends on constants only (on `ref`, rounded to float) and drop identities such as reshape to the own
- * shape. Parameters are not constants. New graph. */
-FT_MUST_CHECK enum ft_status ft_graph_fold(const struct ft_graph *g, struct ft_graph **out, struct ft_err *err);
+/* Copy all of `part` behind values of g: part's inputs become `in` (in order), its parameters, constants and
+ * nodes are added; out receives the values of part's outputs. part's symbols are g's. `map`, if not NULL, is
+ * filled with g's value of each of part's values (ft_graph_values(part) entries). Node rng ids (a.node) are
+ * made unique. */
+FT_MUST_CHECK enum ft_status ft_graph_append(struct ft_graph *g, const struct ft_graph *part,
+                                             const ft_value *in, ft_value *out, ft_value *map,
+                                             struct ft_err *err);
+/* Evaluate what depends on constants only (on `ref`, rounded to float) and drop identities such as reshape to
+ * the own shape. Parameters are not constants. New graph. */
+FT_MUST_CHECK enum ft_status ft_graph_fold(const struct ft_graph *g, struct ft_graph **out,
+                                           struct ft_err *err);
 
 /* ---- reading */
 struct ft_node {
@@ -84,12 +96,13 @@ const struct ft_node *ft_graph_node(const struct ft_graph *g, int node);
 int ft_graph_values(const struct ft_graph *g);
 const struct ft_type *ft_graph_type(const struct ft_graph *g, ft_value v);
 const char *ft_graph_name(const struct ft_graph *g, ft_value v); /* unique in the graph */
-FT_MUST_CHECK enum ft_status ft_graph_rename(struct ft_graph *g, ft_value v, const char *name, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_graph_rename(struct ft_graph *g, ft_value v, const char *name,
+                                             struct ft_err *err);
 ft_value ft_graph_find(const struct ft_graph *g, const char *name); /* FT_NO_VALUE */
 enum ft_source ft_graph_source(const struct ft_graph *g, ft_value v);
-int ft_graph_producer(const struct ft_graph *g, ft_value v);        /* node, or -1 */
-int ft_graph_uses(const struct ft_graph *g, ft_value v);            /* nodes reading it (outputs not counted) */
-const void *ft_graph_data(const struct ft_graph *g, ft_value v);    /* of a parameter or constant, else NULL */
+int ft_graph_producer(const struct ft_graph *g, ft_value v);     /* node, or -1 */
+int ft_graph_uses(const struct ft_graph *g, ft_value v);         /* nodes reading it (outputs not counted) */
+const void *ft_graph_data(const struct ft_graph *g, ft_value v); /* of a parameter or constant, else NULL */
 int ft_graph_inputs(const struct ft_graph *g);
 ft_value ft_graph_input_at(const struct ft_graph *g, int i);
 int ft_graph_outputs(const struct ft_graph *g);
@@ -102,24 +115,25 @@ bool ft_graph_param_frozen(const struct ft_graph *g, int param);
 int ft_graph_param_of(const struct ft_graph *g, ft_value v); /* parameter number, or -1 */
 
 /* ---- training
- * Turn the model part into its training form: a BATCHNORM whose scale or bias is not frozen becomes BATCHNORM_TRAIN (its
- * running statistics' new values are listed in the update pairs), and DROPOUT stays; frozen ones stay as they are. `rng` is the
- * graph's (2) I64 input, used by DROPOUT. A graph imported for inference has no DROPOUT on its path unless the file had it. */
+ * Turn the model part into its training form: a BATCHNORM whose scale or bias is not frozen becomes
+ * BATCHNORM_TRAIN (its running statistics' new values are listed in the update pairs), and DROPOUT stays;
+ * frozen ones stay as they are. `rng` is the graph's (2) I64 input, used by DROPOUT. A graph imported for
+ * inference has no DROPOUT on its path unless the file had it. */
 struct ft_state_update {
     int param;      /* the state parameter */
     ft_value value; /* what it becomes after the step */
 };
 struct ft_train_form {
-    struct ft_graph *graph;          /* owned: ft_graph_free(); same inputs, outputs, parameters (same numbers) */
+    struct ft_graph *graph; /* owned: ft_graph_free(); same inputs, outputs, parameters (same numbers) */
     struct ft_state_update *updates; /* ft_free() */
     int n_updates;
 };
 FT_MUST_CHECK enum ft_status ft_graph_train_form(const struct ft_graph *g, float bn_momentum,
                                                  struct ft_train_form *out, struct ft_err *err);
 
-/* Reverse mode: append to g the nodes that compute d loss / d wrt[i] for scalar `loss`; grad[i] = FT_NO_VALUE if loss does
- * not depend on wrt[i]. FT_UNSUPPORTED names the node whose op has no gradient on a path that needs one. The gradient
- * builder of each op stands in one table (grad.c). */
-FT_MUST_CHECK enum ft_status ft_graph_backward(struct ft_graph *g, ft_value loss, const ft_value *wrt, int n_wrt,
-                                               ft_value *grad, struct ft_err *err);
+/* Reverse mode: append to g the nodes that compute d loss / d wrt[i] for scalar `loss`; grad[i] = FT_NO_VALUE
+ * if loss does not depend on wrt[i]. FT_UNSUPPORTED names the node whose op has no gradient on a path that
+ * needs one. The gradient builder of each op stands in one table (grad.c). */
+FT_MUST_CHECK enum ft_status ft_graph_backward(struct ft_graph *g, ft_value loss, const ft_value *wrt,
+                                               int n_wrt, ft_value *grad, struct ft_err *err);
 #endif

@@ -1,10 +1,10 @@
 /*
  * plan.h - a graph made executable on one device for fixed extents: layouts, memory, prepared kernels.
  *
- * The plan decides what the canonical graph must not know: which values are stored channels-last and where reorders
- * go, float type (ft_device_float), in-place reuse, one block of activation memory with offsets by lifetime, scratch.
- * Values are bound to outside memory (inputs, parameters, wanted outputs) or live in the plan's own block. Nothing is
- * allocated by ft_plan_run().
+ * The plan decides what the canonical graph must not know: which values are stored channels-last and where
+ * reorders go, float type (ft_device_float), in-place reuse, one block of activation memory with offsets by
+ * lifetime, scratch. Values are bound to outside memory (inputs, parameters, wanted outputs) or live in the
+ * plan's own block. Nothing is allocated by ft_plan_run().
  *
  * Threads: like the device, one thread.
  */
@@ -21,29 +21,34 @@ struct ft_plan_spec {
     const ft_value *wanted;
     int n_wanted;
 };
-/* The graph is borrowed and must outlive the plan. Only nodes that `wanted` need are prepared. FT_NOMEM, FT_LIMIT. */
+/* The graph is borrowed and must outlive the plan. Only nodes that `wanted` need are prepared. FT_NOMEM,
+ * FT_LIMIT. */
 FT_MUST_CHECK enum ft_status ft_plan_new(struct ft_device *device, const struct ft_graph *graph,
-                                         const struct ft_plan_spec *spec, struct ft_plan **plan, struct ft_err *err);
+                                         const struct ft_plan_spec *spec, struct ft_plan **plan,
+                                         struct ft_err *err);
 void ft_plan_free(struct ft_plan *plan); /* NULL is fine */
 
-/* Bind an input, parameter, constant or wanted value to memory of the device: row-major, the device's float type,
- * at least ft_plan_bytes(). Must be done for every input and parameter before the first run; constants bind
- * themselves. A wanted value without a binding lives in the plan: ft_plan_data(). Two plans may share memory. */
+/* Bind an input, parameter, constant or wanted value to memory of the device: row-major, the device's float
+ * type, at least ft_plan_bytes(). Must be done for every input and parameter before the first run; constants
+ * bind themselves. A wanted value without a binding lives in the plan: ft_plan_data(). Two plans may share
+ * memory. */
 FT_MUST_CHECK enum ft_status ft_plan_bind(struct ft_plan *plan, ft_value v, void *data, struct ft_err *err);
 size_t ft_plan_bytes(const struct ft_plan *plan, ft_value v);
-const void *ft_plan_data(const struct ft_plan *plan, ft_value v); /* of a wanted value after ft_plan_run + wait; else NULL */
+const void *ft_plan_data(const struct ft_plan *plan,
+                         ft_value v); /* of a wanted value after ft_plan_run + wait; else NULL */
 bool ft_plan_reads(const struct ft_plan *plan, ft_value v); /* is this input or parameter read at all? */
 
-/* Parameters changed (after an optimiser step or an upload): packed copies of weights are renewed on the next run.
- * version is any number > 0 that was not used before for other data. */
+/* Parameters changed (after an optimiser step or an upload): packed copies of weights are renewed on the next
+ * run. version is any number > 0 that was not used before for other data. */
 void ft_plan_set_version(struct ft_plan *plan, uint64_t version);
 
 /* Queue everything; results are there after ft_device_wait(). */
 FT_MUST_CHECK enum ft_status ft_plan_run(struct ft_plan *plan, struct ft_err *err);
 
-/* Run once more, node by node, and find the first node with a non-finite float output. FT_OK and *origin = "" if none;
- * else the node's origin and op in text (at most FT_ERR_TEXT - 1 bytes). */
-FT_MUST_CHECK enum ft_status ft_plan_find_nonfinite(struct ft_plan *plan, char origin[FT_ERR_TEXT], struct ft_err *err);
+/* Run once more, node by node, and find the first node with a non-finite float output. FT_OK and *origin = ""
+ * if none; else the node's origin and op in text (at most FT_ERR_TEXT - 1 bytes). */
+FT_MUST_CHECK enum ft_status ft_plan_find_nonfinite(struct ft_plan *plan, char origin[FT_ERR_TEXT],
+                                                    struct ft_err *err);
 
 struct ft_plan_stats {
     int nodes, reorders;

@@ -1,0 +1,115 @@
+#include <string.h>
+
+#include "executor/graph/internal.h"
+
+/* The values that state parameters have after the nodes copied so far; FT_NO_VALUE: the parameter itself. A
+ * layer that is applied twice moves its statistics twice, as it does in PyTorch. */
+struct train_form {
+    struct ft_graph_copier copier;
+    ft_value *moved; /* by parameter number */
+};
+
+static bool trains(const struct ft_graph *g, ft_value v)
+{
+    int param = ft_graph_param_of(g, v);
+    return param >= 0 && !ft_graph_param_frozen(g, param);
+}
+
+static int state_of(const struct ft_graph *g, ft_value v)
+{
+    int param = ft_graph_param_of(g, v);
+    return param >= 0 && ft_graph_param_role(g, param) == FT_PARAM_STATE ? param : -1;
+}
+
+static enum ft_status train_batchnorm(struct train_form *f, const struct ft_node *node, float momentum,
+                                      struct ft_err *err)
+{
+    enum { SCALE_IN = 1, BIAS_IN = 2, MEAN_IN = 3, VAR_IN = 4, NEW_MEAN = 3, NEW_VAR = 4 };
+    struct ft_graph_copier *c = &f->copier;
+    int mean = state_of(c->from, node->in[MEAN_IN]);
+    int var = state_of(c->from, node->in[VAR_IN]);
+    char text[FT_NODE_TEXT];
+    if (mean < 0 || var < 0 || mean == var) {
+        return FT_FAIL(err, UNSUPPORTED,
+                       "%s cannot be trained: its mean and variance are not state parameters",
+                       ft_node_text(node, text));
+    }
+    struct ft_attrs attrs;
+    ft_value in[5];
+    ft_value out[FT_MAX_OUTPUTS];
+    memcpy(&attrs, &node->attrs, sizeof attrs);
+    attrs.momentum = momentum;
+    for (int i = 0; i < 5; i++) {
+        in[i] = c->map[node->in[i]];
+    }
+    in[MEAN_IN] = f->moved[mean] == FT_NO_VALUE ? in[MEAN_IN] : f->moved[mean];
+    in[VAR_IN] = f->moved[var] == FT_NO_VALUE ? in[VAR_IN] : f->moved[var];
+    FT_RETURN_IF_FAILED(
+        ft_graph_add(c->to, FT_OP_BATCHNORM_TRAIN, &attrs, in, node->n_in, node->origin, out, err));
+    c->map[node->out[0]] = out[0];
+    f->moved[mean] = out[NEW_MEAN];
+    f->moved[var] = out[NEW_VAR];
+    return ft_copy_name(c, node->out[0], out[0], err);
+}
+
+static enum ft_status convert_values(struct train_form *f, float momentum, struct ft_err *err)
+{
+    struct ft_graph_copier *c = &f->copier;
+    for (size_t i = 0; i < c->from->n_values; i++) {
+        ft_value v = (ft_value)i;
+        int producer = ft_graph_producer(c->from, v);
+        if (c->map[v] != FT_NO_VALUE) {
+            continue;
+        }
+        if (producer < 0) {
+            FT_RETURN_IF_FAILED(ft_copy_source(c, v, err));
+            continue;
+        }
+        const struct ft_node *node = ft_graph_node(c->from, producer);
+        bool live =
+            node->op == FT_OP_BATCHNORM && (trains(c->from, node->in[1]) || trains(c->from, node->in[2]));
+        if (live) {
+            FT_RETURN_IF_FAILED(train_batchnorm(f, node, momentum, err));
+        } else {
+            FT_RETURN_IF_FAILED(ft_copy_node(c, producer, err));
+        }
+    }
+    return FT_OK;
+}
+
+static enum ft_status list_updates(const struct train_form *f, struct ft_train_form *out, struct ft_err *err)
+{
+    int n_params = ft_graph_params(f->copier.to);
+    FT_RETURN_IF_FAILED(ft_new((size_t)n_params, sizeof *out->updates, &out->updates, err));
+    for (int p = 0; p < n_params; p++) {
+        if (f->moved[p] != FT_NO_VALUE) {
+            out->updates[out->n_updates++] = (struct ft_state_update){.param = p, .value = f->moved[p]};
+        }
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_graph_train_form(const struct ft_graph *g, float bn_momentum, struct ft_train_form *out,
+                                   struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_graph *to = NULL;
+    struct train_form f = {0};
+    memset(out, 0, sizeof *out);
+    FT_TRY(ft_graph_new(&to, err));
+    FT_TRY(ft_copier_init(&f.copier, g, to, err));
+    FT_TRY(ft_new(g->n_params, sizeof *f.moved, &f.moved, err));
+    for (size_t i = 0; i < g->n_params; i++) {
+        f.moved[i] = FT_NO_VALUE;
+    }
+    FT_TRY(convert_values(&f, bn_momentum, err));
+    FT_TRY(ft_copy_outputs(&f.copier, err));
+    FT_TRY(list_updates(&f, out, err));
+    out->graph = to;
+    to = NULL;
+done:
+    ft_copier_release(&f.copier);
+    ft_free(f.moved);
+    ft_graph_free(to);
+    return st;
+}
