@@ -29,7 +29,7 @@ struct ft_yaml {
 FT_MUST_CHECK enum ft_status ft_yaml_parse(struct ft_bytes text, struct ft_arena *arena, struct ft_yaml **root,
                                            struct ft_err *err);
 const struct ft_yaml *ft_yaml_get(const struct ft_yaml *object, const char *key); /* NULL if none */
-/* The same values as JSON (lines are lost). *json is the caller's. */
+/* The same values as JSON (lines are lost). *json is the caller's. FT_INVALID: .inf or .nan inside. */
 FT_MUST_CHECK enum ft_status ft_yaml_to_json(const struct ft_yaml *yaml, struct ft_json **json, struct ft_err *err);
 /* Append block-style YAML that Python's yaml.safe_load and ft_yaml_parse() read back as the same values. Empty and
  * scalar-only arrays are written in flow style ([1, 2]). Text that would read as another type is quoted. */

@@ -20,8 +20,9 @@ FT_MUST_CHECK enum ft_status ft_zip_read(struct ft_zip_reader *zip, size_t i, si
 void ft_zip_close(struct ft_zip_reader *zip); /* NULL is fine */
 
 /* Pack every file below `dir` (sorted names, prefix + relative name) into `path`: equal trees give equal bytes.
- * Atomic and durable like ft_file_write(). */
+ * Atomic and durable like ft_file_write(). A folder without files is FT_INVALID. */
 FT_MUST_CHECK enum ft_status ft_zip_pack(const char *dir, const char *prefix, const char *path, struct ft_err *err);
-/* Unpack below `dir`, which is made; FT_LIMIT when the sum of sizes exceeds max_bytes. */
+/* Unpack below `dir`, which is made, and removed again on failure if it was not there; FT_LIMIT when the sum of
+ * sizes exceeds max_bytes; FT_EXISTS: nothing is overwritten. */
 FT_MUST_CHECK enum ft_status ft_zip_unpack(const char *path, const char *dir, size_t max_bytes, struct ft_err *err);
 #endif
