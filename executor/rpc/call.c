@@ -1,0 +1,296 @@
+#include "executor/rpc/server.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/slice.h>
+#include <grpc/support/alloc.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/log.h"
+#include "executor/rpc/internal.h"
+
+void ft_rpc_accept_next(struct ft_rpc_server *server)
+{
+    struct ft_rpc_call *call = ft_calloc(1, sizeof *call);
+    if (call == NULL) {
+        /* The slot is lost until memory returns: calls that end ask again (ft_rpc_call_unref). */
+        FT_LOG_ERROR_LINE("rpc", "no memory to accept a call");
+        return;
+    }
+    call->server = server;
+    call->accept = (struct ft_rpc_op){FT_RPC_OP_ACCEPT, call};
+    call->receive = (struct ft_rpc_op){FT_RPC_OP_RECEIVE, call};
+    call->send = (struct ft_rpc_op){FT_RPC_OP_SEND, call};
+    call->close = (struct ft_rpc_op){FT_RPC_OP_CLOSE, call};
+    atomic_init(&call->refs, 1);
+    (void)pthread_mutex_init(&call->mutex, NULL);
+    call->status_text = grpc_empty_slice();
+    grpc_call_details_init(&call->details);
+    grpc_metadata_array_init(&call->metadata);
+    grpc_call_error cause =
+        grpc_server_request_call(server->grpc, &call->grpc, &call->details, &call->metadata, server->queue,
+                                 server->queue, &call->accept);
+    assert(cause == GRPC_CALL_OK);
+}
+
+void ft_rpc_call_unref(struct ft_rpc_call *call)
+{
+    if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    struct ft_rpc_server *server = call->server;
+    bool accepted = call->grpc != NULL;
+    if (call->has_message) {
+        grpc_slice_unref(call->message);
+    }
+    grpc_byte_buffer_destroy(call->incoming);
+    grpc_byte_buffer_destroy(call->sending);
+    for (size_t i = 0; i < call->n_pending; i++) {
+        grpc_byte_buffer_destroy(call->pending[i]);
+    }
+    grpc_slice_unref(call->status_text);
+    grpc_call_details_destroy(&call->details);
+    grpc_metadata_array_destroy(&call->metadata);
+    if (accepted) {
+        grpc_call_unref(call->grpc);
+    }
+    (void)pthread_mutex_destroy(&call->mutex);
+    ft_free(call);
+    if (accepted) {
+        ft_rpc_call_gone(server);
+    }
+}
+
+static void start(struct ft_rpc_call *call, const grpc_op *ops, size_t count, struct ft_rpc_op *tag)
+{
+    (void)atomic_fetch_add_explicit(&call->refs, 1, memory_order_relaxed);
+    grpc_call_error cause = grpc_call_start_batch(call->grpc, ops, count, tag, NULL);
+    assert(cause == GRPC_CALL_OK);
+}
+
+/* Send what waits: initial metadata, one message, and the status once no message is left. Mutex held. */
+static void pump(struct ft_rpc_call *call)
+{
+    bool status = call->finishing && !call->status_out && call->n_pending <= 1;
+    if (call->batch_out || call->broken || (call->n_pending == 0 && !status)) {
+        return;
+    }
+    grpc_op ops[3];
+    memset(ops, 0, sizeof ops);
+    size_t n = 0;
+    if (!call->started) {
+        ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
+        call->started = true;
+    }
+    if (call->n_pending > 0) {
+        call->sending = call->pending[0];
+        call->n_pending--;
+        memmove(call->pending, call->pending + 1, call->n_pending * sizeof call->pending[0]);
+        ops[n].op = GRPC_OP_SEND_MESSAGE;
+        ops[n++].data.send_message.send_message = call->sending;
+    }
+    if (status) {
+        call->trailer.key = grpc_slice_from_static_string("is-error");
+        call->trailer.value = grpc_slice_from_static_string("true");
+        ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
+        ops[n].data.send_status_from_server.status = (grpc_status_code)call->code;
+        ops[n].data.send_status_from_server.status_details = &call->status_text;
+        ops[n].data.send_status_from_server.trailing_metadata_count = call->is_error ? 1 : 0;
+        ops[n++].data.send_status_from_server.trailing_metadata = &call->trailer;
+        call->status_out = true;
+    }
+    call->batch_out = true;
+    start(call, ops, n, &call->send);
+}
+
+static void free_slice(void *data)
+{
+    ft_free(data);
+}
+
+bool ft_rpc_send(struct ft_rpc_call *call, struct ft_buf *take_message)
+{
+    bool taken = true;
+    (void)pthread_mutex_lock(&call->mutex);
+    assert(!call->finishing);
+    if (call->broken || atomic_load(&call->cancelled)) {
+        ft_buf_release(take_message);
+    } else if (call->n_pending == FT_RPC_SENDS) {
+        taken = false;
+    } else {
+        grpc_slice slice = grpc_empty_slice();
+        if (take_message->size > 0) {
+            slice = grpc_slice_new(take_message->data, take_message->size, free_slice);
+            *take_message = (struct ft_buf){0};
+        } else {
+            ft_buf_release(take_message);
+        }
+        call->pending[call->n_pending++] = grpc_raw_byte_buffer_create(&slice, 1);
+        grpc_slice_unref(slice);
+        pump(call);
+    }
+    (void)pthread_mutex_unlock(&call->mutex);
+    return taken;
+}
+
+void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *details, bool is_error)
+{
+    (void)pthread_mutex_lock(&call->mutex);
+    assert(!call->finishing);
+    call->finishing = true;
+    call->code = code;
+    call->is_error = is_error;
+    if (details != NULL && details[0] != '\0') {
+        call->status_text = grpc_slice_from_copied_string(details);
+    }
+    pump(call);
+    (void)pthread_mutex_unlock(&call->mutex);
+    ft_rpc_call_unref(call);
+}
+
+static void sent(struct ft_rpc_call *call, bool ok)
+{
+    (void)pthread_mutex_lock(&call->mutex);
+    call->batch_out = false;
+    grpc_byte_buffer_destroy(call->sending);
+    call->sending = NULL;
+    if (!ok) {
+        call->broken = true;
+        for (size_t i = 0; i < call->n_pending; i++) {
+            grpc_byte_buffer_destroy(call->pending[i]);
+        }
+        call->n_pending = 0;
+    }
+    pump(call);
+    (void)pthread_mutex_unlock(&call->mutex);
+}
+
+static void release_message(struct ft_rpc_call *call)
+{
+    if (call->has_message) {
+        grpc_slice_unref(call->message);
+        call->has_message = false;
+    }
+    grpc_byte_buffer_destroy(call->incoming);
+    call->incoming = NULL;
+}
+
+void ft_rpc_read(struct ft_rpc_call *call)
+{
+    release_message(call);
+    grpc_op op;
+    memset(&op, 0, sizeof op);
+    op.op = GRPC_OP_RECV_MESSAGE;
+    op.data.recv_message.recv_message = &call->incoming;
+    start(call, &op, 1, &call->receive);
+}
+
+static void received(struct ft_rpc_call *call, bool ok)
+{
+    const struct ft_rpc_method *method = call->method;
+    if (ok && call->incoming != NULL) {
+        grpc_byte_buffer_reader reader;
+        if (grpc_byte_buffer_reader_init(&reader, call->incoming) == 0) {
+            ft_rpc_finish(call, FT_RPC_INVALID_ARGUMENT, "the message cannot be decompressed", false);
+            return;
+        }
+        call->message = grpc_byte_buffer_reader_readall(&reader);
+        grpc_byte_buffer_reader_destroy(&reader);
+        /* The slice keeps its own reference; the pieces it was joined from are not needed any longer. */
+        grpc_byte_buffer_destroy(call->incoming);
+        call->incoming = NULL;
+        call->has_message = true;
+        call->got_any = true;
+        method->message(method->arg, call);
+    } else if (method->half_closed != NULL) {
+        method->half_closed(method->arg, call);
+    } else if (!call->got_any) {
+        ft_rpc_finish(call, FT_RPC_INVALID_ARGUMENT, "the call has no message", false);
+    }
+}
+
+static void accepted(struct ft_rpc_call *call)
+{
+    call->method = ft_rpc_find(call->server, call->details.method);
+    grpc_op op;
+    memset(&op, 0, sizeof op);
+    op.op = GRPC_OP_RECV_CLOSE_ON_SERVER;
+    op.data.recv_close_on_server.cancelled = &call->cancelled_out;
+    start(call, &op, 1, &call->close);
+    if (call->method == NULL) {
+        ft_rpc_finish(call, FT_RPC_UNIMPLEMENTED, "no such method", false);
+        return;
+    }
+    ft_rpc_read(call);
+}
+
+void ft_rpc_call_event(struct ft_rpc_op *op, bool ok)
+{
+    struct ft_rpc_call *call = op->call;
+    switch (op->kind) {
+    case FT_RPC_OP_ACCEPT:
+        if (!ok) { /* shutting down: no call came in */
+            ft_rpc_call_unref(call);
+            return;
+        }
+        (void)pthread_mutex_lock(&call->server->mutex);
+        call->server->calls++;
+        (void)pthread_mutex_unlock(&call->server->mutex);
+        ft_rpc_accept_next(call->server);
+        accepted(call);
+        return; /* no operation's reference: the owner's was taken when the slot was made */
+    case FT_RPC_OP_RECEIVE:
+        received(call, ok);
+        break;
+    case FT_RPC_OP_SEND:
+        sent(call, ok);
+        break;
+    case FT_RPC_OP_CLOSE:
+        if (call->cancelled_out != 0) {
+            atomic_store(&call->cancelled, true);
+            if (call->method != NULL && call->method->closed != NULL) {
+                call->method->closed(call->method->arg, call);
+            }
+        }
+        break;
+    case FT_RPC_OP_DOWN:
+        break;
+    }
+    ft_rpc_call_unref(call);
+}
+
+struct ft_bytes ft_rpc_message(const struct ft_rpc_call *call)
+{
+    if (!call->has_message) {
+        return ft_bytes_of(NULL, 0);
+    }
+    return ft_bytes_of(GRPC_SLICE_START_PTR(call->message), GRPC_SLICE_LENGTH(call->message));
+}
+
+struct ft_bytes ft_rpc_metadata(const struct ft_rpc_call *call, const char *key)
+{
+    for (size_t i = 0; i < call->metadata.count; i++) {
+        const grpc_metadata *md = &call->metadata.metadata[i];
+        if (grpc_slice_str_cmp(md->key, key) == 0) {
+            return ft_bytes_of(GRPC_SLICE_START_PTR(md->value), GRPC_SLICE_LENGTH(md->value));
+        }
+    }
+    return ft_bytes_of(NULL, 0);
+}
+
+bool ft_rpc_cancelled(const struct ft_rpc_call *call)
+{
+    return atomic_load(&call->cancelled);
+}
+
+void ft_rpc_set_user(struct ft_rpc_call *call, void *user)
+{
+    call->user = user;
+}
+
+void *ft_rpc_user(const struct ft_rpc_call *call)
+{
+    return call->user;
+}

@@ -1,0 +1,254 @@
+#include "executor/rpc/server.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+#include <grpc/support/log.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/clock.h"
+#include "executor/base/log.h"
+#include "executor/base/thread.h"
+#include "executor/rpc/internal.h"
+
+enum {
+    THREADS = 2,  /* one polls while the other runs a callback */
+    ACCEPTING = 8 /* calls that may come in before a thread looks */
+};
+
+static void log_grpc(gpr_log_func_args *args)
+{
+    /* gRPC calls a refused connection an error; here it is news for whoever debugs. */
+    enum ft_log_level level = args->severity == GPR_LOG_SEVERITY_ERROR ? FT_LOG_WARNING : FT_LOG_DEBUG;
+    ft_log_line(level, "rpc", "grpc says text=\"%.300s\"", args->message);
+}
+
+void ft_rpc_log_init(void)
+{
+    gpr_set_log_function(log_grpc);
+}
+
+static void poll_queue(void *arg)
+{
+    struct ft_rpc_server *server = arg;
+    for (;;) {
+        grpc_event event =
+            grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        if (event.type == GRPC_QUEUE_SHUTDOWN) {
+            return;
+        }
+        struct ft_rpc_op *op = event.tag;
+        if (op->kind == FT_RPC_OP_DOWN) {
+            (void)pthread_mutex_lock(&server->mutex);
+            server->down_done = true;
+            (void)pthread_cond_broadcast(&server->changed);
+            (void)pthread_mutex_unlock(&server->mutex);
+        } else {
+            ft_rpc_call_event(op, event.success != 0);
+        }
+    }
+}
+
+const struct ft_rpc_method *ft_rpc_find(const struct ft_rpc_server *server, grpc_slice path)
+{
+    for (size_t i = 0; i < server->n_methods; i++) {
+        if (grpc_slice_str_cmp(path, server->methods[i].path) == 0) {
+            return &server->methods[i];
+        }
+    }
+    return NULL;
+}
+
+void ft_rpc_call_gone(struct ft_rpc_server *server)
+{
+    (void)pthread_mutex_lock(&server->mutex);
+    server->calls--;
+    if (server->calls == 0) {
+        (void)pthread_cond_broadcast(&server->changed);
+    }
+    (void)pthread_mutex_unlock(&server->mutex);
+}
+
+static grpc_arg int_arg(const char *key, int value)
+{
+    grpc_arg arg;
+    memset(&arg, 0, sizeof arg);
+    arg.type = GRPC_ARG_INTEGER;
+    arg.key = (char *)(uintptr_t)key; /* gRPC's struct lacks the const, it only reads */
+    arg.value.integer = value;
+    return arg;
+}
+
+static grpc_server *make_server(void)
+{
+    grpc_arg args[] = {
+        /* Jina sets no limit either way (jina/SPEC.md 3.6). */
+        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1),
+        int_arg(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
+        /* Gateways ping every 10 s with or without calls: never answer that with GOAWAY(too_many_pings). */
+        int_arg(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000),
+        int_arg(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0),
+        int_arg(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
+        /* Half-open connections are found within a minute and a half. */
+        int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, 60000),
+        int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
+        /* Two servers on one port would share its connections in silence. */
+        int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
+    };
+    grpc_channel_args list = {sizeof args / sizeof args[0], args};
+    return grpc_server_create(&list, NULL);
+}
+
+static enum ft_status listen_on(struct ft_rpc_server *server, const char *host, int port, struct ft_err *err)
+{
+    char address[300];
+    /* An IPv6 address needs brackets in front of the port. */
+    const char *form = strchr(host, ':') != NULL && host[0] != '[' ? "[%s]:%d" : "%s:%d";
+    int length = form[0] == '[' ? snprintf(address, sizeof address, "[%s]:%d", host, port)
+                                : snprintf(address, sizeof address, "%s:%d", host, port);
+    if (length < 0 || (size_t)length >= sizeof address) {
+        return FT_FAIL(err, INVALID, "host is longer than %zu bytes", sizeof address - 10);
+    }
+    grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
+    server->port = grpc_server_add_http2_port(server->grpc, address, plain);
+    grpc_server_credentials_release(plain);
+    if (server->port == 0) {
+        return FT_FAIL(err, UNAVAILABLE,
+                       "cannot listen on %s: the port is taken or the address is not of this machine",
+                       address);
+    }
+    return FT_OK;
+}
+
+static void init_conditions(struct ft_rpc_server *server)
+{
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_mutex_init(&server->mutex, NULL);
+    (void)pthread_cond_init(&server->changed, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+}
+
+enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options, struct ft_rpc_server **server,
+                                 struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_rpc_server *s = NULL;
+    struct ft_thread **threads = NULL;
+    *server = NULL;
+    FT_TRY(ft_new(1, sizeof *s, &s, err));
+    FT_TRY(ft_new(THREADS, sizeof *threads, &threads, err));
+    init_conditions(s);
+    s->methods = options->methods;
+    s->n_methods = options->n_methods;
+    s->down = (struct ft_rpc_op){FT_RPC_OP_DOWN, NULL};
+    s->threads = threads;
+    threads = NULL;
+    ft_rpc_log_init();
+    grpc_init();
+    s->grpc = make_server();
+    s->queue = grpc_completion_queue_create_for_next(NULL);
+    grpc_server_register_completion_queue(s->grpc, s->queue, NULL);
+    st = listen_on(s, options->host, options->port, err);
+    grpc_server_start(s->grpc);
+    /* Threads first: whatever fails from here on, shutting down needs one that polls. */
+    for (size_t i = 0; i < THREADS && st == FT_OK; i++) {
+        st = ft_thread_start("rpc", poll_queue, s, &s->threads[i], err);
+    }
+    if (st == FT_OK) {
+        for (size_t i = 0; i < ACCEPTING; i++) {
+            ft_rpc_accept_next(s);
+        }
+        *server = s;
+    } else {
+        ft_rpc_server_free(s, 0);
+    }
+    s = NULL;
+done:
+    ft_free(threads);
+    ft_free(s);
+    return st;
+}
+
+int ft_rpc_server_port(const struct ft_rpc_server *server)
+{
+    return server->port;
+}
+
+size_t ft_rpc_server_calls(struct ft_rpc_server *server)
+{
+    (void)pthread_mutex_lock(&server->mutex);
+    size_t calls = server->calls;
+    (void)pthread_mutex_unlock(&server->mutex);
+    return calls;
+}
+
+void ft_rpc_server_drain(struct ft_rpc_server *server)
+{
+    (void)pthread_mutex_lock(&server->mutex);
+    bool begin = !server->draining;
+    server->draining = true;
+    (void)pthread_mutex_unlock(&server->mutex);
+    if (begin) {
+        grpc_server_shutdown_and_notify(server->grpc, server->queue, &server->down);
+    }
+}
+
+/* True when the server is down and no call is left. Mutex held. */
+static bool wait_down(struct ft_rpc_server *server, int timeout_ms)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = (int64_t)until.tv_nsec + (int64_t)timeout_ms * 1000000;
+    until.tv_sec += (time_t)(ns / 1000000000);
+    until.tv_nsec = (long)(ns % 1000000000);
+    int cause = 0;
+    while (cause == 0 && !(server->down_done && server->calls == 0)) {
+        cause = timeout_ms < 0 ? pthread_cond_wait(&server->changed, &server->mutex)
+                               : pthread_cond_timedwait(&server->changed, &server->mutex, &until);
+    }
+    return server->down_done && server->calls == 0;
+}
+
+/* Without a thread nobody polls: do it here. */
+static void poll_here(struct ft_rpc_server *server)
+{
+    grpc_completion_queue_shutdown(server->queue);
+    poll_queue(server);
+}
+
+void ft_rpc_server_free(struct ft_rpc_server *server, int grace_ms)
+{
+    if (server == NULL) {
+        return;
+    }
+    ft_rpc_server_drain(server);
+    if (server->threads[0] == NULL) {
+        poll_here(server);
+    } else {
+        (void)pthread_mutex_lock(&server->mutex);
+        if (!wait_down(server, grace_ms)) {
+            (void)pthread_mutex_unlock(&server->mutex);
+            grpc_server_cancel_all_calls(server->grpc);
+            (void)pthread_mutex_lock(&server->mutex);
+            (void)wait_down(server, -1);
+        }
+        (void)pthread_mutex_unlock(&server->mutex);
+        grpc_completion_queue_shutdown(server->queue);
+        for (size_t i = 0; i < THREADS; i++) {
+            ft_thread_join(server->threads[i]);
+        }
+    }
+    grpc_server_destroy(server->grpc);
+    grpc_completion_queue_destroy(server->queue);
+    grpc_shutdown();
+    (void)pthread_cond_destroy(&server->changed);
+    (void)pthread_mutex_destroy(&server->mutex);
+    ft_free(server->threads);
+    ft_free(server);
+}

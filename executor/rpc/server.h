@@ -1,0 +1,79 @@
+/*
+ * server.h - a gRPC server: calls come in as messages, are answered later and from any thread. Wraps gRPC C
+ * core, whose headers never show outside this room.
+ *
+ * A method is a row of callbacks. They run on the server's own threads, the ones that also answer HTTP/2
+ * pings, so they must not block: no fsync, no database, no device, no lock held across such work. They hand
+ * the call over and return. A struct ft_rpc_call stays valid until ft_rpc_finish(), which every call must get
+ * exactly once, also a cancelled one. Thread-safety: all functions on calls and servers may be called from
+ * any thread; one call is driven (read, send, finish) by one thread at a time.
+ */
+#ifndef FT_RPC_SERVER_H
+#define FT_RPC_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "executor/base/bytes.h"
+
+/* gRPC's status codes, the ones we answer with. */
+enum ft_rpc_code {
+    FT_RPC_OK = 0,
+    FT_RPC_CANCELLED = 1,
+    FT_RPC_INVALID_ARGUMENT = 3,
+    FT_RPC_DEADLINE_EXCEEDED = 4,
+    FT_RPC_NOT_FOUND = 5,
+    FT_RPC_RESOURCE_EXHAUSTED = 8,
+    FT_RPC_UNIMPLEMENTED = 12,
+    FT_RPC_INTERNAL = 13,
+    FT_RPC_UNAVAILABLE = 14
+};
+
+struct ft_rpc_call; /* opaque */
+typedef void (*ft_rpc_event)(void *arg, struct ft_rpc_call *call);
+
+struct ft_rpc_method {
+    const char *path;     /* "/grpc.health.v1.Health/Check" */
+    ft_rpc_event message; /* one has come in: ft_rpc_message(). The next is not read before ft_rpc_read(). */
+    ft_rpc_event
+        half_closed;     /* the client sends no more. NULL: unary in; no message at all is answered for you */
+    ft_rpc_event closed; /* cancelled, or its connection is gone: still to be finished. May be NULL */
+    void *arg;
+};
+
+struct ft_rpc_server; /* opaque */
+struct ft_rpc_options {
+    const char *host;                    /* a name or an address; "0.0.0.0" = all of IPv4 */
+    int port;                            /* 0 = any free one */
+    const struct ft_rpc_method *methods; /* borrowed while the server lives */
+    size_t n_methods;
+};
+/* Listens and serves at once. FT_UNAVAILABLE: the port is taken or the host is not ours. */
+FT_MUST_CHECK enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options,
+                                               struct ft_rpc_server **server, struct ft_err *err);
+int ft_rpc_server_port(const struct ft_rpc_server *server);
+size_t ft_rpc_server_calls(struct ft_rpc_server *server); /* accepted and not yet over */
+/* No new calls; connections get GOAWAY; calls in hand go on. Once. */
+void ft_rpc_server_drain(struct ft_rpc_server *server);
+/* Drains if that was not done, waits up to grace_ms for the calls in hand, cancels the rest, waits until all
+ * have been finished by their owners, stops the threads. NULL is fine. */
+void ft_rpc_server_free(struct ft_rpc_server *server, int grace_ms);
+
+/* The message that came in last; valid until ft_rpc_read() or ft_rpc_finish(). */
+struct ft_bytes ft_rpc_message(const struct ft_rpc_call *call);
+/* A value of the request's metadata; empty: none. Valid until ft_rpc_finish(). Keys are lower case. */
+struct ft_bytes ft_rpc_metadata(const struct ft_rpc_call *call, const char *key);
+void ft_rpc_read(struct ft_rpc_call *call);
+bool ft_rpc_cancelled(const struct ft_rpc_call *call);
+/* The caller's own pointer. */
+void ft_rpc_set_user(struct ft_rpc_call *call, void *user);
+void *ft_rpc_user(const struct ft_rpc_call *call);
+
+/* Sends a message; the buffer is taken over and left empty. At most FT_RPC_SENDS may wait for the wire: false
+ * (the buffer is kept) beyond that. After a cancellation messages are dropped, true. */
+enum { FT_RPC_SENDS = 16 };
+FT_MUST_CHECK bool ft_rpc_send(struct ft_rpc_call *call, struct ft_buf *take_message);
+/* The last word, after all messages sent before: the status (details may be NULL) and, if is_error, the
+ * trailing metadata is-error: true of jina/SPEC.md 3.5. The call must not be used afterwards. */
+void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *details, bool is_error);
+#endif
