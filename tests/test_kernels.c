@@ -1,0 +1,153 @@
+/* Every row of ops.def on every device of the build, against ref. */
+/* links: ft_kernels ft_base */
+#include "kernel_cases_loss.h"
+
+#include <assert.h>
+
+/* A row without cases_<op>() does not compile. */
+#define FT_OP(NAME, name, IN_MIN, IN_MAX, OUTPUTS, LIKE)                                                     \
+    static void op_##name(void **state)                                                                      \
+    {                                                                                                        \
+        struct suite *s = *state;                                                                            \
+        s->case_number = (uint64_t)FT_OP_##NAME << 16; /* the same data whatever ran before */               \
+        cases_##name(s);                                                                                     \
+        for (int i = 0; i < s->n_devices; i++) {                                                             \
+            assert_true(s->devices[i].op_seen[FT_OP_##NAME]);                                                \
+        }                                                                                                    \
+    }
+#include "kernels/ops.def"
+#undef FT_OP
+
+static void open_device(struct suite *s, const char *name, int threads)
+{
+    struct ft_err err = {0};
+    struct suite_device *d = &s->devices[s->n_devices++];
+    d->threads = threads;
+    if (ft_device_open(name, threads, &d->device, &err) != FT_OK) {
+        fail_msg("device %s: %s", name, err.text);
+    }
+}
+
+static int open_suite(void **state)
+{
+    struct ft_err err = {0};
+    struct suite *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    const char *seed = getenv("FT_TEST_SEED");
+    s->seed = seed != NULL ? strtoull(seed, NULL, 10) : 20240229;
+    (void)printf("seed %llu (FT_TEST_SEED)\n", (unsigned long long)s->seed);
+    assert_int_equal(ft_device_open("ref", 1, &s->ref, &err), FT_OK);
+    open_device(s, "ref", 1);
+    open_device(s, "cpu", 1);
+    open_device(s, "cpu", 2);
+    *state = s;
+    return 0;
+}
+
+static int close_suite(void **state)
+{
+    struct suite *s = *state;
+    for (int i = 0; i < s->n_devices; i++) {
+        struct suite_device *d = &s->devices[i];
+        int ops = 0;
+        for (int op = 0; op < FT_OP_COUNT; op++) {
+            ops += d->op_seen[op];
+        }
+        (void)printf("device %s, %d thread%s: %d of %d ops tested, %d calls\n", ft_device_name(d->device),
+                     d->threads, d->threads == 1 ? "" : "s", ops, (int)FT_OP_COUNT, d->cases);
+        ft_device_close(d->device);
+    }
+    (void)printf("device cuda: not in this build, not tested\n");
+    ft_device_close(s->ref);
+    free(s);
+    return 0;
+}
+
+/* A packed copy of a weight must not outlive the data it was made from. */
+static void check_fresh_weight(struct ft_device *device, const struct kase *k, double *const *data,
+                               uint64_t version)
+{
+    struct call c = {.k = k, .device = device};
+    unsigned char *before[FT_MAX_OUTPUTS] = {NULL};
+    unsigned char *after[FT_MAX_OUTPUTS] = {NULL};
+    (void)call_types(&c, FT_ROW_MAJOR);
+    call_prepare(&c);
+    size_t bytes = ft_type_bytes(&c.out[0]);
+    double *zeros = new_values(ft_elements(&k->in[1]));
+    double *changed[MAX_IN] = {data[0], zeros};
+    call_run(&c, data, 0xFF, version == 0 ? 0 : version - 1, before);
+    call_run(&c, changed, 0xFF, version, after);
+    double *values = new_values(ft_elements(&c.out[0]));
+    load(&c.out[0], after[0], values);
+    for (int64_t i = 0; i < ft_elements(&c.out[0]); i++) {
+        assert_true(values[i] == 0.0);
+    }
+    ft_free(after[0]);
+    call_run(&c, data, 0xFF, version == 0 ? 0 : version + 1, after);
+    assert_memory_equal(before[0], after[0], bytes);
+    ft_free(before[0]);
+    ft_free(after[0]);
+    ft_free(values);
+    ft_free(zeros);
+    ft_kernel_free(c.kernel);
+}
+
+static void a_changed_weight_is_seen(void **state)
+{
+    struct suite *s = *state;
+    struct kase cases[2] = {kase_of(FT_OP_MATMUL, EXACT, 0.0, 0.0), kase_of(FT_OP_CONV, EXACT, 0.0, 0.0)};
+    cases[0].attrs.alpha = 1.0F;
+    kase_in(&cases[0], T2(8, 32), NORMAL);
+    kase_in(&cases[0], T2(32, 48), NORMAL);
+    cases[1].attrs = conv_attrs(&conv_cases[7]);
+    kase_in(&cases[1], conv_x(&conv_cases[7]), NORMAL);
+    kase_in(&cases[1], conv_w(&conv_cases[7]), NORMAL);
+    for (int i = 0; i < s->n_devices * 2; i++) {
+        const struct kase *k = &cases[i % 2];
+        double *data[2] = {random_values(s, &k->in[0], 0, NORMAL), random_values(s, &k->in[1], 1, NORMAL)};
+        check_fresh_weight(s->devices[i / 2].device, k, data, 0);
+        check_fresh_weight(s->devices[i / 2].device, k, data, 5);
+        free_values(data, 2);
+    }
+}
+
+/* Kernels of one device live side by side and leave nothing behind. */
+static void preparing_out_of_memory_leaks_nothing(void **state)
+{
+    struct suite *s = *state;
+    for (int i = 0; i < s->n_devices; i++) {
+        struct kase k = kase_of(FT_OP_CONV, EXACT, 0.0, 0.0);
+        k.attrs = conv_attrs(&conv_cases[1]);
+        kase_in(&k, conv_x(&conv_cases[1]), NORMAL);
+        kase_in(&k, conv_w(&conv_cases[1]), NORMAL);
+        struct call c = {.k = &k, .device = s->devices[i].device};
+        (void)call_types(&c, FT_ROW_MAJOR);
+        struct ft_call call = {.op = k.op, .attrs = k.attrs, .n_in = k.n_in, .in = c.in, .out = c.out};
+        size_t blocks = ft_alloc_stats().live_blocks;
+        enum ft_status st = FT_NOMEM;
+        for (uint64_t n = 1; st != FT_OK; n++) {
+            struct ft_err err = {0};
+            ft_alloc_fail_at(n);
+            st = ft_kernel_prepare(c.device, &call, &c.kernel, &c.scratch, &err);
+            ft_alloc_fail_at(0);
+            assert_true(st == FT_OK || st == FT_NOMEM);
+            assert_true((st == FT_OK) == (c.kernel != NULL));
+            ft_kernel_free(c.kernel);
+            assert_int_equal(ft_alloc_stats().live_blocks, blocks);
+            assert_true(n < 1000);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define FT_OP(NAME, name, IN_MIN, IN_MAX, OUTPUTS, LIKE) cmocka_unit_test(op_##name),
+#include "kernels/ops.def"
+#undef FT_OP
+        cmocka_unit_test(a_changed_weight_is_seen),
+        cmocka_unit_test(preparing_out_of_memory_leaks_nothing),
+    };
+    static_assert(sizeof tests / sizeof *tests == FT_OP_COUNT + 2, "one test a row of ops.def");
+    return cmocka_run_group_tests(tests, open_suite, close_suite);
+}
