@@ -1,0 +1,290 @@
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "kernels/cpu/dnnl.h"
+
+/*
+ * Convolution through oneDNN. Activations come channels-last (row-major works too, more slowly); weights are
+ * plain OIHW masters, packed here to what the primitive wants. A rank-1 window is a rank-2 one over an axis
+ * of extent 1.
+ */
+
+struct conv {
+    struct ft_kernel head;
+    struct ft_dnnl main;
+    struct ft_dnnl_pack pack; /* forward and backward-data: of w */
+    struct ft_dnnl unpack;    /* backward-weight: of dw */
+    bool packs, unpacks, bias;
+    size_t dw_at; /* where in scratch the packed dw lies */
+};
+
+static void conv_free(struct ft_kernel *kernel)
+{
+    struct conv *conv = (struct conv *)(void *)kernel;
+    ft_dnnl_release(&conv->main);
+    ft_dnnl_pack_release(&conv->pack);
+    ft_dnnl_release(&conv->unpack);
+    ft_free(conv);
+}
+
+/* ---- geometry */
+
+/* Descriptors of one convolution as oneDNN names things; weights both plain and open. */
+struct shape {
+    dnnl_memory_desc_t x, y, w_plain, w_any, b;
+    dnnl_dims_t stride, dilation, pad_begin, pad_end;
+    int64_t flops;
+};
+
+static enum ft_status activation_md(const struct ft_type *t, dnnl_memory_desc_t *md, struct ft_err *err)
+{
+    dnnl_dims_t dims = {ft_extent(t, 0), ft_extent(t, 1), t->rank == 4 ? ft_extent(t, 2) : 1,
+                        ft_extent(t, t->rank - 1)};
+    dnnl_format_tag_t tag = t->layout == FT_CHANNELS_LAST ? dnnl_nhwc : dnnl_nchw;
+    return ft_dnnl_check(dnnl_memory_desc_init_by_tag(md, 4, dims, dnnl_f32, tag), "an activation", err);
+}
+
+static enum ft_status weight_mds(const struct ft_type *w, int64_t group, struct shape *s, struct ft_err *err)
+{
+    dnnl_dims_t dims = {group, ft_extent(w, 0) / group, ft_extent(w, 1), w->rank == 4 ? ft_extent(w, 2) : 1,
+                        ft_extent(w, w->rank - 1)};
+    const dnnl_dim_t *from = group > 1 ? dims : dims + 1;
+    int rank = group > 1 ? 5 : 4;
+    dnnl_format_tag_t tag = group > 1 ? dnnl_goihw : dnnl_oihw;
+    FT_RETURN_IF_FAILED(
+        ft_dnnl_check(dnnl_memory_desc_init_by_tag(&s->w_plain, rank, from, dnnl_f32, tag), "a weight", err));
+    FT_RETURN_IF_FAILED(ft_dnnl_check(
+        dnnl_memory_desc_init_by_tag(&s->w_any, rank, from, dnnl_f32, dnnl_format_tag_any), "a weight", err));
+    dnnl_dims_t channels = {ft_extent(w, 0)};
+    return ft_dnnl_check(dnnl_memory_desc_init_by_tag(&s->b, 1, channels, dnnl_f32, dnnl_x), "a bias", err);
+}
+
+static enum ft_status shape_of(const struct ft_attrs *attrs, const struct ft_type *x, const struct ft_type *w,
+                               const struct ft_type *y, struct shape *s, struct ft_err *err)
+{
+    memset(s, 0, sizeof *s);
+    const struct ft_window *window = &attrs->window;
+    int skip = 2 - window->rank; /* the inserted axis */
+    for (int i = 0; i < 2; i++) {
+        bool inserted = i < skip;
+        s->stride[i] = inserted ? 1 : window->stride[i - skip];
+        s->dilation[i] = inserted ? 0 : window->dilation[i - skip] - 1;
+        s->pad_begin[i] = inserted ? 0 : window->pad_begin[i - skip];
+        s->pad_end[i] = inserted ? 0 : window->pad_end[i - skip];
+    }
+    s->flops = 2 * ft_elements(y) * ft_cpu_product(w, 1, w->rank);
+    FT_RETURN_IF_FAILED(activation_md(x, &s->x, err));
+    FT_RETURN_IF_FAILED(activation_md(y, &s->y, err));
+    return weight_mds(w, attrs->group, s, err);
+}
+
+/* Arithmetic is some 16 times cheaper than the memory traffic that ft_cpu_threads() counts. */
+static int conv_threads(const struct ft_cpu *cpu, const struct shape *s)
+{
+    return ft_cpu_threads(cpu, s->flops / 16);
+}
+
+/* ---- primitive descriptors; owned by the caller */
+
+static enum ft_status forward_pd(struct ft_cpu *cpu, const struct shape *s, bool bias, dnnl_prop_kind_t kind,
+                                 dnnl_primitive_desc_t *pd, struct ft_err *err)
+{
+    dnnl_convolution_desc_t desc;
+    FT_RETURN_IF_FAILED(ft_dnnl_check(
+        dnnl_dilated_convolution_forward_desc_init(&desc, kind, dnnl_convolution_direct, &s->x, &s->w_any,
+                                                   bias ? &s->b : NULL, &s->y, s->stride, s->dilation,
+                                                   s->pad_begin, s->pad_end),
+        "a convolution", err));
+    dnnl_primitive_attr_t attr = NULL;
+    FT_RETURN_IF_FAILED(ft_dnnl_attr(1.0F, &attr, err));
+    dnnl_status_t status = dnnl_primitive_desc_create(pd, &desc, attr, cpu->engine, NULL);
+    (void)dnnl_primitive_attr_destroy(attr);
+    return ft_dnnl_check(status, "this convolution", err);
+}
+
+static enum ft_status backward_pd(struct ft_cpu *cpu, const struct shape *s, enum ft_op op,
+                                  dnnl_primitive_desc_t *pd, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    dnnl_primitive_desc_t hint = NULL;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_convolution_desc_t desc;
+    FT_TRY(forward_pd(cpu, s, false, dnnl_forward_training, &hint, err));
+    dnnl_status_t status =
+        op == FT_OP_CONV_BWD_DATA
+            ? dnnl_dilated_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &s->x,
+                                                               &s->w_any, &s->y, s->stride, s->dilation,
+                                                               s->pad_begin, s->pad_end)
+            : dnnl_dilated_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &s->x,
+                                                                  &s->w_any, NULL, &s->y, s->stride,
+                                                                  s->dilation, s->pad_begin, s->pad_end);
+    FT_TRY(ft_dnnl_check(status, "a convolution's gradient", err));
+    FT_TRY(ft_dnnl_attr(1.0F, &attr, err));
+    FT_TRY(ft_dnnl_check(dnnl_primitive_desc_create(pd, &desc, attr, cpu->engine, hint),
+                         "this convolution's gradient", err));
+done:
+    if (hint != NULL) {
+        (void)dnnl_primitive_desc_destroy(hint);
+    }
+    if (attr != NULL) {
+        (void)dnnl_primitive_attr_destroy(attr);
+    }
+    return st;
+}
+
+/* ---- runs */
+
+static struct ft_cpu *cpu_of(const struct conv *conv)
+{
+    return ft_cpu_of(conv->head.device);
+}
+
+/* Forward (x, w, b -> y) and backward-data (dy, w -> dx): data in argument order of the primitive. */
+static enum ft_status run_packed(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
+                                 void *scratch, struct ft_err *err)
+{
+    struct conv *conv = (struct conv *)(void *)kernel;
+    void *data[4] = {in[0].data, in[1].data, out[0].data, conv->bias ? in[2].data : NULL};
+    if (conv->packs) {
+        FT_RETURN_IF_FAILED(ft_dnnl_pack_update(cpu_of(conv), &conv->pack, &in[1], scratch, err));
+        data[1] = conv->pack.packed;
+    }
+    return ft_dnnl_run(cpu_of(conv), &conv->main, data, scratch, err);
+}
+
+static enum ft_status run_weight(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
+                                 void *scratch, struct ft_err *err)
+{
+    struct conv *conv = (struct conv *)(void *)kernel;
+    void *dw = conv->unpacks ? (char *)scratch + conv->dw_at : out[0].data;
+    void *data[3] = {in[0].data, in[1].data, dw};
+    FT_RETURN_IF_FAILED(ft_dnnl_run(cpu_of(conv), &conv->main, data, scratch, err));
+    if (!conv->unpacks) {
+        return FT_OK;
+    }
+    void *both[2] = {dw, out[0].data};
+    return ft_dnnl_run(cpu_of(conv), &conv->unpack, both, scratch, err);
+}
+
+/* ---- preparation */
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* w is operand 1 of the finished primitive: pack it if its format is not plain. */
+static enum ft_status make_pack(struct conv *conv, const struct shape *s, const dnnl_memory_desc_t *want,
+                                size_t *scratch, struct ft_err *err)
+{
+    *scratch = conv->main.scratch;
+    conv->packs = !dnnl_memory_desc_equal(want, &s->w_plain);
+    if (conv->packs) {
+        FT_RETURN_IF_FAILED(
+            ft_dnnl_pack_make(cpu_of(conv), &s->w_plain, want, conv->main.threads, &conv->pack, err));
+        *scratch = larger(*scratch, conv->pack.reorder.scratch);
+    }
+    return FT_OK;
+}
+
+static enum ft_status make_unpack(struct conv *conv, const struct shape *s, const dnnl_memory_desc_t *have,
+                                  size_t *scratch, struct ft_err *err)
+{
+    *scratch = conv->main.scratch;
+    conv->unpacks = !dnnl_memory_desc_equal(have, &s->w_plain);
+    if (conv->unpacks) {
+        FT_RETURN_IF_FAILED(
+            ft_dnnl_reorder(cpu_of(conv), have, &s->w_plain, conv->main.threads, &conv->unpack, err));
+        size_t shared = larger(*scratch, conv->unpack.scratch);
+        conv->dw_at = (shared + FT_ALIGN - 1) / FT_ALIGN * FT_ALIGN;
+        *scratch = conv->dw_at + dnnl_memory_desc_get_size(have);
+    }
+    return FT_OK;
+}
+
+static const dnnl_memory_desc_t *md_of(dnnl_primitive_desc_t pd, dnnl_query_t what)
+{
+    return dnnl_primitive_desc_query_md(pd, what, 0);
+}
+
+static enum ft_status make(struct conv *conv, enum ft_op op, const struct shape *s, size_t *scratch,
+                           struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_cpu *cpu = cpu_of(conv);
+    dnnl_primitive_desc_t pd = NULL;
+    int threads = conv_threads(cpu, s);
+    int before = ft_parallel_limit(threads);
+    if (op == FT_OP_CONV) {
+        FT_TRY(forward_pd(cpu, s, conv->bias, dnnl_forward_inference, &pd, err));
+        const dnnl_memory_desc_t *w = md_of(pd, dnnl_query_weights_md);
+        const struct ft_dnnl_operand operands[4] = {
+            {DNNL_ARG_SRC, &s->x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, &s->y}, {DNNL_ARG_BIAS, &s->b}};
+        FT_TRY(ft_dnnl_make(cpu, pd, operands, conv->bias ? 4 : 3, threads, &conv->main, err));
+        FT_TRY(make_pack(conv, s, w, scratch, err));
+    } else if (op == FT_OP_CONV_BWD_DATA) {
+        FT_TRY(backward_pd(cpu, s, op, &pd, err));
+        const dnnl_memory_desc_t *w = md_of(pd, dnnl_query_weights_md);
+        const struct ft_dnnl_operand operands[3] = {
+            {DNNL_ARG_DIFF_DST, &s->y}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DIFF_SRC, &s->x}};
+        FT_TRY(ft_dnnl_make(cpu, pd, operands, 3, threads, &conv->main, err));
+        FT_TRY(make_pack(conv, s, w, scratch, err));
+    } else {
+        FT_TRY(backward_pd(cpu, s, op, &pd, err));
+        const dnnl_memory_desc_t *dw = md_of(pd, dnnl_query_diff_weights_md);
+        const struct ft_dnnl_operand operands[3] = {
+            {DNNL_ARG_SRC, &s->x}, {DNNL_ARG_DIFF_DST, &s->y}, {DNNL_ARG_DIFF_WEIGHTS, dw}};
+        FT_TRY(ft_dnnl_make(cpu, pd, operands, 3, threads, &conv->main, err));
+        FT_TRY(make_unpack(conv, s, dw, scratch, err));
+    }
+done:
+    ft_parallel_limit(before);
+    if (pd != NULL) {
+        (void)dnnl_primitive_desc_destroy(pd);
+    }
+    return st;
+}
+
+static enum ft_status prepare(struct ft_device *device, const struct ft_call *call, const struct shape *s,
+                              struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_kernel *k = NULL;
+    ft_cpu_run run = call->op == FT_OP_CONV_BWD_WEIGHT ? run_weight : run_packed;
+    FT_TRY(ft_cpu_kernel(device, call, sizeof(struct conv), run, &k, err));
+    k->free = conv_free;
+    struct conv *conv = (struct conv *)(void *)k;
+    conv->bias = call->op == FT_OP_CONV && call->n_in == 3;
+    FT_TRY(make(conv, call->op, s, scratch, err));
+    *kernel = k;
+    k = NULL;
+done:
+    if (k != NULL) {
+        conv_free(k);
+    }
+    return st;
+}
+
+enum ft_status ft_cpu_conv(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,
+                           size_t *scratch, struct ft_err *err)
+{
+    struct shape s;
+    FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->in[0], &call->in[1], &call->out[0], &s, err));
+    return prepare(device, call, &s, kernel, scratch, err);
+}
+
+enum ft_status ft_cpu_conv_bwd_data(struct ft_device *device, const struct ft_call *call,
+                                    struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
+{
+    struct shape s;
+    FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->out[0], &call->in[1], &call->in[0], &s, err));
+    return prepare(device, call, &s, kernel, scratch, err);
+}
+
+enum ft_status ft_cpu_conv_bwd_weight(struct ft_device *device, const struct ft_call *call,
+                                      struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
+{
+    struct shape s;
+    FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->in[0], &call->in[2], &call->in[1], &s, err));
+    return prepare(device, call, &s, kernel, scratch, err);
+}

@@ -1,0 +1,264 @@
+#include "kernels/cpu/cpu.h"
+
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "kernels/cpu/dnnl.h"
+
+/* ---- layouts */
+
+enum wish { WISH_ROW_MAJOR, WISH_FOLLOW, WISH_CHANNELS_LAST };
+
+/* No default: a new row must say what it wants. */
+static enum wish wish_of(enum ft_op op)
+{
+    switch (op) {
+    case FT_OP_CONV:
+    case FT_OP_CONV_BWD_DATA:
+    case FT_OP_CONV_BWD_WEIGHT:
+    case FT_OP_BATCHNORM:
+    case FT_OP_BATCHNORM_BWD:
+    case FT_OP_BATCHNORM_TRAIN:
+    case FT_OP_BATCHNORM_TRAIN_BWD:
+    case FT_OP_MAXPOOL:
+    case FT_OP_MAXPOOL_BWD:
+    case FT_OP_AVGPOOL:
+    case FT_OP_AVGPOOL_BWD:
+        return WISH_CHANNELS_LAST;
+    case FT_OP_RELU:
+    case FT_OP_RELU_BWD:
+    case FT_OP_LEAKY_RELU:
+    case FT_OP_LEAKY_RELU_BWD:
+    case FT_OP_SIGMOID:
+    case FT_OP_SIGMOID_BWD:
+    case FT_OP_TANH:
+    case FT_OP_TANH_BWD:
+    case FT_OP_CLIP:
+    case FT_OP_CLIP_BWD:
+    case FT_OP_EXP:
+    case FT_OP_LOG:
+    case FT_OP_SQRT:
+    case FT_OP_NEG:
+    case FT_OP_SCALE:
+    case FT_OP_ADD:
+    case FT_OP_SUB:
+    case FT_OP_MUL:
+    case FT_OP_DIV:
+    case FT_OP_POW:
+    case FT_OP_REDUCE_SUM:
+    case FT_OP_REDUCE_MEAN:
+    case FT_OP_SUM_TO:
+    case FT_OP_EXPAND_TO:
+    case FT_OP_CONCAT:
+    case FT_OP_SLICE:
+    case FT_OP_PAD_LIKE:
+    case FT_OP_SUM_SQUARES:
+        return WISH_FOLLOW;
+    case FT_OP_DROPOUT: /* its random numbers are counted in row-major order */
+    case FT_OP_MATMUL:
+    case FT_OP_RESHAPE:
+    case FT_OP_RESHAPE_LIKE:
+    case FT_OP_TRANSPOSE:
+    case FT_OP_SOFTMAX:
+    case FT_OP_SOFTMAX_BWD:
+    case FT_OP_LOG_SOFTMAX:
+    case FT_OP_LOG_SOFTMAX_BWD:
+    case FT_OP_L2_NORMALIZE:
+    case FT_OP_L2_NORMALIZE_BWD:
+    case FT_OP_PDIST:
+    case FT_OP_PDIST_BWD:
+    case FT_OP_TRIPLET:
+    case FT_OP_PAIRS:
+    case FT_OP_MASKED_MEAN:
+    case FT_OP_MASKED_MEAN_BWD:
+    case FT_OP_SGD_STEP:
+    case FT_OP_ADAM_STEP:
+    case FT_OP_COUNT:
+        return WISH_ROW_MAJOR;
+    }
+    return WISH_ROW_MAJOR;
+}
+
+static void cpu_layouts(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum ft_layout *in,
+                        enum ft_layout *out, bool *follow)
+{
+    (void)attrs;
+    enum wish wish = wish_of(op);
+    enum ft_layout layout = wish == WISH_CHANNELS_LAST ? FT_CHANNELS_LAST : FT_ROW_MAJOR;
+    for (int i = 0; i < n_in; i++) {
+        in[i] = layout;
+    }
+    for (int i = 0; i < ft_op_info(op)->outputs; i++) {
+        out[i] = layout;
+    }
+    *follow = wish == WISH_FOLLOW;
+    /* Weights are masters: plain OIHW, packed inside the kernel. */
+    if (op == FT_OP_CONV || op == FT_OP_CONV_BWD_DATA) {
+        in[1] = FT_ROW_MAJOR;
+    }
+    if (op == FT_OP_CONV_BWD_WEIGHT) {
+        in[2] = FT_ROW_MAJOR;
+        out[0] = FT_ROW_MAJOR;
+    }
+}
+
+/* ---- the device */
+
+static enum ft_status cpu_wait(struct ft_device *device, struct ft_err *err)
+{
+    (void)device;
+    (void)err;
+    return FT_OK;
+}
+
+static void cpu_close(struct ft_device *device)
+{
+    struct ft_cpu *cpu = ft_cpu_of(device);
+    ft_dnnl_close(cpu);
+    ft_free(cpu);
+}
+
+static const struct ft_device_table table = {
+    .name = "cpu",
+    .float_dtype = FT_F32,
+    .prepare =
+        {
+#define FT_OP(NAME, name, IN_MIN, IN_MAX, OUTPUTS, LIKE) [FT_OP_##NAME] = ft_cpu_##name,
+#include "kernels/ops.def"
+#undef FT_OP
+        },
+    .layouts = cpu_layouts,
+    .wait = cpu_wait,
+    .close = cpu_close,
+};
+
+enum ft_status ft_cpu_open(int threads, struct ft_device **device, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_cpu *cpu = NULL;
+    *device = NULL;
+    FT_TRY(ft_new(1, sizeof *cpu, &cpu, err));
+    cpu->base.table = &table;
+    cpu->threads = threads > 0 ? threads : ft_parallel_processors();
+    cpu->vec = ft_vec_best();
+    /* oneDNN asks OpenMP, and OpenMP keeps the number per calling thread: the owner's. */
+    ft_parallel_limit(cpu->threads);
+    FT_TRY(ft_dnnl_open(cpu, err));
+    *device = &cpu->base;
+    cpu = NULL;
+done:
+    if (cpu != NULL) {
+        cpu_close(&cpu->base);
+    }
+    return st;
+}
+
+/* ---- kernels */
+
+static void free_plain(struct ft_kernel *kernel)
+{
+    ft_free(kernel);
+}
+
+enum ft_status ft_cpu_kernel(struct ft_device *device, const struct ft_call *call, size_t size,
+                             ft_cpu_run run, struct ft_kernel **kernel, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_new(1, size, kernel, err));
+    (*kernel)->device = device;
+    (*kernel)->op = call->op;
+    (*kernel)->run = run;
+    (*kernel)->free = free_plain;
+    return FT_OK;
+}
+
+int ft_cpu_threads(const struct ft_cpu *cpu, int64_t cost)
+{
+    int64_t worth = cost / FT_CPU_GRAIN;
+    worth = worth < cpu->threads ? worth : cpu->threads;
+    return worth > 1 ? (int)worth : 1;
+}
+
+struct flat {
+    int64_t n;
+    ft_parallel_body body;
+    void *context;
+};
+
+enum { FLAT_UNIT = 64 };
+
+static void flat_units(void *context, int thread, int64_t begin, int64_t end)
+{
+    const struct flat *flat = context;
+    int64_t last = end * FLAT_UNIT < flat->n ? end * FLAT_UNIT : flat->n;
+    flat->body(flat->context, thread, begin * FLAT_UNIT, last);
+}
+
+void ft_cpu_flat(const struct ft_cpu *cpu, int64_t n, ft_parallel_body body, void *context)
+{
+    struct flat flat = {.n = n, .body = body, .context = context};
+    ft_parallel_for(ft_cpu_threads(cpu, n), (n + FLAT_UNIT - 1) / FLAT_UNIT, flat_units, &flat);
+}
+
+void ft_cpu_items(const struct ft_cpu *cpu, int64_t items, int64_t item_cost, ft_parallel_body body,
+                  void *context)
+{
+    ft_parallel_for(ft_cpu_threads(cpu, items * item_cost), items, body, context);
+}
+
+/* ---- types */
+
+int64_t ft_cpu_product(const struct ft_type *t, int from, int to)
+{
+    int64_t n = 1;
+    for (int i = from; i < to; i++) {
+        n *= ft_extent(t, i);
+    }
+    return n;
+}
+
+int64_t ft_cpu_lanes(int64_t elements)
+{
+    int64_t lanes = elements / FT_CPU_GRAIN;
+    lanes = lanes < FT_CPU_LANES ? lanes : FT_CPU_LANES;
+    return lanes > 1 ? lanes : 1;
+}
+
+/* Operand i of a call, inputs first; NULL if only its shape is read. */
+static const struct ft_type *operand(const struct ft_call *call, int i)
+{
+    if (i >= call->n_in) {
+        return &call->out[i - call->n_in];
+    }
+    uint32_t shape_only = ft_op_info(call->op)->shape_only;
+    return i < 32 && (shape_only >> i & 1U) != 0 ? NULL : &call->in[i];
+}
+
+enum ft_status ft_cpu_row_major(const struct ft_call *call, struct ft_err *err)
+{
+    const struct ft_op_info *info = ft_op_info(call->op);
+    for (int i = 0; i < call->n_in + info->outputs; i++) {
+        const struct ft_type *t = operand(call, i);
+        if (t != NULL && t->layout != FT_ROW_MAJOR) {
+            return FT_FAIL(err, UNSUPPORTED, "%s: device cpu takes it row-major only", info->name);
+        }
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_cpu_one_layout(const struct ft_call *call, struct ft_err *err)
+{
+    const struct ft_op_info *info = ft_op_info(call->op);
+    const struct ft_type *first = NULL;
+    for (int i = 0; i < call->n_in + info->outputs; i++) {
+        const struct ft_type *t = operand(call, i);
+        if (t == NULL || t->rank != 4) {
+            continue;
+        }
+        if (first != NULL && t->layout != first->layout) {
+            return FT_FAIL(err, UNSUPPORTED, "%s: device cpu wants one layout for all operands of rank 4",
+                           info->name);
+        }
+        first = t;
+    }
+    return FT_OK;
+}

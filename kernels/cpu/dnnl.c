@@ -1,0 +1,197 @@
+#include "kernels/cpu/dnnl.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+
+enum ft_status ft_dnnl_check(dnnl_status_t status, const char *what, struct ft_err *err)
+{
+    switch (status) {
+    case dnnl_success:
+        return FT_OK;
+    case dnnl_out_of_memory:
+        return FT_FAIL(err, NOMEM, "oneDNN: %s: out of memory", what);
+    case dnnl_unimplemented:
+        return FT_FAIL(err, UNSUPPORTED, "oneDNN has no implementation of %s", what);
+    case dnnl_invalid_arguments:
+    case dnnl_iterator_ends:
+    case dnnl_runtime_error:
+    case dnnl_not_required:
+        break;
+    }
+    return FT_FAIL(err, INTERNAL, "oneDNN: %s: status %d", what, (int)status);
+}
+
+enum ft_status ft_dnnl_open(struct ft_cpu *cpu, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_dnnl_check(dnnl_engine_create(&cpu->engine, dnnl_cpu, 0), "an engine", err));
+    return ft_dnnl_check(dnnl_stream_create(&cpu->stream, cpu->engine, dnnl_stream_default_flags), "a stream",
+                         err);
+}
+
+void ft_dnnl_close(struct ft_cpu *cpu)
+{
+    if (cpu->stream != NULL) {
+        (void)dnnl_stream_destroy(cpu->stream);
+    }
+    if (cpu->engine != NULL) {
+        (void)dnnl_engine_destroy(cpu->engine);
+    }
+    cpu->stream = NULL;
+    cpu->engine = NULL;
+}
+
+enum ft_status ft_dnnl_attr(float output_scale, dnnl_primitive_attr_t *attr, struct ft_err *err)
+{
+    *attr = NULL;
+    FT_RETURN_IF_FAILED(ft_dnnl_check(dnnl_primitive_attr_create(attr), "attributes", err));
+    dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
+    if (status == dnnl_success && output_scale != 1.0F) {
+        status = dnnl_primitive_attr_set_output_scales(*attr, 1, 0, &output_scale);
+    }
+    if (status != dnnl_success) {
+        (void)dnnl_primitive_attr_destroy(*attr);
+        *attr = NULL;
+    }
+    return ft_dnnl_check(status, "attributes", err);
+}
+
+/* ---- primitives */
+
+static enum ft_status add_arg(struct ft_cpu *cpu, struct ft_dnnl *d, int arg, const dnnl_memory_desc_t *md,
+                              struct ft_err *err)
+{
+    assert(d->count < FT_DNNL_ARGS);
+    dnnl_memory_t memory = NULL;
+    FT_RETURN_IF_FAILED(
+        ft_dnnl_check(dnnl_memory_create(&memory, md, cpu->engine, DNNL_MEMORY_NONE), "a memory", err));
+    d->args[d->count].arg = arg;
+    d->args[d->count].memory = memory;
+    d->count++;
+    return FT_OK;
+}
+
+enum ft_status ft_dnnl_make(struct ft_cpu *cpu, const_dnnl_primitive_desc_t pd,
+                            const struct ft_dnnl_operand *operands, int count, int threads, struct ft_dnnl *d,
+                            struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    d->threads = threads;
+    d->scratch_at = -1;
+    FT_TRY(ft_dnnl_check(dnnl_primitive_create(&d->primitive, pd), "a primitive", err));
+    for (int i = 0; i < count; i++) {
+        FT_TRY(add_arg(cpu, d, operands[i].arg, operands[i].md, err));
+    }
+    const dnnl_memory_desc_t *scratchpad = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    if (scratchpad != NULL && dnnl_memory_desc_get_size(scratchpad) > 0) {
+        d->scratch = dnnl_memory_desc_get_size(scratchpad);
+        d->scratch_at = d->count;
+        FT_TRY(add_arg(cpu, d, DNNL_ARG_SCRATCHPAD, scratchpad, err));
+    }
+done:
+    if (st != FT_OK) {
+        ft_dnnl_release(d);
+    }
+    return st;
+}
+
+enum ft_status ft_dnnl_reorder(struct ft_cpu *cpu, const dnnl_memory_desc_t *from,
+                               const dnnl_memory_desc_t *to, int threads, struct ft_dnnl *d,
+                               struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    int before = ft_parallel_limit(threads);
+    FT_TRY(ft_dnnl_attr(1.0F, &attr, err));
+    FT_TRY(ft_dnnl_check(dnnl_reorder_primitive_desc_create(&pd, from, cpu->engine, to, cpu->engine, attr),
+                         "a reorder", err));
+    const struct ft_dnnl_operand operands[2] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
+    FT_TRY(ft_dnnl_make(cpu, pd, operands, 2, threads, d, err));
+done:
+    ft_parallel_limit(before);
+    if (pd != NULL) {
+        (void)dnnl_primitive_desc_destroy(pd);
+    }
+    if (attr != NULL) {
+        (void)dnnl_primitive_attr_destroy(attr);
+    }
+    return st;
+}
+
+void ft_dnnl_release(struct ft_dnnl *d)
+{
+    for (int i = 0; i < d->count; i++) {
+        (void)dnnl_memory_destroy(d->args[i].memory);
+    }
+    if (d->primitive != NULL) {
+        (void)dnnl_primitive_destroy(d->primitive);
+    }
+    memset(d, 0, sizeof *d);
+}
+
+static enum ft_status point(struct ft_cpu *cpu, struct ft_dnnl *d, int i, void *data, struct ft_err *err)
+{
+    if (d->data[i] == data) {
+        return FT_OK;
+    }
+    d->data[i] = data;
+    return ft_dnnl_check(dnnl_memory_set_data_handle_v2(d->args[i].memory, data, cpu->stream),
+                         "a data pointer", err);
+}
+
+enum ft_status ft_dnnl_run(struct ft_cpu *cpu, struct ft_dnnl *d, void *const *data, void *scratch,
+                           struct ft_err *err)
+{
+    int operands = d->scratch_at >= 0 ? d->scratch_at : d->count;
+    for (int i = 0; i < operands; i++) {
+        FT_RETURN_IF_FAILED(point(cpu, d, i, data[i], err));
+    }
+    if (d->scratch_at >= 0) {
+        FT_RETURN_IF_FAILED(point(cpu, d, d->scratch_at, scratch, err));
+    }
+    bool fewer = d->threads != cpu->threads;
+    if (fewer) {
+        ft_parallel_limit(d->threads);
+    }
+    dnnl_status_t status = dnnl_primitive_execute(d->primitive, cpu->stream, d->count, d->args);
+    if (fewer) {
+        ft_parallel_limit(cpu->threads);
+    }
+    return ft_dnnl_check(status, "the execution of a primitive", err);
+}
+
+/* ---- packed weights */
+
+enum ft_status ft_dnnl_pack_make(struct ft_cpu *cpu, const dnnl_memory_desc_t *plain,
+                                 const dnnl_memory_desc_t *packed, int threads, struct ft_dnnl_pack *pack,
+                                 struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_dnnl_reorder(cpu, plain, packed, threads, &pack->reorder, err));
+    enum ft_status st = ft_new(1, dnnl_memory_desc_get_size(packed), &pack->packed, err);
+    if (st != FT_OK) {
+        ft_dnnl_pack_release(pack);
+    }
+    return st;
+}
+
+void ft_dnnl_pack_release(struct ft_dnnl_pack *pack)
+{
+    ft_dnnl_release(&pack->reorder);
+    ft_free(pack->packed);
+    memset(pack, 0, sizeof *pack);
+}
+
+enum ft_status ft_dnnl_pack_update(struct ft_cpu *cpu, struct ft_dnnl_pack *pack, const struct ft_arg *master,
+                                   void *scratch, struct ft_err *err)
+{
+    if (master->version != 0 && master->version == pack->version && master->data == pack->data) {
+        return FT_OK;
+    }
+    void *data[2] = {master->data, pack->packed};
+    FT_RETURN_IF_FAILED(ft_dnnl_run(cpu, &pack->reorder, data, scratch, err));
+    pack->version = master->version;
+    pack->data = master->data;
+    return FT_OK;
+}

@@ -1,0 +1,126 @@
+/*
+ * vec.h - inner loops over contiguous floats, compiled once for each instruction set.
+ *
+ * vec.inc holds the code; vec_base.c, vec_avx2.c and vec_avx512.c compile it with their own flags
+ * (CMakeLists.txt), and ft_vec_best() picks one when a device is opened: the program starts on any x86-64,
+ * and on other processors. The result for one element never depends on where in an array it lies; sums depend
+ * on the instruction set, not on threads. Outputs may be one of the inputs (the same pointer), never a part
+ * of one. Thread-safety: pure functions.
+ */
+#ifndef FT_KERNELS_CPU_VEC_H
+#define FT_KERNELS_CPU_VEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "executor/base/rand.h"
+#include "kernels/kernel.h"
+
+enum { FT_VEC_TILE_ROWS = 4, FT_VEC_TILE_COLS = 16 }; /* one tile of vec->pdist */
+
+enum ft_vec_binary_mode { FT_VEC_VV, FT_VEC_VS, FT_VEC_SV }; /* which side is one number */
+
+/* Running statistics of one channel or of a row of channels, merged by Chan's rule. */
+struct ft_vec_moments {
+    double count;
+    double *mean, *m2; /* (C) */
+};
+
+/* The constants of one optimiser step. */
+struct ft_vec_step {
+    float lr, beta1, beta2, eps, decay, correct1, correct2, scale;
+    int kind;
+};
+
+/* One anchor with one positive: a triplet is mined if low < mine_negative - mine <= high, or always. */
+struct ft_vec_pair {
+    float mine, low, high;
+    bool always;
+    float dist, margin; /* loss = max(0, dist - dist_negative + margin) */
+};
+
+/* Sums over the triplets of one pair; added to. */
+struct ft_vec_hinge {
+    double loss;
+    int64_t mined, active;
+};
+
+struct ft_vec {
+    const char *name;
+    /* y = f(x) for the element-wise rows of ops.def, EXP, LOG, SQRT, ... ; a and b as the row says. */
+    void (*unary)(enum ft_op op, const float *x, float *y, size_t n, float a, float b);
+    void (*unary_bwd)(enum ft_op op, const float *dy, const float *t, float *dx, size_t n, float a, float b);
+    void (*binary)(enum ft_op op, enum ft_vec_binary_mode mode, const float *a, const float *b, float *y,
+                   size_t n);
+    /* y = alpha x; y += alpha x; y = alpha (x - s) */
+    void (*scale)(const float *x, float *y, size_t n, float alpha);
+    void (*add_scaled)(const float *x, float *y, size_t n, float alpha);
+
+    /* Sums: floats in lanes, folded into double every 1,024 elements. */
+    double (*sum)(const float *x, size_t n);
+    double (*dot)(const float *x, const float *y, size_t n);
+    double (*sum_squares)(const float *x, size_t n); /* every square in double */
+    float (*max)(const float *x, size_t n);          /* NaN are passed over */
+    /* acc[c] += sum over rows of x[r * stride + c] */
+    void (*col_sum)(const float *x, int64_t rows, int64_t stride, int64_t cols, double *acc);
+
+    /* Softmax of one row: y = exp(x - shift), returns the sum. */
+    double (*exp_sum)(const float *x, float *y, size_t n, float shift);
+
+    /* Batch normalisation. _cols: x is rows of C channels; _row: x is n values of one channel. */
+    void (*bn_moments_cols)(const float *x, int64_t rows, int64_t channels, struct ft_vec_moments *m);
+    void (*bn_moments_row)(const float *x, int64_t n, struct ft_vec_moments *m);
+    /* y = (x - mean) * k + b */
+    void (*bn_apply_cols)(const float *x, float *y, int64_t rows, int64_t channels, const float *mkb);
+    void (*bn_apply_row)(const float *x, float *y, int64_t n, const float mkb[3]);
+    /* s[c] += sum dy, s[C + c] += sum dy * (x - mean) */
+    void (*bn_sums_cols)(const float *dy, const float *x, int64_t rows, int64_t channels, const float *mean,
+                         double *s);
+    void (*bn_sums_row)(const float *dy, const float *x, int64_t n, float mean, double s[2]);
+    /* dx = k * (dy - p - (x - mean) * q); coefficients are (mean, k, p, q), each (C) */
+    void (*bn_grad_cols)(const float *dy, const float *x, float *dx, int64_t rows, int64_t channels,
+                         const float *mkpq);
+    void (*bn_grad_row)(const float *dy, const float *x, float *dx, int64_t n, const float mkpq[4]);
+
+    /* Pooling of one pixel, channels last; tap t lies at base + offset[t]. */
+    void (*pool_max)(const float *base, const int64_t *offset, const int32_t *index, int taps, float *y,
+                     int32_t *where, size_t channels);
+    /* dx[c] = sum over taps of dy[c] where where[c] == self */
+    void (*pool_max_bwd)(const float *dy, const int32_t *where, const int64_t *offset, int taps, int32_t self,
+                         float *dx, size_t channels);
+    /* y[c] = sum over taps of weight[t] * x[c] */
+    void (*pool_sum)(const float *base, const int64_t *offset, const float *weight, int taps, float *y,
+                     size_t channels);
+
+    /* tile[r * FT_VEC_TILE_COLS + c] = sum over k of (rows[r][k] - panel[k * FT_VEC_TILE_COLS + c])^2 */
+    void (*pdist)(const float *const rows[FT_VEC_TILE_ROWS], const float *panel, int64_t depth, float *tile);
+    /* out[k] = sum over i < count of w[i] * (x[k] - y[index[i] * depth + k]) */
+    void (*weighted_difference)(const float *x, const float *y, const int32_t *index, const float *w,
+                                int64_t count, int64_t depth, float *out);
+
+    /* One (anchor, positive) against n negatives: hits of the active triplets grow by 1 (mark: of the mined
+     * ones, and their number is returned). Arrays of negatives are readable up to a multiple of
+     * FT_VEC_TILE_COLS. */
+    void (*hinge)(const struct ft_vec_pair *pair, const float *neg_mine, const float *neg_dist, float *hits,
+                  int64_t n, struct ft_vec_hinge *sum);
+    int64_t (*mark)(const struct ft_vec_pair *pair, const float *neg_mine, float *hits, int64_t n);
+    /* Index of the smallest element above `floor`, -1 if there is none; the first of equals. */
+    int64_t (*min_above)(const float *x, int64_t n, float floor);
+
+    void (*sgd)(const struct ft_vec_step *s, const float *p, const float *g, const float *v, float *p_out,
+                float *v_out, size_t n);
+    void (*adam)(const struct ft_vec_step *s, const float *p, const float *g, const float *m, const float *v,
+                 float *out[3], size_t n);
+    /* keep[i] = ft_rand_float(r, first + i) >= alpha ? 1 / (1 - alpha) : 0, n a multiple of 4, first too */
+    void (*dropout_mask)(struct ft_rand r, uint64_t first, float alpha, float *keep, size_t n);
+};
+
+/* The widest that this processor runs. */
+const struct ft_vec *ft_vec_best(void);
+
+#define FT_VEC_SETS(X) X(base) X(avx2) X(avx512)
+#define FT_VEC_DECLARE(set) const struct ft_vec *ft_vec_##set(void);
+FT_VEC_SETS(FT_VEC_DECLARE)
+#undef FT_VEC_DECLARE
+
+#endif
