@@ -1,0 +1,75 @@
+#include "executor/train/defaults.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+
+static const struct ft_loss_default losses[] = {
+    {"TripletMarginLoss", "FaceNetSemihardMiner", "{\"margin\": 0.2}",
+     "semi-hard as FaceNet has it generalises better to unseen classes than a margin miner"},
+    {"ContrastiveLoss", "none", "{}", "all pairs, margins 0 and 1"},
+};
+enum { LOSSES = sizeof losses / sizeof *losses };
+
+static const struct {
+    const char *optimizer;
+    double learning_rate;
+} rates[] = {{"AdamW", 1e-3}, {"Adam", 1e-3}, {"SGD", 1e-2}};
+enum { RATES = sizeof rates / sizeof *rates };
+
+const struct ft_loss_default *ft_defaults_loss(const char *loss)
+{
+    for (size_t i = 0; i < LOSSES; i++) {
+        if (strcmp(losses[i].loss, loss) == 0) {
+            return &losses[i];
+        }
+    }
+    return NULL;
+}
+
+double ft_defaults_learning_rate(const char *optimizer)
+{
+    for (size_t i = 0; i < RATES; i++) {
+        if (strcmp(rates[i].optimizer, optimizer) == 0) {
+            return rates[i].learning_rate;
+        }
+    }
+    return 0;
+}
+
+enum ft_status ft_defaults_help(struct ft_buf *out, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(
+        ft_buf_text(out, "\nMeasured defaults (images and vectors), where nothing is said:\n", err));
+    for (size_t i = 0; i < LOSSES; i++) {
+        FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "  %-18s miner %s, options %s: %s\n", losses[i].loss,
+                                          losses[i].miner, losses[i].loss_options, losses[i].why));
+    }
+    for (size_t i = 0; i < RATES; i++) {
+        FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "  %-18s learning rate %g\n", rates[i].optimizer,
+                                          rates[i].learning_rate));
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_defaults_resolve(struct ft_fit_options *o, struct ft_err *err)
+{
+    const struct ft_loss_default *loss = ft_defaults_loss(o->loss);
+    if (loss == NULL) {
+        return FT_FAIL(err, INVALID, "there is no loss \"%s\": TripletMarginLoss, ContrastiveLoss", o->loss);
+    }
+    if (strcmp(o->miner, "auto") == 0) {
+        (void)snprintf(o->miner, sizeof o->miner, "%s", loss->miner);
+    }
+    if (o->loss_options == NULL) {
+        FT_RETURN_IF_FAILED(ft_json_parse(ft_bytes_of_text(loss->loss_options), &o->loss_options, err));
+    }
+    if (ft_defaults_learning_rate(o->optimizer) <= 0) {
+        return FT_FAIL(err, INVALID, "there is no optimizer \"%s\": SGD, Adam, AdamW", o->optimizer);
+    }
+    if (o->learning_rate <= 0) {
+        o->learning_rate = ft_defaults_learning_rate(o->optimizer);
+    }
+    return FT_OK;
+}
