@@ -1,0 +1,141 @@
+#include "executor/wire/control.h"
+
+#include "executor/wire/struct.h"
+
+/* jina/SPEC.md 2.4: "default": null keeps every property optional under pydantic 2; members stand in the
+ * order in which the measured reply has them, so the bytes are equal. */
+static const char SCHEMAS[] =
+    "{\"/default\":{\"output\":{\"name\":\"TextDoc\",\"model\":{\"title\":\"TextDoc\","
+    "\"properties\":{\"text\":{\"default\":null,\"type\":\"string\",\"title\":\"Text\"},"
+    "\"id\":{\"default\":null,\"title\":\"Id\",\"type\":\"string\"},"
+    "\"embedding\":{\"tensor/array shape\":\"not specified\",\"title\":\"Embedding\","
+    "\"items\":{\"type\":\"number\"},\"type\":\"array\",\"default\":null},"
+    "\"bytes_\":{\"title\":\"Bytes \",\"default\":null,\"type\":\"string\",\"format\":\"binary\"},"
+    "\"url\":{\"title\":\"Url\",\"format\":\"uri\",\"type\":\"string\",\"default\":null}},"
+    "\"type\":\"object\"}},\"is_generator\":false,"
+    "\"input\":{\"model\":{\"properties\":{\"id\":{\"default\":null,\"type\":\"string\","
+    "\"title\":\"Id\"},\"text\":{\"default\":null,\"title\":\"Text\",\"type\":\"string\"},"
+    "\"url\":{\"title\":\"Url\",\"default\":null,\"format\":\"uri\",\"type\":\"string\"},"
+    "\"embedding\":{\"tensor/array shape\":\"not specified\",\"title\":\"Embedding\","
+    "\"type\":\"array\",\"items\":{\"type\":\"number\"},\"default\":null},"
+    "\"bytes_\":{\"title\":\"Bytes \",\"default\":null,\"format\":\"binary\",\"type\":\"string\"}},"
+    "\"title\":\"TextDoc\",\"type\":\"object\"},\"name\":\"TextDoc\"},\"parameters\":{\"name\":null,"
+    "\"model\":null},\"is_singleton_doc\":false}}";
+
+enum { REFLECTION_LIST_SERVICES = 7, REFLECTION_NOT_FOUND = 5, REFLECTION_UNIMPLEMENTED = 12 };
+
+enum ft_status ft_health_read(struct ft_bytes message, struct ft_bytes *service, struct ft_err *err)
+{
+    struct ft_pb_cursor cursor = ft_pb_open(message);
+    struct ft_pb_field field;
+    bool more = false;
+    *service = ft_bytes_of(NULL, 0);
+    for (;;) {
+        FT_RETURN_IF_FAILED(ft_pb_next(&cursor, &field, &more, err));
+        if (!more) {
+            return FT_OK;
+        }
+        if (field.number == 1) {
+            FT_RETURN_IF_FAILED(ft_pb_bytes(&field, service, err));
+        }
+    }
+}
+
+enum ft_status ft_health_write(enum ft_health health, struct ft_buf *out, struct ft_err *err)
+{
+    return ft_pb_put_varint(out, 1, (uint64_t)health, err);
+}
+
+static enum ft_status list_services(const char *const *services, size_t count, struct ft_buf *out,
+                                    struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf list = {0};
+    struct ft_buf service = {0};
+    for (size_t i = 0; i < count; i++) {
+        service.size = 0;
+        FT_TRY(ft_pb_put_text(&service, 1, services[i], err));
+        FT_TRY(ft_pb_put_bytes(&list, 1, ft_buf_bytes(&service), err));
+    }
+    FT_TRY(ft_pb_put_bytes(out, 6, ft_buf_bytes(&list), err));
+done:
+    ft_buf_release(&list);
+    ft_buf_release(&service);
+    return st;
+}
+
+static enum ft_status reflection_error(uint64_t code, const char *text, struct ft_buf *out,
+                                       struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf body = {0};
+    FT_TRY(ft_pb_put_varint(&body, 1, code, err));
+    FT_TRY(ft_pb_put_text(&body, 2, text, err));
+    FT_TRY(ft_pb_put_bytes(out, 7, ft_buf_bytes(&body), err));
+done:
+    ft_buf_release(&body);
+    return st;
+}
+
+enum ft_status ft_reflection_answer(struct ft_bytes request, const char *const *services, size_t count,
+                                    struct ft_buf *out, struct ft_err *err)
+{
+    struct ft_pb_cursor cursor = ft_pb_open(request);
+    struct ft_pb_field field;
+    bool more = false;
+    uint32_t asked = 0; /* the last member of the oneof wins; 1 is `host` */
+    for (;;) {
+        FT_RETURN_IF_FAILED(ft_pb_next(&cursor, &field, &more, err));
+        if (!more) {
+            break;
+        }
+        if (field.number >= 3 && field.number <= REFLECTION_LIST_SERVICES) {
+            asked = field.number;
+        }
+    }
+    if (asked == REFLECTION_LIST_SERVICES) {
+        return list_services(services, count, out, err);
+    }
+    if (asked == 3 || asked == 4) {
+        return reflection_error(REFLECTION_NOT_FOUND, "file descriptors are not served", out, err);
+    }
+    return reflection_error(REFLECTION_UNIMPLEMENTED, "only list_services is served", out, err);
+}
+
+enum ft_status ft_discovery_write(struct ft_buf *out, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *schemas = NULL;
+    struct ft_buf body = {0};
+    FT_TRY(ft_json_parse(ft_bytes_of_text(SCHEMAS), &schemas, err));
+    FT_TRY(ft_struct_write(schemas, &body, err));
+    FT_TRY(ft_pb_put_text(out, 1, "/default", err));
+    FT_TRY(ft_pb_put_bytes(out, 3, ft_buf_bytes(&body), err));
+done:
+    ft_json_free(schemas);
+    ft_buf_release(&body);
+    return st;
+}
+
+static enum ft_status put_map(uint32_t number, const struct ft_json *object, struct ft_buf *out,
+                              struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf entry = {0};
+    for (struct ft_json_iter *it = ft_json_first(object); it != NULL; it = ft_json_next(object, it)) {
+        entry.size = 0;
+        FT_TRY(ft_pb_put_text(&entry, 1, ft_json_key(it), err));
+        FT_TRY(ft_pb_put_text(&entry, 2, ft_json_text(ft_json_value(it), NULL), err));
+        FT_TRY(ft_pb_put_bytes(out, number, ft_buf_bytes(&entry), err));
+    }
+done:
+    ft_buf_release(&entry);
+    return st;
+}
+
+enum ft_status ft_info_write(const struct ft_json *jina, const struct ft_json *envs, struct ft_buf *out,
+                             struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(put_map(1, jina, out, err));
+    return put_map(2, envs, out, err);
+}
