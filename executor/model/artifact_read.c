@@ -1,0 +1,349 @@
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/file.h"
+#include "executor/codec/yaml.h"
+#include "executor/codec/zip.h"
+#include "executor/model/artifact.h"
+#include "executor/model/internal.h"
+#include "executor/model/onnx.h"
+
+/* The same files from a folder or from a .zip, where they lie below one folder named after the run. */
+struct files {
+    const char *dir;           /* folder, or NULL */
+    struct ft_zip_reader *zip; /* or this */
+    size_t root;               /* length of "<run name>/" in the archive, 0 if packed without */
+    const char *root_name;     /* the entry whose first `root` bytes it is */
+};
+
+static bool starts_with(const char *text, const char *prefix, size_t size)
+{
+    return strncmp(text, prefix, size) == 0;
+}
+
+/* The entry `name` below the root; SIZE_MAX if there is none. */
+static size_t find_entry(const struct files *f, const char *name)
+{
+    for (size_t i = 0; i < ft_zip_count(f->zip); i++) {
+        const char *entry = ft_zip_name(f->zip, i);
+        if (starts_with(entry, f->root_name, f->root) && strcmp(entry + f->root, name) == 0) {
+            return i;
+        }
+    }
+    return SIZE_MAX;
+}
+
+/* config.yml at the top or one folder down says where the artifact begins. */
+static bool find_root(struct files *f)
+{
+    for (size_t i = 0; i < ft_zip_count(f->zip); i++) {
+        const char *entry = ft_zip_name(f->zip, i);
+        const char *slash = strchr(entry, '/');
+        const char *rest = slash == NULL ? entry : slash + 1;
+        if (strcmp(rest, "config.yml") == 0) {
+            f->root = (size_t)(rest - entry);
+            f->root_name = entry;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* *found = false when the file does not exist. */
+static enum ft_status read_file(struct files *f, const char *name, size_t max_bytes, struct ft_buf *buf,
+                                bool *found, struct ft_err *err)
+{
+    char *path = NULL;
+    enum ft_status st = FT_OK;
+    *found = false;
+    if (f->dir == NULL) {
+        size_t entry = find_entry(f, name);
+        *found = entry != SIZE_MAX;
+        return *found ? ft_zip_read(f->zip, entry, max_bytes, buf, err) : FT_OK;
+    }
+    FT_TRY(ft_path_join(f->dir, name, &path, err));
+    *found = ft_path_kind(path) == FT_PATH_FILE;
+    if (*found) {
+        FT_TRY(ft_file_read(path, max_bytes, buf, err));
+    }
+done:
+    ft_free(path);
+    return st;
+}
+
+/* ---- which model */
+
+struct found {
+    char *name; /* of the folder below models/ */
+    int count;
+    bool only_torch;
+};
+
+static enum ft_status take_name(struct found *found, const char *name, size_t size, struct ft_err *err)
+{
+    found->count++;
+    if (found->name != NULL) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_new(size + 1, 1, &found->name, err));
+    memcpy(found->name, name, size);
+    return FT_OK;
+}
+
+static enum ft_status look_in_zip(const struct files *f, struct found *found, struct ft_err *err)
+{
+    static const char models[] = "models/";
+    for (size_t i = 0; i < ft_zip_count(f->zip); i++) {
+        const char *entry = ft_zip_name(f->zip, i);
+        if (!starts_with(entry, f->root_name, f->root) ||
+            !starts_with(entry + f->root, models, strlen(models))) {
+            continue;
+        }
+        const char *name = entry + f->root + strlen(models);
+        const char *last = strrchr(name, '/');
+        if (last != NULL && strcmp(last, "/model.onnx") == 0) {
+            FT_RETURN_IF_FAILED(take_name(found, name, (size_t)(last - name), err));
+        }
+        found->only_torch = found->only_torch || (last != NULL && strcmp(last, "/model.pt") == 0);
+    }
+    return FT_OK;
+}
+
+static enum ft_status look_in_folder(const struct files *f, struct found *found, struct ft_err *err)
+{
+    struct ft_dir_list list = {0};
+    char *models = NULL;
+    char *path = NULL;
+    char *file = NULL;
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_path_join(f->dir, "models", &models, err));
+    FT_TRY(ft_dir_list(models, &list, err));
+    for (size_t i = 0; i < list.count; i++) {
+        FT_TRY(ft_path_join(models, list.names[i], &path, err));
+        FT_TRY(ft_path_join(path, "model.onnx", &file, err));
+        if (ft_path_kind(file) == FT_PATH_FILE) {
+            FT_TRY(take_name(found, list.names[i], strlen(list.names[i]), err));
+        }
+        ft_free(file);
+        file = NULL;
+        FT_TRY(ft_path_join(path, "model.pt", &file, err));
+        found->only_torch = found->only_torch || ft_path_kind(file) == FT_PATH_FILE;
+        ft_free(file);
+        ft_free(path);
+        file = path = NULL;
+    }
+done:
+    ft_free(file);
+    ft_free(path);
+    ft_free(models);
+    ft_dir_list_release(&list);
+    return st;
+}
+
+static enum ft_status check_found(const struct found *found, const char *path, struct ft_err *err)
+{
+    if (found->count == 1) {
+        return FT_OK;
+    }
+    if (found->count > 1) {
+        return FT_FAIL(err, UNSUPPORTED, "%s holds %d models; artifacts with one are read", path,
+                       found->count);
+    }
+    if (found->only_torch) {
+        return FT_FAIL(err, UNSUPPORTED,
+                       "%s holds PyTorch weights only: an artifact with model.onnx is needed", path);
+    }
+    return FT_FAIL(err, CORRUPT, "%s holds no models/<name>/model.onnx", path);
+}
+
+/* ---- what lies around it */
+
+/* A YAML file as JSON; NULL when it does not exist. */
+static enum ft_status read_yaml(struct files *f, const char *name, struct ft_json **json, struct ft_err *err)
+{
+    struct ft_buf text = {0};
+    struct ft_arena arena = {0};
+    struct ft_yaml *root = NULL;
+    bool found = false;
+    enum ft_status st = FT_OK;
+    *json = NULL;
+    FT_TRY(read_file(f, name, FT_MAX_CONFIG_BYTES, &text, &found, err));
+    if (found) {
+        FT_TRY(ft_yaml_parse(ft_buf_bytes(&text), &arena, &root, err));
+        FT_TRY(ft_yaml_to_json(root, json, err));
+    }
+done:
+    ft_arena_release(&arena);
+    ft_buf_release(&text);
+    return st == FT_OK ? st : ft_err_wrap(err, "%s", name);
+}
+
+static enum ft_status read_json(struct files *f, const char *name, struct ft_json **json, struct ft_err *err)
+{
+    struct ft_buf text = {0};
+    bool found = false;
+    enum ft_status st = FT_OK;
+    *json = NULL;
+    FT_TRY(read_file(f, name, FT_MAX_CONFIG_BYTES, &text, &found, err));
+    if (found) {
+        FT_TRY(ft_json_parse(ft_buf_bytes(&text), json, err));
+    }
+done:
+    ft_buf_release(&text);
+    return st == FT_OK ? st : ft_err_wrap(err, "%s", name);
+}
+
+static enum ft_status read_meta(struct files *f, struct ft_model *model, struct ft_err *err)
+{
+    struct ft_json *meta = NULL;
+    struct ft_json *config = NULL;
+    struct ft_json *metrics = NULL;
+    enum ft_status st = FT_OK;
+    FT_TRY(read_yaml(f, "config.yml", &config, err));
+    FT_TRY(read_json(f, "metrics.json", &metrics, err));
+    if (metrics == NULL) {
+        FT_TRY(read_yaml(f, "metrics.yml", &metrics, err));
+    }
+    meta = ft_json_object();
+    if (meta == NULL) {
+        st = FT_FAIL(err, NOMEM, "no memory for metadata");
+        goto done;
+    }
+    if (config != NULL) {
+        struct ft_json *value = config;
+        config = NULL;
+        FT_TRY(ft_json_set(meta, "config", value, err));
+    }
+    if (metrics != NULL) {
+        struct ft_json *value = metrics;
+        metrics = NULL;
+        FT_TRY(ft_json_set(meta, "metrics", value, err));
+    }
+    ft_json_free(model->meta);
+    model->meta = meta;
+    meta = NULL;
+done:
+    ft_json_free(meta);
+    ft_json_free(config);
+    ft_json_free(metrics);
+    return st;
+}
+
+static enum ft_status read_around(struct files *f, const char *folder, struct ft_model *model,
+                                  struct ft_err *err)
+{
+    struct ft_buf path = {0};
+    struct ft_json *metadata = NULL;
+    struct ft_json *prep = NULL;
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_buf_printf(&path, err, "models/%s/metadata.yml", folder));
+    FT_TRY(read_yaml(f, (const char *)path.data, &metadata, err));
+    const char *name = ft_json_text(ft_json_get(metadata, "name"), NULL);
+    ft_free(model->name);
+    model->name = NULL;
+    FT_TRY(ft_new_text(name != NULL && name[0] != '\0' ? name : folder, &model->name, err));
+    FT_TRY(read_json(f, "preprocess/prep.json", &prep, err));
+    if (prep != NULL) {
+        ft_json_free(model->prep);
+        model->prep = prep;
+        prep = NULL;
+    }
+    FT_TRY(read_meta(f, model, err));
+    model->is_embedding = true;
+done:
+    ft_json_free(prep);
+    ft_json_free(metadata);
+    ft_buf_release(&path);
+    return st;
+}
+
+static enum ft_status read_model(struct files *f, const char *folder, const struct ft_model_options *options,
+                                 struct ft_model **model, struct ft_err *err)
+{
+    struct ft_buf name = {0};
+    struct ft_buf bytes = {0};
+    struct ft_map map = {0};
+    char *path = NULL;
+    char *dir = NULL;
+    bool found = false;
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_buf_printf(&name, err, "models/%s", folder));
+    if (f->dir != NULL) {
+        FT_TRY(ft_path_join(f->dir, (const char *)name.data, &dir, err));
+        FT_TRY(ft_path_join(dir, "model.onnx", &path, err));
+        FT_TRY(ft_file_map(path, &map, err));
+        FT_TRY(ft_onnx_read(map.bytes, dir, options, model, err));
+    } else {
+        FT_TRY(ft_buf_text(&name, "/model.onnx", err));
+        FT_TRY(read_file(f, (const char *)name.data, FT_MAX_MODEL_BYTES, &bytes, &found, err));
+        FT_TRY(ft_onnx_read(ft_buf_bytes(&bytes), NULL, options, model, err));
+    }
+done:
+    ft_file_unmap(&map);
+    ft_buf_release(&bytes);
+    ft_buf_release(&name);
+    ft_free(path);
+    ft_free(dir);
+    return st;
+}
+
+static enum ft_status open_files(const char *path, struct files *f, struct ft_err *err)
+{
+    *f = (struct files){.root_name = ""};
+    if (ft_path_kind(path) == FT_PATH_DIR) {
+        f->dir = path;
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_zip_open(path, &f->zip, err));
+    if (!find_root(f)) {
+        ft_zip_close(f->zip);
+        f->zip = NULL;
+        return FT_FAIL(err, CORRUPT, "%s is not an artifact: no config.yml inside", path);
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_artifact_read(const char *path, const struct ft_model_options *options,
+                                struct ft_model **model, struct ft_err *err)
+{
+    struct files f = {0};
+    struct found found = {0};
+    struct ft_model *m = NULL;
+    enum ft_status st = FT_OK;
+    *model = NULL;
+    FT_TRY(open_files(path, &f, err));
+    FT_TRY(f.dir != NULL ? look_in_folder(&f, &found, err) : look_in_zip(&f, &found, err));
+    FT_TRY(check_found(&found, path, err));
+    if ((st = read_model(&f, found.name, options, &m, err)) != FT_OK ||
+        (st = read_around(&f, found.name, m, err)) != FT_OK) {
+        (void)ft_err_wrap(err, "%s", path);
+        goto done;
+    }
+    *model = m;
+    m = NULL;
+done:
+    ft_model_free(m);
+    ft_free(found.name);
+    ft_zip_close(f.zip);
+    return st;
+}
+
+bool ft_artifact_known(const char *path)
+{
+    struct ft_err ignored = {0};
+    struct files f = {0};
+    char *config = NULL;
+    char *models = NULL;
+    bool known = false;
+    if (ft_path_kind(path) == FT_PATH_DIR) {
+        known = ft_path_join(path, "config.yml", &config, &ignored) == FT_OK &&
+                ft_path_join(path, "models", &models, &ignored) == FT_OK &&
+                ft_path_kind(config) == FT_PATH_FILE && ft_path_kind(models) == FT_PATH_DIR;
+    } else if (ft_path_kind(path) == FT_PATH_FILE && ft_path_has_suffix(path, ".zip")) {
+        known = open_files(path, &f, &ignored) == FT_OK;
+        ft_zip_close(f.zip);
+    }
+    ft_free(config);
+    ft_free(models);
+    return known;
+}

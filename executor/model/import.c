@@ -1,0 +1,383 @@
+#include "executor/model/import.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- table of ops: sorted by name. What is not here is refused, all at once, before anything is converted.
+ */
+
+static const struct ft_import_row rows[] = {
+    {"Add", 2, ft_import_binary, FT_OP_ADD},
+    {"And", 2, ft_import_logic, '&'},
+    {"AveragePool", 1, ft_import_pool, FT_OP_AVGPOOL},
+    {"BatchNormalization", 5, ft_import_batchnorm, 0},
+    {"Cast", 1, ft_import_cast, 0},
+    {"CastLike", 2, ft_import_cast, 1},
+    {"Ceil", 1, ft_import_round, '+'},
+    {"Clip", 1, ft_import_clip, 0},
+    {"Concat", 1, ft_import_concat, 0},
+    {"Constant", 0, ft_import_constant, 0},
+    {"ConstantOfShape", 1, ft_import_constant_of_shape, 0},
+    {"Conv", 2, ft_import_conv, 0},
+    {"Div", 2, ft_import_binary, FT_OP_DIV},
+    {"Dropout", 1, ft_import_dropout, 0},
+    {"Equal", 2, ft_import_compare, '='},
+    {"Exp", 1, ft_import_unary, FT_OP_EXP},
+    {"Expand", 2, ft_import_expand, 0},
+    {"Flatten", 1, ft_import_flatten, 0},
+    {"Floor", 1, ft_import_round, '-'},
+    {"Gather", 2, ft_import_gather, 0},
+    {"Gemm", 2, ft_import_gemm, 0},
+    {"GlobalAveragePool", 1, ft_import_global_pool, FT_OP_REDUCE_MEAN},
+    {"GlobalMaxPool", 1, ft_import_global_pool, FT_OP_MAXPOOL},
+    {"Greater", 2, ft_import_compare, '>'},
+    {"GreaterOrEqual", 2, ft_import_compare, 'g'},
+    {"HardSigmoid", 1, ft_import_hard_sigmoid, 0},
+    {"HardSwish", 1, ft_import_hard_sigmoid, 1},
+    {"Identity", 1, ft_import_identity, 0},
+    {"LeakyRelu", 1, ft_import_leaky_relu, 0},
+    {"Less", 2, ft_import_compare, '<'},
+    {"LessOrEqual", 2, ft_import_compare, 'l'},
+    {"Log", 1, ft_import_unary, FT_OP_LOG},
+    {"LogSoftmax", 1, ft_import_softmax, FT_OP_LOG_SOFTMAX},
+    {"LpNormalization", 1, ft_import_lp_normalization, 0},
+    {"MatMul", 2, ft_import_matmul, 0},
+    {"Max", 1, ft_import_extreme, 1},
+    {"MaxPool", 1, ft_import_pool, FT_OP_MAXPOOL},
+    {"Min", 1, ft_import_extreme, 0},
+    {"Mul", 2, ft_import_binary, FT_OP_MUL},
+    {"Neg", 1, ft_import_unary, FT_OP_NEG},
+    {"Not", 1, ft_import_logic, '!'},
+    {"Or", 2, ft_import_logic, '|'},
+    {"PRelu", 2, ft_import_prelu, 0},
+    {"Pad", 1, ft_import_pad, 0},
+    {"Pow", 2, ft_import_binary, FT_OP_POW},
+    {"Range", 3, ft_import_range, 0},
+    {"Reciprocal", 1, ft_import_reciprocal, 0},
+    {"ReduceL2", 1, ft_import_reduce_l2, 0},
+    {"ReduceMean", 1, ft_import_reduce, FT_OP_REDUCE_MEAN},
+    {"ReduceSum", 1, ft_import_reduce, FT_OP_REDUCE_SUM},
+    {"Relu", 1, ft_import_unary, FT_OP_RELU},
+    {"Reshape", 2, ft_import_reshape, 0},
+    {"Shape", 1, ft_import_shape, 0},
+    {"Sigmoid", 1, ft_import_unary, FT_OP_SIGMOID},
+    {"Size", 1, ft_import_size, 0},
+    {"Slice", 1, ft_import_slice, 0},
+    {"Softmax", 1, ft_import_softmax, FT_OP_SOFTMAX},
+    {"Split", 1, ft_import_split, 0},
+    {"Sqrt", 1, ft_import_unary, FT_OP_SQRT},
+    {"Squeeze", 1, ft_import_squeeze, 0},
+    {"Sub", 2, ft_import_binary, FT_OP_SUB},
+    {"Sum", 1, ft_import_sum, 0},
+    {"Tanh", 1, ft_import_unary, FT_OP_TANH},
+    {"Transpose", 1, ft_import_transpose, 0},
+    {"Unsqueeze", 1, ft_import_unsqueeze, 0},
+    {"Where", 3, ft_import_where, 0},
+};
+
+static int compare_row(const void *key, const void *row)
+{
+    struct ft_bytes op = *(const struct ft_bytes *)key;
+    const char *name = ((const struct ft_import_row *)row)->op;
+    size_t size = strlen(name);
+    int order = memcmp(op.data, name, op.size < size ? op.size : size);
+    return order != 0 ? order : (op.size > size) - (op.size < size);
+}
+
+const struct ft_import_row *ft_import_find(struct ft_bytes op)
+{
+    return op.size == 0 ? NULL
+                        : bsearch(&op, rows, sizeof rows / sizeof rows[0], sizeof rows[0], compare_row);
+}
+
+/* ---- inputs of a node */
+
+bool ft_at_has(const struct ft_at *at, int i)
+{
+    return i < at->node->n_in && at->im->in[at->index][i] >= 0;
+}
+
+struct ft_slot *ft_at_slot(const struct ft_at *at, int i)
+{
+    return &at->im->slots[at->im->in[at->index][i]];
+}
+
+const struct ft_host *ft_at_host(const struct ft_at *at, int i)
+{
+    return ft_at_has(at, i) && ft_at_slot(at, i)->kind == FT_SLOT_HOST ? ft_at_slot(at, i)->host : NULL;
+}
+
+bool ft_at_all_host(const struct ft_at *at)
+{
+    for (int i = 0; i < at->node->n_in; i++) {
+        if (ft_at_has(at, i) && ft_at_host(at, i) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool ft_at_tied(const struct ft_at *at, int i)
+{
+    struct ft_slot *slot = ft_at_slot(at, i);
+    return slot->kind == FT_SLOT_HOST && slot->weight && !ft_host_is_int(slot->host) && slot->readers > 1;
+}
+
+enum ft_status ft_at_unsupported(struct ft_at *at, struct ft_err *err, const char *why)
+{
+    (void)at;
+    return FT_FAIL(err, UNSUPPORTED, "%s", why);
+}
+
+static enum ft_status host_type(const struct ft_host *h, struct ft_type *type, struct ft_err *err)
+{
+    *type = ft_type_of(h->dtype, 0, NULL);
+    type->rank = h->rank;
+    for (int i = 0; i < h->rank; i++) {
+        if (h->dims[i] < 1) {
+            return FT_FAIL(err, UNSUPPORTED, "an empty tensor takes part in the computation");
+        }
+        type->dim[i] = ft_dim_of(h->dims[i]);
+    }
+    return FT_OK;
+}
+
+/* A NUL-terminated copy of a slot's name if the graph has no such name yet, else "" (the graph finds one). */
+static enum ft_status slot_name(struct ft_import *im, struct ft_bytes name, const char **out,
+                                struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_arena_text(&im->arena, (const char *)name.data, name.size, out, err));
+    if (ft_graph_find(im->graph, *out) != FT_NO_VALUE) {
+        *out = "";
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft_value *out,
+                            struct ft_err *err)
+{
+    struct ft_slot *slot = ft_at_slot(at, i);
+    ft_value *made = role == FT_PARAM_STATE ? &slot->as_state : &slot->as_weight;
+    struct ft_type type;
+    const char *name = NULL;
+    *out = FT_NO_VALUE;
+    if (slot->kind == FT_SLOT_GRAPH) {
+        *out = slot->value;
+        return FT_OK;
+    }
+    if (*made == FT_NO_VALUE) {
+        if (ft_host_is_int(slot->host)) {
+            return FT_FAIL(err, UNSUPPORTED, "input %d is an integer tensor, a weight is wanted", i);
+        }
+        FT_RETURN_IF_FAILED(host_type(slot->host, &type, err));
+        FT_RETURN_IF_FAILED(slot_name(at->im, slot->weight ? slot->weight_name : slot->name, &name, err));
+        FT_RETURN_IF_FAILED(ft_graph_param(at->im->graph, name, &type, role, slot->host->floats, made, err));
+    }
+    *out = *made;
+    return FT_OK;
+}
+
+enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err *err)
+{
+    struct ft_slot *slot = ft_at_slot(at, i);
+    struct ft_type type;
+    const char *name = NULL;
+    *out = FT_NO_VALUE;
+    if (slot->kind == FT_SLOT_GRAPH) {
+        *out = slot->value;
+        return FT_OK;
+    }
+    ft_value trained = slot->as_weight != FT_NO_VALUE ? slot->as_weight : slot->as_state;
+    if (trained != FT_NO_VALUE) {
+        *out = trained;
+        return FT_OK;
+    }
+    if (slot->as_const == FT_NO_VALUE) {
+        if (ft_host_is_int(slot->host)) {
+            return FT_FAIL(err, UNSUPPORTED,
+                           "input %d is an integer tensor: only float tensors are computed with", i);
+        }
+        FT_RETURN_IF_FAILED(host_type(slot->host, &type, err));
+        FT_RETURN_IF_FAILED(slot_name(at->im, slot->name, &name, err));
+        FT_RETURN_IF_FAILED(
+            ft_graph_const(at->im->graph, name, &type, slot->host->floats, &slot->as_const, err));
+    }
+    *out = slot->as_const;
+    return FT_OK;
+}
+
+const struct ft_type *ft_at_type(const struct ft_at *at, ft_value v)
+{
+    return ft_graph_type(at->im->graph, v);
+}
+
+enum ft_status ft_at_ints(struct ft_at *at, int i, int64_t **out, int *count, struct ft_err *err)
+{
+    const struct ft_host *h = ft_at_host(at, i);
+    *out = NULL;
+    *count = -1;
+    if (h == NULL || !ft_host_is_int(h) || h->rank > 1) {
+        return FT_FAIL(err, UNSUPPORTED, "input %d must be a known list of integers", i);
+    }
+    FT_RETURN_IF_FAILED(ft_arena_new(&at->im->arena, (size_t)h->count, sizeof **out, out, err));
+    for (int64_t k = 0; k < h->count; k++) {
+        if (!ft_dim_is_known(h->ints[k])) {
+            return FT_FAIL(err, UNSUPPORTED, "input %d depends on the batch", i);
+        }
+        (*out)[k] = h->ints[k].coef;
+    }
+    *count = (int)h->count;
+    return FT_OK;
+}
+
+enum ft_status ft_at_list(struct ft_at *at, const char *name, int i, int64_t **out, int *count,
+                          struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_onnx_attr_ints(at->node, name, &at->im->arena, out, count, err));
+    if (*count < 0 && ft_at_has(at, i)) {
+        return ft_at_ints(at, i, out, count, err);
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_at_axis(struct ft_at *at, int64_t given, int rank, int *out, struct ft_err *err)
+{
+    (void)at;
+    int64_t axis = given < 0 ? given + rank : given;
+    *out = 0;
+    if (axis < 0 || axis >= rank) {
+        return FT_FAIL(err, INVALID, "axis %lld does not exist in a tensor of rank %d", (long long)given,
+                       rank);
+    }
+    *out = (int)axis;
+    return FT_OK;
+}
+
+enum ft_status ft_at_scalar(struct ft_at *at, int i, float *out, struct ft_err *err)
+{
+    const struct ft_host *h = ft_at_host(at, i);
+    if (h == NULL || h->count != 1 || ft_host_is_int(h)) {
+        return FT_FAIL(err, UNSUPPORTED, "input %d must be a known number", i);
+    }
+    *out = ft_host_float(h, 0);
+    return FT_OK;
+}
+
+/* ---- new nodes and outputs */
+
+/* What messages and `inspect` call the node: its name, else its first output's. */
+static enum ft_status origin_of(const struct ft_at *at, const char **out, struct ft_err *err)
+{
+    struct ft_bytes name = at->node->name;
+    if (name.size == 0 && at->node->n_out > 0) {
+        name = at->node->out[0];
+    }
+    return ft_arena_text(&at->im->arena, (const char *)name.data, name.size, out, err);
+}
+
+enum ft_status ft_at_add(struct ft_at *at, enum ft_op op, const struct ft_attrs *attrs, const ft_value *in,
+                         int n_in, ft_value *out, struct ft_err *err)
+{
+    ft_value results[FT_MAX_OUTPUTS];
+    const char *origin = NULL;
+    *out = FT_NO_VALUE;
+    FT_RETURN_IF_FAILED(origin_of(at, &origin, err));
+    FT_RETURN_IF_FAILED(ft_graph_add(at->im->graph, op, attrs, in, n_in, origin, results, err));
+    *out = results[0];
+    return FT_OK;
+}
+
+enum ft_status ft_at_reshape(struct ft_at *at, ft_value x, const struct ft_dim *shape, int rank,
+                             ft_value *out, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    const struct ft_type *type = ft_at_type(at, x);
+    bool same = type->rank == rank;
+    memset(&attrs, 0, sizeof attrs);
+    *out = FT_NO_VALUE;
+    if (rank > FT_MAX_RANK) {
+        return FT_FAIL(err, UNSUPPORTED, "more than %d dimensions", FT_MAX_RANK);
+    }
+    attrs.shape_rank = rank;
+    for (int i = 0; i < rank; i++) {
+        attrs.shape[i] = shape[i];
+        same = same && ft_dim_equal(type->dim[i], shape[i]);
+    }
+    if (same) {
+        *out = x;
+        return FT_OK;
+    }
+    return ft_at_add(at, FT_OP_RESHAPE, &attrs, &x, 1, out, err);
+}
+
+enum ft_status ft_at_const(struct ft_at *at, const struct ft_type *type, const float *data, ft_value *out,
+                           struct ft_err *err)
+{
+    return ft_graph_const(at->im->graph, "", type, data, out, err);
+}
+
+enum ft_status ft_at_set(struct ft_at *at, int i, ft_value v, struct ft_err *err)
+{
+    int number = i < at->node->n_out ? at->im->out[at->index][i] : -1;
+    const char *name = NULL;
+    if (number < 0) {
+        return FT_OK;
+    }
+    struct ft_slot *slot = &at->im->slots[number];
+    slot->kind = FT_SLOT_GRAPH;
+    slot->value = v;
+    if (ft_graph_source(at->im->graph, v) != FT_FROM_NODE) {
+        return FT_OK;
+    }
+    /* A value that passed through unchanged keeps the name of the slot that made it. */
+    for (int k = 0; k < at->node->n_in; k++) {
+        if (ft_at_has(at, k) && ft_at_slot(at, k)->kind == FT_SLOT_GRAPH && ft_at_slot(at, k)->value == v) {
+            return FT_OK;
+        }
+    }
+    FT_RETURN_IF_FAILED(
+        ft_arena_text(&at->im->arena, (const char *)slot->name.data, slot->name.size, &name, err));
+    return ft_graph_rename(at->im->graph, v, name, err);
+}
+
+void ft_at_set_host(struct ft_at *at, int i, const struct ft_host *host)
+{
+    int number = i < at->node->n_out ? at->im->out[at->index][i] : -1;
+    if (number >= 0) {
+        at->im->slots[number].kind = FT_SLOT_HOST;
+        at->im->slots[number].host = host;
+    }
+}
+
+enum ft_status ft_at_pass(struct ft_at *at, struct ft_err *err)
+{
+    struct ft_slot *from = ft_at_slot(at, 0);
+    if (from->kind == FT_SLOT_GRAPH) {
+        return ft_at_set(at, 0, from->value, err);
+    }
+    ft_at_set_host(at, 0, from->host);
+    int number = at->node->n_out > 0 ? at->im->out[at->index][0] : -1;
+    if (number >= 0 && from->weight) {
+        /* Exporters merge equal tensors and hand them out through Identity: each reader gets its own. */
+        at->im->slots[number].weight = true;
+        at->im->slots[number].weight_name = at->im->slots[number].name;
+    }
+    return FT_OK;
+}
+
+void ft_at_keep_weight(struct ft_at *at, int i)
+{
+    const struct ft_slot *from = ft_at_slot(at, 0);
+    int number = i < at->node->n_out ? at->im->out[at->index][i] : -1;
+    if (number >= 0) {
+        at->im->slots[number].weight = from->weight;
+        at->im->slots[number].weight_name = from->weight_name;
+    }
+}
+
+bool ft_at_wants(const struct ft_at *at, int i)
+{
+    int number = i < at->node->n_out ? at->im->out[at->index][i] : -1;
+    return number >= 0 && at->im->slots[number].readers > 0;
+}

@@ -1,0 +1,182 @@
+/*
+ * import.h - state of one ONNX import and what its op handlers share; private to model/.
+ *
+ * A name of the file is a slot: an undecoded initializer, a host tensor (known now: constants and shape
+ * arithmetic), or a value of the canonical graph. Handlers run once for each node that an output needs, in
+ * topological order; whatever has only host inputs is evaluated on the spot, the rest becomes nodes. Integers
+ * on the host are monomials of symbols (struct ft_dim, here with any sign and 0), so Shape -> Gather -> Mul
+ * -> Concat -> Reshape works before the batch is known. Thread-safety: an import belongs to one thread.
+ */
+#ifndef FT_MODEL_IMPORT_H
+#define FT_MODEL_IMPORT_H
+
+#include "executor/base/arena.h"
+#include "executor/base/file.h"
+#include "executor/graph/graph.h"
+#include "executor/model/proto.h"
+
+/* ---- names to numbers */
+struct ft_names {
+    struct ft_bytes *keys;
+    int *slots; /* index into keys, or -1 */
+    size_t count, mask;
+};
+FT_MUST_CHECK enum ft_status ft_model_names_init(struct ft_names *names, size_t most, struct ft_arena *arena,
+                                                 struct ft_err *err);
+int ft_model_names_find(const struct ft_names *names, struct ft_bytes key); /* -1 if none */
+int ft_model_names_add(struct ft_names *names,
+                       struct ft_bytes key); /* its number; -1 if it is there already */
+
+/* ---- host tensors */
+enum { FT_HOST_INTS_MAX = 1 << 22 }; /* integers and folded floats; a position table has some thousands */
+struct ft_host {
+    enum ft_dtype dtype; /* FT_F32, FT_I64 (all integers) or FT_BOOL */
+    int rank;
+    int64_t dims[FT_MAX_RANK];
+    int64_t count;
+    const uint8_t *floats; /* FT_F32: `count` floats, maybe unaligned: read through ft_host_float() */
+    struct ft_dim *ints;   /* FT_I64 and FT_BOOL */
+};
+float ft_host_float(const struct ft_host *h, int64_t i);
+bool ft_host_is_int(const struct ft_host *h);
+/* Room for the elements too; *floats may be NULL for integers. FT_LIMIT above FT_HOST_INTS_MAX. */
+FT_MUST_CHECK enum ft_status ft_host_new(struct ft_arena *arena, enum ft_dtype dtype, int rank,
+                                         const int64_t *dims, struct ft_host **out, float **floats,
+                                         struct ft_err *err);
+/* The same elements under another shape (same count). */
+FT_MUST_CHECK enum ft_status ft_host_view(struct ft_arena *arena, const struct ft_host *from, int rank,
+                                          const int64_t *dims, struct ft_host **out, struct ft_err *err);
+
+enum ft_slot_kind { FT_SLOT_UNSET, FT_SLOT_TENSOR, FT_SLOT_HOST, FT_SLOT_GRAPH, FT_SLOT_BAD };
+struct ft_slot {
+    struct ft_bytes name;
+    enum ft_slot_kind kind;
+    const struct ft_onnx_tensor *tensor;
+    const struct ft_host *host;
+    bool weight; /* host data of an initializer, perhaps reshaped: may be trained */
+    struct ft_bytes weight_name;
+    ft_value value;     /* FT_SLOT_GRAPH */
+    ft_value as_weight; /* values already made of host data; FT_NO_VALUE */
+    ft_value as_state;
+    ft_value as_const;
+    int producer; /* node of the file, or -1 */
+    int readers;  /* inputs of needed nodes that name this slot */
+};
+
+struct ft_external; /* mapped data file */
+struct ft_import {
+    struct ft_arena arena;
+    const struct ft_onnx_file *file;
+    const char *dir; /* NULL: no external data */
+    struct ft_external *externals;
+    struct ft_names names; /* slot numbers */
+    struct ft_slot *slots;
+    int **in; /* slots of each node's inputs, -1 = absent */
+    int **out;
+    int *roots; /* slots of the outputs, label makers (ArgMax, ZipMap) at the very end taken off */
+    struct ft_bytes *root_names;
+    int n_roots;
+    bool *needed;
+    int *order; /* needed nodes, each after what it reads */
+    int n_order;
+    struct ft_graph *graph;
+    ft_value rng;        /* (2) I64 input, made when the first DROPOUT comes */
+    int64_t fixed_batch; /* > 0: the file fixes axis 0 of its inputs to this; we try it as the batch */
+};
+
+/* ---- what handlers use. `n` is the node's number in the file. */
+struct ft_at { /* where a handler works */
+    struct ft_import *im;
+    const struct ft_onnx_node *node;
+    int index;
+    int64_t opset;
+};
+typedef enum ft_status (*ft_import_handler)(struct ft_at *at, int arg, struct ft_err *err);
+struct ft_import_row {
+    const char *op;
+    int inputs; /* that must be given */
+    ft_import_handler run;
+    int arg;
+};
+/* Sorted by name. */
+const struct ft_import_row *ft_import_find(struct ft_bytes op);
+
+/* Host data of an initializer that other nodes read too: reshaping a copy of it would untie them. */
+bool ft_at_tied(const struct ft_at *at, int i);
+bool ft_at_has(const struct ft_at *at, int i);                   /* input i is given */
+struct ft_slot *ft_at_slot(const struct ft_at *at, int i);       /* of a given input */
+const struct ft_host *ft_at_host(const struct ft_at *at, int i); /* NULL unless given and known */
+bool ft_at_all_host(const struct ft_at *at);                     /* every given input is known */
+/* Input i as a value of the graph: host floats become a constant, or the parameter they are already. */
+FT_MUST_CHECK enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err *err);
+/* Input i as a weight: host floats become a parameter. */
+FT_MUST_CHECK enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft_value *out,
+                                          struct ft_err *err);
+const struct ft_type *ft_at_type(const struct ft_at *at, ft_value v);
+/* Integers of a known input (scalar or vector) without symbols, in the arena. */
+FT_MUST_CHECK enum ft_status ft_at_ints(struct ft_at *at, int i, int64_t **out, int *count,
+                                        struct ft_err *err);
+/* Axes or the like: from attribute `name`, else from input i; *count = -1 when neither is there. */
+FT_MUST_CHECK enum ft_status ft_at_list(struct ft_at *at, const char *name, int i, int64_t **out, int *count,
+                                        struct ft_err *err);
+/* Axis given as number from either end -> 0 .. rank-1 */
+FT_MUST_CHECK enum ft_status ft_at_axis(struct ft_at *at, int64_t given, int rank, int *out,
+                                        struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_at_scalar(struct ft_at *at, int i, float *out,
+                                          struct ft_err *err); /* known number */
+
+/* Append a node; out[0] alone is given back. */
+FT_MUST_CHECK enum ft_status ft_at_add(struct ft_at *at, enum ft_op op, const struct ft_attrs *attrs,
+                                       const ft_value *in, int n_in, ft_value *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_at_reshape(struct ft_at *at, ft_value x, const struct ft_dim *shape, int rank,
+                                           ft_value *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_at_const(struct ft_at *at, const struct ft_type *type, const float *data,
+                                         ft_value *out, struct ft_err *err);
+/* What output i is. */
+FT_MUST_CHECK enum ft_status ft_at_set(struct ft_at *at, int i, ft_value v, struct ft_err *err);
+void ft_at_set_host(struct ft_at *at, int i, const struct ft_host *host);
+/* Output 0 is input 0 itself. */
+FT_MUST_CHECK enum ft_status ft_at_pass(struct ft_at *at, struct ft_err *err);
+/* Output i is input 0's weight in another shape. */
+void ft_at_keep_weight(struct ft_at *at, int i);
+/* "is an output other than the first read?" */
+bool ft_at_wants(const struct ft_at *at, int i);
+FT_MUST_CHECK enum ft_status ft_at_unsupported(struct ft_at *at, struct ft_err *err, const char *why);
+
+/* ---- data (host.c) */
+FT_MUST_CHECK enum ft_status ft_host_decode(struct ft_import *im, const struct ft_onnx_tensor *t,
+                                            const struct ft_host **out, struct ft_err *err);
+void ft_import_release_externals(struct ft_import *im);
+
+/* ---- handlers, by file */
+#define FT_IMPORT_HANDLERS(X)                                                                                \
+    X(conv)                                                                                                  \
+    X(pool)                                                                                                  \
+    X(global_pool) X(batchnorm) X(unary) X(leaky_relu) X(hard_sigmoid) X(prelu) X(clip) X(extreme) X(binary) \
+        X(sum) X(reciprocal) X(gemm) X(matmul) X(softmax) X(reduce) X(reduce_l2) X(lp_normalization)         \
+            X(dropout) X(identity) X(flatten) X(reshape) X(transpose) X(squeeze) X(unsqueeze) X(concat)      \
+                X(slice) X(split) X(pad) X(constant) X(constant_of_shape) X(shape) X(size) X(gather) X(cast) \
+                    X(expand) X(where) X(compare) X(logic) X(range) X(round)
+#define FT_IMPORT_PROTOTYPE(name)                                                                            \
+    enum ft_status ft_import_##name(struct ft_at *at, int arg, struct ft_err *err);
+FT_IMPORT_HANDLERS(FT_IMPORT_PROTOTYPE)
+#undef FT_IMPORT_PROTOTYPE
+
+/* Host forms of handlers that have both (fold.c). */
+FT_MUST_CHECK enum ft_status ft_fold_unary(struct ft_at *at, enum ft_op op, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_binary(struct ft_at *at, enum ft_op op, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_extreme(struct ft_at *at, bool largest, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_transpose(struct ft_at *at, const int *perm, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_concat(struct ft_at *at, int axis, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_slice(struct ft_at *at, const struct ft_host *x, int axis, int64_t start,
+                                           int64_t count, int64_t step, const struct ft_host **out,
+                                           struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_gather(struct ft_at *at, int axis, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_expand(struct ft_at *at, const struct ft_host *x, int rank,
+                                            const int64_t *dims, const struct ft_host **out,
+                                            struct ft_err *err);
+
+/* Whole import. */
+FT_MUST_CHECK enum ft_status ft_import_links(struct ft_import *im,
+                                             struct ft_err *err); /* slots, needed, order */
+#endif

@@ -1,0 +1,390 @@
+#include <math.h>
+#include <string.h>
+
+#include "executor/model/import.h"
+
+/* Constants, shape arithmetic, and what turns a known tensor into another. */
+
+/* ---- Constant */
+
+static enum ft_status set_scalar(struct ft_at *at, bool is_int, int64_t i, float f, struct ft_err *err)
+{
+    struct ft_host *h = NULL;
+    float *floats = NULL;
+    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, is_int ? FT_I64 : FT_F32, 0, NULL, &h, &floats, err));
+    if (is_int) {
+        h->ints[0] = ft_dim_of(i);
+    } else {
+        floats[0] = f;
+    }
+    ft_at_set_host(at, 0, h);
+    return FT_OK;
+}
+
+static enum ft_status set_list(struct ft_at *at, const int64_t *ints, const float *values, int count,
+                               struct ft_err *err)
+{
+    struct ft_host *h = NULL;
+    float *floats = NULL;
+    const int64_t dims[1] = {count};
+    FT_RETURN_IF_FAILED(
+        ft_host_new(&at->im->arena, ints != NULL ? FT_I64 : FT_F32, 1, dims, &h, &floats, err));
+    for (int i = 0; i < count; i++) {
+        if (ints != NULL) {
+            h->ints[i] = ft_dim_of(ints[i]);
+        } else {
+            floats[i] = values[i];
+        }
+    }
+    ft_at_set_host(at, 0, h);
+    return FT_OK;
+}
+
+/* A tensor in an attribute, e.g. Constant's `value`; its data may lie beside the model like an initializer's.
+ */
+static enum ft_status attr_tensor(struct ft_at *at, const char *name, const struct ft_host **out,
+                                  struct ft_err *err)
+{
+    struct ft_onnx_tensor *tensor = NULL;
+    struct ft_bytes message = {0};
+    *out = NULL;
+    if (ft_onnx_attr(at->node, name) == NULL) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_onnx_attr_tensor(at->node, name, &message, err));
+    FT_RETURN_IF_FAILED(ft_arena_new(&at->im->arena, 1, sizeof *tensor, &tensor, err));
+    FT_RETURN_IF_FAILED(ft_onnx_parse_tensor(message, tensor, err));
+    return ft_host_decode(at->im, tensor, out, err);
+}
+
+enum ft_status ft_import_constant(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    const struct ft_host *h = NULL;
+    int64_t *ints = NULL;
+    float *floats = NULL;
+    int64_t i = 0;
+    float f = 0.0F;
+    int count = 0;
+    FT_RETURN_IF_FAILED(attr_tensor(at, "value", &h, err));
+    if (h != NULL) {
+        ft_at_set_host(at, 0, h);
+        return FT_OK;
+    }
+    if (ft_onnx_attr(at->node, "value_int") != NULL) {
+        FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "value_int", &i, err));
+        return set_scalar(at, true, i, 0.0F, err);
+    }
+    if (ft_onnx_attr(at->node, "value_float") != NULL) {
+        FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "value_float", &f, err));
+        return set_scalar(at, false, 0, f, err);
+    }
+    FT_RETURN_IF_FAILED(ft_onnx_attr_ints(at->node, "value_ints", &at->im->arena, &ints, &count, err));
+    if (count >= 0) {
+        return set_list(at, ints, NULL, count, err);
+    }
+    FT_RETURN_IF_FAILED(ft_onnx_attr_floats(at->node, "value_floats", &at->im->arena, &floats, &count, err));
+    if (count >= 0) {
+        return set_list(at, NULL, floats, count, err);
+    }
+    return ft_at_unsupported(at, err, "texts and sparse tensors");
+}
+
+enum ft_status ft_import_constant_of_shape(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    const struct ft_host *value = NULL;
+    struct ft_host *h = NULL;
+    float *floats = NULL;
+    int64_t *dims = NULL;
+    int rank = 0;
+    FT_RETURN_IF_FAILED(ft_at_ints(at, 0, &dims, &rank, err));
+    FT_RETURN_IF_FAILED(attr_tensor(at, "value", &value, err));
+    if (value != NULL && value->count != 1) {
+        return FT_FAIL(err, INVALID, "its value has %lld elements", (long long)value->count);
+    }
+    FT_RETURN_IF_FAILED(
+        ft_host_new(&at->im->arena, value == NULL ? FT_F32 : value->dtype, rank, dims, &h, &floats, err));
+    for (int64_t i = 0; i < h->count; i++) {
+        if (ft_host_is_int(h)) {
+            h->ints[i] = value->ints[0];
+        } else {
+            floats[i] = value == NULL ? 0.0F : ft_host_float(value, 0);
+        }
+    }
+    ft_at_set_host(at, 0, h);
+    return FT_OK;
+}
+
+/* ---- Shape, Size */
+
+static void shape_of(const struct ft_at *at, struct ft_dim *dims, int *rank)
+{
+    const struct ft_slot *slot = ft_at_slot(at, 0);
+    if (slot->kind == FT_SLOT_HOST) {
+        *rank = slot->host->rank;
+        for (int i = 0; i < *rank; i++) {
+            dims[i] = ft_dim_of(slot->host->dims[i]);
+        }
+        return;
+    }
+    *rank = ft_at_type(at, slot->value)->rank;
+    memcpy(dims, ft_at_type(at, slot->value)->dim, sizeof(struct ft_dim) * FT_MAX_RANK);
+}
+
+enum ft_status ft_import_shape(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_dim dims[FT_MAX_RANK];
+    struct ft_host *h = NULL;
+    int rank = 0;
+    shape_of(at, dims, &rank);
+    int64_t start = 0;
+    int64_t end = rank;
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "start", &start, err));
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "end", &end, err));
+    start += start < 0 ? rank : 0;
+    end += end < 0 ? rank : 0;
+    start = start < 0 ? 0 : start > rank ? rank : start;
+    end = end < start ? start : end > rank ? rank : end;
+    const int64_t count[1] = {end - start};
+    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, FT_I64, 1, count, &h, NULL, err));
+    for (int64_t i = 0; i < h->count; i++) {
+        h->ints[i] = dims[start + i];
+    }
+    ft_at_set_host(at, 0, h);
+    return FT_OK;
+}
+
+enum ft_status ft_import_size(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_dim dims[FT_MAX_RANK];
+    struct ft_dim size = ft_dim_of(1);
+    struct ft_host *h = NULL;
+    int rank = 0;
+    shape_of(at, dims, &rank);
+    for (int i = 0; i < rank; i++) {
+        if (dims[i].coef == 0) {
+            size = ft_dim_of(0);
+            break;
+        }
+        if (!ft_dim_mul(size, dims[i], &size)) {
+            return FT_FAIL(err, LIMIT, "the tensor is too large");
+        }
+    }
+    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, FT_I64, 0, NULL, &h, NULL, err));
+    h->ints[0] = size;
+    ft_at_set_host(at, 0, h);
+    return FT_OK;
+}
+
+/* ---- Gather */
+
+/* One index along one axis of a tensor of the graph is a slice, e.g. x[:, 0]. */
+static enum ft_status gather_slice(struct ft_at *at, int axis, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    struct ft_dim out[FT_MAX_RANK];
+    const struct ft_host *index = ft_at_host(at, 1);
+    ft_value x = FT_NO_VALUE;
+    int rank = 0;
+    if (index == NULL || !ft_host_is_int(index) || index->count != 1 || !ft_dim_is_known(index->ints[0])) {
+        return ft_at_unsupported(at, err, "more than one index, or one that depends on data");
+    }
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    struct ft_type type = *ft_at_type(at, x);
+    if (type.rank - 1 + index->rank > FT_MAX_RANK) {
+        return ft_at_unsupported(at, err, "more than 8 dimensions");
+    }
+    memset(&attrs, 0, sizeof attrs);
+    attrs.axis = axis;
+    attrs.start = index->ints[0].coef + (index->ints[0].coef < 0 ? type.dim[axis].coef : 0);
+    attrs.count = 1;
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SLICE, &attrs, &x, 1, &x, err));
+    for (int i = 0; i < type.rank; i++) {
+        if (i != axis) {
+            out[rank++] = type.dim[i];
+            continue;
+        }
+        for (int k = 0; k < index->rank; k++) {
+            out[rank++] = ft_dim_of(1);
+        }
+    }
+    FT_RETURN_IF_FAILED(ft_at_reshape(at, x, out, rank, &x, err));
+    return ft_at_set(at, 0, x, err);
+}
+
+enum ft_status ft_import_gather(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_dim dims[FT_MAX_RANK];
+    int rank = 0;
+    int axis = 0;
+    int64_t given = 0;
+    shape_of(at, dims, &rank);
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &given, err));
+    FT_RETURN_IF_FAILED(ft_at_axis(at, given, rank, &axis, err));
+    return ft_at_all_host(at) ? ft_fold_gather(at, axis, err) : gather_slice(at, axis, err);
+}
+
+/* ---- Cast */
+
+enum kind { KIND_FLOAT, KIND_INT, KIND_BOOL, KIND_OTHER };
+
+static enum kind kind_of_onnx(int64_t type)
+{
+    switch (type) {
+    case FT_ONNX_FLOAT:
+    case FT_ONNX_DOUBLE:
+    case FT_ONNX_FLOAT16:
+    case FT_ONNX_BFLOAT16:
+        return KIND_FLOAT;
+    case FT_ONNX_BOOL:
+        return KIND_BOOL;
+    case FT_ONNX_UINT8:
+    case FT_ONNX_INT8:
+    case FT_ONNX_UINT16:
+    case FT_ONNX_INT16:
+    case FT_ONNX_INT32:
+    case FT_ONNX_INT64:
+    case FT_ONNX_UINT32:
+    case FT_ONNX_UINT64:
+        return KIND_INT;
+    default:
+        return KIND_OTHER;
+    }
+}
+
+static enum kind kind_of_dtype(enum ft_dtype dtype)
+{
+    return dtype == FT_F32 || dtype == FT_F64 ? KIND_FLOAT : dtype == FT_BOOL ? KIND_BOOL : KIND_INT;
+}
+
+static enum ft_status cast_host(struct ft_at *at, const struct ft_host *x, enum kind to, struct ft_err *err)
+{
+    struct ft_host *h = NULL;
+    float *floats = NULL;
+    enum ft_dtype dtype = to == KIND_FLOAT ? FT_F32 : to == KIND_BOOL ? FT_BOOL : FT_I64;
+    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, dtype, x->rank, x->dims, &h, &floats, err));
+    for (int64_t i = 0; i < x->count; i++) {
+        if (!ft_host_is_int(x)) {
+            float f = ft_host_float(x, i);
+            if (to == KIND_INT && !(fabsf(f) < 9.0e18F)) {
+                return FT_FAIL(err, INVALID, "%g becomes no integer", (double)f);
+            }
+            h->ints[i] = ft_dim_of(to == KIND_BOOL ? f != 0.0F : (int64_t)f);
+            continue;
+        }
+        bool known = ft_dim_is_known(x->ints[i]);
+        if (to == KIND_INT) {
+            h->ints[i] = x->ints[i];
+        } else if (!known && to == KIND_FLOAT) {
+            return ft_at_unsupported(at, err, "a float that depends on the batch");
+        } else if (to == KIND_BOOL) {
+            h->ints[i] = ft_dim_of(!known || x->ints[i].coef != 0);
+        } else {
+            floats[i] = (float)x->ints[i].coef;
+        }
+    }
+    ft_at_set_host(at, 0, h);
+    return FT_OK;
+}
+
+enum ft_status ft_import_cast(struct ft_at *at, int like, struct ft_err *err)
+{
+    const struct ft_slot *slot = ft_at_slot(at, 0);
+    enum ft_dtype from = slot->kind == FT_SLOT_HOST ? slot->host->dtype : ft_at_type(at, slot->value)->dtype;
+    enum kind to = KIND_OTHER;
+    if (like) {
+        const struct ft_slot *other = ft_at_slot(at, 1);
+        to = kind_of_dtype(other->kind == FT_SLOT_HOST ? other->host->dtype
+                                                       : ft_at_type(at, other->value)->dtype);
+    } else {
+        int64_t type = 0;
+        FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "to", &type, err));
+        to = kind_of_onnx(type);
+    }
+    if (to == KIND_OTHER) {
+        return ft_at_unsupported(at, err, "to this element type");
+    }
+    if (kind_of_dtype(from) == to) {
+        FT_RETURN_IF_FAILED(ft_at_pass(at, err));
+        ft_at_keep_weight(at, 0);
+        return FT_OK;
+    }
+    if (slot->kind == FT_SLOT_HOST) {
+        return cast_host(at, slot->host, to, err);
+    }
+    return ft_at_unsupported(at, err, "between integers and floats of a tensor that depends on the input");
+}
+
+/* ---- Expand */
+
+/* A value of the graph with this shape, for EXPAND_TO to look at. */
+static ft_value value_like(const struct ft_graph *g, const struct ft_type *type)
+{
+    for (ft_value v = 0; v < ft_graph_values(g); v++) {
+        if (ft_type_same_shape(ft_graph_type(g, v), type)) {
+            return v;
+        }
+    }
+    return FT_NO_VALUE;
+}
+
+/* Two-sided broadcasting of input 0's shape with the target. */
+static enum ft_status expanded_shape(struct ft_at *at, struct ft_dim *out, int *rank, struct ft_err *err)
+{
+    const struct ft_host *target = ft_at_host(at, 1);
+    struct ft_dim x[FT_MAX_RANK];
+    int x_rank = 0;
+    shape_of(at, x, &x_rank);
+    if (target == NULL || !ft_host_is_int(target) || target->rank != 1 || target->count > FT_MAX_RANK) {
+        return ft_at_unsupported(at, err, "its target shape depends on data");
+    }
+    int n = (int)target->count;
+    *rank = n > x_rank ? n : x_rank;
+    for (int i = 0; i < *rank; i++) { /* counted from the right */
+        struct ft_dim a = i < x_rank ? x[x_rank - 1 - i] : ft_dim_of(1);
+        struct ft_dim b = i < n ? target->ints[n - 1 - i] : ft_dim_of(1);
+        if (!ft_dim_equal(a, b) && !ft_dim_is_one(a) && !ft_dim_is_one(b)) {
+            return FT_FAIL(err, INVALID, "axis %d from the right does not broadcast", i);
+        }
+        out[*rank - 1 - i] = ft_dim_is_one(a) ? b : a;
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_import_expand(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_type type = ft_type_of(FT_F32, 0, NULL);
+    const struct ft_host *h = ft_at_host(at, 0);
+    int64_t dims[FT_MAX_RANK];
+    bool known = h != NULL;
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    ft_value y = FT_NO_VALUE;
+    FT_RETURN_IF_FAILED(expanded_shape(at, type.dim, &type.rank, err));
+    for (int i = 0; i < type.rank; i++) {
+        known = known && ft_dim_is_known(type.dim[i]);
+        dims[i] = type.dim[i].coef;
+    }
+    if (known) {
+        FT_RETURN_IF_FAILED(ft_fold_expand(at, h, type.rank, dims, &h, err));
+        ft_at_set_host(at, 0, h);
+        if (h->count == ft_at_host(at, 0)->count) {
+            ft_at_keep_weight(at, 0);
+        }
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
+    if (ft_type_same_shape(ft_at_type(at, in[0]), &type)) {
+        return ft_at_set(at, 0, in[0], err);
+    }
+    in[1] = value_like(at->im->graph, &type);
+    if (in[1] == FT_NO_VALUE) {
+        return ft_at_unsupported(at, err, "to a shape that no other tensor has");
+    }
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_EXPAND_TO, NULL, in, 2, &y, err));
+    return ft_at_set(at, 0, y, err);
+}

@@ -1,0 +1,555 @@
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "executor/model/import.h"
+
+/* Element by element, matrices, softmax, norms and dropout. */
+
+static enum ft_status one_to_one(struct ft_at *at, enum ft_op op, const struct ft_attrs *attrs,
+                                 struct ft_err *err)
+{
+    ft_value x = FT_NO_VALUE;
+    ft_value y = FT_NO_VALUE;
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, op, attrs, &x, 1, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+enum ft_status ft_import_unary(struct ft_at *at, int arg, struct ft_err *err)
+{
+    if (ft_at_all_host(at)) {
+        return ft_fold_unary(at, (enum ft_op)arg, err);
+    }
+    return one_to_one(at, (enum ft_op)arg, NULL, err);
+}
+
+enum ft_status ft_import_leaky_relu(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_attrs attrs;
+    memset(&attrs, 0, sizeof attrs);
+    attrs.alpha = 0.01F;
+    FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "alpha", &attrs.alpha, err));
+    return one_to_one(at, FT_OP_LEAKY_RELU, &attrs, err);
+}
+
+/* max(0, min(1, alpha x + beta)), and x times that. */
+enum ft_status ft_import_hard_sigmoid(struct ft_at *at, int swish, struct ft_err *err)
+{
+    struct ft_attrs scale;
+    struct ft_attrs clip;
+    ft_value x = FT_NO_VALUE;
+    ft_value y = FT_NO_VALUE;
+    memset(&scale, 0, sizeof scale);
+    memset(&clip, 0, sizeof clip);
+    scale.alpha = swish ? 1.0F / 6.0F : 0.2F;
+    scale.beta = 0.5F;
+    clip.lo = 0.0F;
+    clip.hi = 1.0F;
+    if (!swish) {
+        FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "alpha", &scale.alpha, err));
+        FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "beta", &scale.beta, err));
+    }
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SCALE, &scale, &x, 1, &y, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CLIP, &clip, &y, 1, &y, err));
+    if (swish) {
+        ft_value both[2] = {x, y};
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, both, 2, &y, err));
+    }
+    return ft_at_set(at, 0, y, err);
+}
+
+/* relu(x) - slope relu(-x) */
+enum ft_status ft_import_prelu(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    ft_value x = FT_NO_VALUE;
+    ft_value slope = FT_NO_VALUE;
+    ft_value above = FT_NO_VALUE;
+    ft_value below = FT_NO_VALUE;
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_weight(at, 1, FT_PARAM_WEIGHT, &slope, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_RELU, NULL, &x, 1, &above, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_NEG, NULL, &x, 1, &below, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_RELU, NULL, &below, 1, &below, err));
+    ft_value product[2] = {slope, below};
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, product, 2, &below, err));
+    ft_value both[2] = {above, below};
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SUB, NULL, both, 2, &above, err));
+    return ft_at_set(at, 0, above, err);
+}
+
+/* Bounds are attributes before opset 11, then inputs. */
+enum ft_status ft_import_clip(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_attrs attrs;
+    memset(&attrs, 0, sizeof attrs);
+    attrs.lo = -INFINITY;
+    attrs.hi = INFINITY;
+    if (at->opset < 11) {
+        FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "min", &attrs.lo, err));
+        FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "max", &attrs.hi, err));
+    }
+    if (ft_at_has(at, 1)) {
+        FT_RETURN_IF_FAILED(ft_at_scalar(at, 1, &attrs.lo, err));
+    }
+    if (ft_at_has(at, 2)) {
+        FT_RETURN_IF_FAILED(ft_at_scalar(at, 2, &attrs.hi, err));
+    }
+    return one_to_one(at, FT_OP_CLIP, &attrs, err);
+}
+
+/* Max and Min of a tensor and a number are a Clip; of known tensors they fold. */
+enum ft_status ft_import_extreme(struct ft_at *at, int largest, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    ft_value x = FT_NO_VALUE;
+    ft_value y = FT_NO_VALUE;
+    float bound = 0.0F;
+    if (at->node->n_in == 1) {
+        return ft_at_pass(at, err);
+    }
+    if (at->node->n_in != 2 || !ft_at_has(at, 1)) {
+        return ft_at_unsupported(at, err, "more than two inputs");
+    }
+    if (ft_at_all_host(at)) {
+        return ft_fold_extreme(at, largest != 0, err);
+    }
+    int known = ft_at_host(at, 0) != NULL ? 0 : 1;
+    if (ft_at_host(at, known) == NULL) {
+        return ft_at_unsupported(at, err, "neither input is a known number");
+    }
+    FT_RETURN_IF_FAILED(ft_at_scalar(at, known, &bound, err));
+    FT_RETURN_IF_FAILED(ft_at_value(at, 1 - known, &x, err));
+    if (ft_at_host(at, known)->rank > ft_at_type(at, x)->rank) {
+        return ft_at_unsupported(at, err, "a number of higher rank than the tensor");
+    }
+    memset(&attrs, 0, sizeof attrs);
+    attrs.lo = largest ? bound : -INFINITY;
+    attrs.hi = largest ? INFINITY : bound;
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CLIP, &attrs, &x, 1, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+/* ---- two tensors */
+
+static bool ends_with(struct ft_bytes name, const char *suffix)
+{
+    size_t n = strlen(suffix);
+    return name.size >= n && memcmp(name.data + name.size - n, suffix, n) == 0;
+}
+
+/* Only a name can tell a parameter from a buffer in an elementwise op. */
+static bool named_as_weight(const struct ft_at *at, int i)
+{
+    static const char *const suffixes[] = {".weight", ".bias", ".gamma", ".beta", ".scale", ".p", ".alpha"};
+    const struct ft_slot *slot = ft_at_slot(at, i);
+    if (slot->kind != FT_SLOT_HOST || !slot->weight || ft_host_is_int(slot->host)) {
+        return false;
+    }
+    for (size_t k = 0; k < sizeof suffixes / sizeof suffixes[0]; k++) {
+        if (ends_with(slot->weight_name, suffixes[k])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The vector that is added to a product of matrices is a bias, whatever it is called. */
+static bool is_bias(const struct ft_at *at, enum ft_op op, int i, ft_value other)
+{
+    const struct ft_slot *slot = ft_at_slot(at, i);
+    const struct ft_graph *g = at->im->graph;
+    int producer = ft_graph_producer(g, other);
+    const struct ft_type *type = ft_graph_type(g, other);
+    return op == FT_OP_ADD && slot->weight && producer >= 0 &&
+           ft_graph_node(g, producer)->op == FT_OP_MATMUL && !ft_host_is_int(slot->host) &&
+           slot->host->rank == 1 && ft_dim_equal(type->dim[type->rank - 1], ft_dim_of(slot->host->dims[0]));
+}
+
+/* x + c, x - c, x * c with one known number c is SCALE. */
+static bool as_scale(const struct ft_at *at, enum ft_op op, int known, const struct ft_type *x,
+                     struct ft_attrs *attrs)
+{
+    const struct ft_host *h = ft_at_host(at, known);
+    if (h == NULL || ft_host_is_int(h) || h->count != 1 || h->rank > x->rank) {
+        return false;
+    }
+    float c = ft_host_float(h, 0);
+    memset(attrs, 0, sizeof *attrs);
+    attrs->alpha = 1.0F;
+    if (op == FT_OP_ADD) {
+        attrs->beta = c;
+    } else if (op == FT_OP_SUB) {
+        attrs->alpha = known == 0 ? -1.0F : 1.0F;
+        attrs->beta = known == 0 ? c : -c;
+    } else if (op == FT_OP_MUL) {
+        attrs->alpha = c;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* The value whose clipped L2 norm over the last axis `v` is, as PyTorch's F.normalize exports it (see
+ * reduce_l2): [EXPAND_TO] CLIP SQRT REDUCE_SUM MUL(x, x). */
+static bool is_clipped_norm(const struct ft_graph *g, ft_value v, ft_value x, float *eps)
+{
+    static const enum ft_op chain[] = {FT_OP_EXPAND_TO, FT_OP_CLIP, FT_OP_SQRT, FT_OP_REDUCE_SUM, FT_OP_MUL};
+    const int last = ft_graph_type(g, x)->rank - 1;
+    for (size_t i = 0; i < sizeof chain / sizeof chain[0]; i++) {
+        int producer = ft_graph_producer(g, v);
+        if (producer < 0) {
+            return false;
+        }
+        const struct ft_node *node = ft_graph_node(g, producer);
+        if (node->op != chain[i]) {
+            if (i == 0) {
+                continue; /* expanded explicitly or by broadcasting */
+            }
+            return false;
+        }
+        if (node->op == FT_OP_CLIP) {
+            *eps = node->attrs.lo;
+            if (!(*eps > 0.0F) || !isinf(node->attrs.hi)) {
+                return false;
+            }
+        }
+        if (node->op == FT_OP_REDUCE_SUM &&
+            (node->attrs.axes_count != 1 || node->attrs.axes[0] != last || !node->attrs.keepdims)) {
+            return false;
+        }
+        if (node->op == FT_OP_MUL) {
+            return node->in[0] == x && node->in[1] == x;
+        }
+        v = node->in[0];
+    }
+    return false;
+}
+
+static enum ft_status graph_binary(struct ft_at *at, enum ft_op op, ft_value *in, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    ft_value y = FT_NO_VALUE;
+    float eps = 0.0F;
+    if (op == FT_OP_DIV && ft_graph_type(at->im->graph, in[0])->rank > 0 &&
+        is_clipped_norm(at->im->graph, in[1], in[0], &eps)) {
+        memset(&attrs, 0, sizeof attrs);
+        attrs.eps = eps;
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_L2_NORMALIZE, &attrs, in, 1, &y, err));
+    } else {
+        FT_RETURN_IF_FAILED(ft_at_add(at, op, NULL, in, 2, &y, err));
+    }
+    return ft_at_set(at, 0, y, err);
+}
+
+enum ft_status ft_import_binary(struct ft_at *at, int arg, struct ft_err *err)
+{
+    enum ft_op op = (enum ft_op)arg;
+    struct ft_attrs attrs;
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    ft_value y = FT_NO_VALUE;
+    if (ft_at_all_host(at) && !named_as_weight(at, 0) && !named_as_weight(at, 1)) {
+        return ft_fold_binary(at, op, err);
+    }
+    for (int i = 0; i < 2; i++) { /* also when both are known: 1 / p of a GeM pooling stays trainable */
+        if (named_as_weight(at, i)) {
+            FT_RETURN_IF_FAILED(ft_at_weight(at, i, FT_PARAM_WEIGHT, &in[i], err));
+        }
+    }
+    int known = ft_at_host(at, 0) != NULL ? 0 : ft_at_host(at, 1) != NULL ? 1 : -1;
+    if (known >= 0 && in[known] == FT_NO_VALUE && ft_at_host(at, 1 - known) == NULL) {
+        FT_RETURN_IF_FAILED(ft_at_value(at, 1 - known, &in[1 - known], err));
+        if (is_bias(at, op, known, in[1 - known])) {
+            FT_RETURN_IF_FAILED(ft_at_weight(at, known, FT_PARAM_WEIGHT, &in[known], err));
+        } else if (ft_at_slot(at, known)->as_weight == FT_NO_VALUE &&
+                   as_scale(at, op, known, ft_at_type(at, in[1 - known]), &attrs)) {
+            FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SCALE, &attrs, &in[1 - known], 1, &y, err));
+            return ft_at_set(at, 0, y, err);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        if (in[i] == FT_NO_VALUE) {
+            FT_RETURN_IF_FAILED(ft_at_value(at, i, &in[i], err));
+        }
+    }
+    return graph_binary(at, op, in, err);
+}
+
+enum ft_status ft_import_sum(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    ft_value sum = FT_NO_VALUE;
+    if (at->node->n_in == 1) {
+        return ft_at_pass(at, err);
+    }
+    for (int i = 0; i < at->node->n_in; i++) {
+        ft_value both[2] = {sum, FT_NO_VALUE};
+        if (!ft_at_has(at, i)) {
+            return FT_FAIL(err, INVALID, "input %d is missing", i);
+        }
+        FT_RETURN_IF_FAILED(ft_at_value(at, i, &both[1], err));
+        if (i == 0) {
+            sum = both[1];
+            continue;
+        }
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_ADD, NULL, both, 2, &sum, err));
+    }
+    return ft_at_set(at, 0, sum, err);
+}
+
+enum ft_status ft_import_reciprocal(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    const float one = 1.0F;
+    struct ft_type scalar = ft_type_of(FT_F32, 0, NULL);
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    ft_value y = FT_NO_VALUE;
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[1], err));
+    FT_RETURN_IF_FAILED(ft_at_const(at, &scalar, &one, &in[0], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_DIV, NULL, in, 2, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+/* ---- matrices */
+
+/* beta C, added by broadcasting when it is not simply a bias vector. */
+static enum ft_status add_scaled(struct ft_at *at, ft_value product, ft_value c, float beta, ft_value *out,
+                                 struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    memset(&attrs, 0, sizeof attrs);
+    attrs.alpha = beta;
+    if (beta != 1.0F) {
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SCALE, &attrs, &c, 1, &c, err));
+    }
+    ft_value in[2] = {product, c};
+    return ft_at_add(at, FT_OP_ADD, NULL, in, 2, out, err);
+}
+
+enum ft_status ft_import_gemm(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_attrs attrs;
+    ft_value in[3] = {FT_NO_VALUE, FT_NO_VALUE, FT_NO_VALUE};
+    ft_value y = FT_NO_VALUE;
+    float beta = 1.0F;
+    int64_t swap[2] = {0, 0};
+    memset(&attrs, 0, sizeof attrs);
+    attrs.alpha = 1.0F;
+    FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "alpha", &attrs.alpha, err));
+    FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "beta", &beta, err));
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "transA", &swap[0], err));
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "transB", &swap[1], err));
+    attrs.trans_a = swap[0] != 0;
+    attrs.trans_b = swap[1] != 0;
+    bool has_c = ft_at_has(at, 2) && beta != 0.0F;
+    for (int i = 0; i < (has_c ? 3 : 2); i++) {
+        FT_RETURN_IF_FAILED(ft_at_weight(at, i, FT_PARAM_WEIGHT, &in[i], err));
+    }
+    const struct ft_type *b = ft_at_type(at, in[1]);
+    if (ft_at_type(at, in[0])->rank != 2 || b->rank != 2) {
+        return FT_FAIL(err, INVALID, "Gemm takes matrices: ranks are %d and %d", ft_at_type(at, in[0])->rank,
+                       b->rank);
+    }
+    const struct ft_type *c = has_c ? ft_at_type(at, in[2]) : NULL;
+    bool bias =
+        has_c && beta == 1.0F && c->rank == 1 && ft_dim_equal(c->dim[0], b->dim[attrs.trans_b ? 0 : 1]);
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MATMUL, &attrs, in, bias ? 3 : 2, &y, err));
+    if (has_c && !bias) {
+        if (c->rank > 2) {
+            return FT_FAIL(err, INVALID, "C has rank %d", c->rank);
+        }
+        FT_RETURN_IF_FAILED(add_scaled(at, y, in[2], beta, &y, err));
+    }
+    return ft_at_set(at, 0, y, err);
+}
+
+enum ft_status ft_import_matmul(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_attrs attrs;
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    ft_value y = FT_NO_VALUE;
+    memset(&attrs, 0, sizeof attrs);
+    attrs.alpha = 1.0F;
+    for (int i = 0; i < 2; i++) {
+        FT_RETURN_IF_FAILED(ft_at_weight(at, i, FT_PARAM_WEIGHT, &in[i], err));
+        if (ft_at_type(at, in[i])->rank < 2) {
+            return ft_at_unsupported(at, err, "a vector as operand");
+        }
+    }
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MATMUL, &attrs, in, 2, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+/* ---- softmax: before opset 13 it works on the tensor coerced to a matrix at `axis` */
+
+static enum ft_status coerced_softmax(struct ft_at *at, enum ft_op op, ft_value x, int axis,
+                                      struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    struct ft_type type = *ft_at_type(at, x);
+    struct ft_dim matrix[2] = {ft_dim_of(1), ft_dim_of(1)};
+    ft_value y = FT_NO_VALUE;
+    for (int i = 0; i < type.rank; i++) {
+        if (!ft_dim_mul(matrix[i >= axis], type.dim[i], &matrix[i >= axis])) {
+            return FT_FAIL(err, LIMIT, "the tensor is too large");
+        }
+    }
+    memset(&attrs, 0, sizeof attrs);
+    attrs.axis = 1;
+    FT_RETURN_IF_FAILED(ft_at_reshape(at, x, matrix, 2, &y, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, op, &attrs, &y, 1, &y, err));
+    FT_RETURN_IF_FAILED(ft_at_reshape(at, y, type.dim, type.rank, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+enum ft_status ft_import_softmax(struct ft_at *at, int arg, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    ft_value x = FT_NO_VALUE;
+    ft_value y = FT_NO_VALUE;
+    int64_t given = at->opset < 13 ? 1 : -1;
+    memset(&attrs, 0, sizeof attrs);
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &given, err));
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    int rank = ft_at_type(at, x)->rank;
+    FT_RETURN_IF_FAILED(ft_at_axis(at, given, rank, &attrs.axis, err));
+    if (at->opset < 13 && attrs.axis != rank - 1) {
+        return coerced_softmax(at, (enum ft_op)arg, x, attrs.axis, err);
+    }
+    FT_RETURN_IF_FAILED(ft_at_add(at, (enum ft_op)arg, &attrs, &x, 1, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+/* ---- reductions and norms */
+
+/* Axes are an attribute, or the second input from `since` on. *all: none given, which means all (or, when
+ * asked, none). */
+static enum ft_status reduce_attrs(struct ft_at *at, int rank, struct ft_attrs *attrs, bool *nothing,
+                                   struct ft_err *err)
+{
+    int64_t *list = NULL;
+    int count = 0;
+    int64_t keepdims = 1;
+    int64_t noop = 0;
+    memset(attrs, 0, sizeof *attrs);
+    FT_RETURN_IF_FAILED(ft_at_list(at, "axes", 1, &list, &count, err));
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "keepdims", &keepdims, err));
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "noop_with_empty_axes", &noop, err));
+    attrs->keepdims = keepdims != 0;
+    *nothing = count <= 0 && noop != 0;
+    if (count > rank) {
+        return FT_FAIL(err, INVALID, "%d axes are given for rank %d", count, rank);
+    }
+    attrs->axes_count = count <= 0 ? rank : count;
+    for (int i = 0; i < attrs->axes_count; i++) {
+        attrs->axes[i] = i;
+        if (count > 0) {
+            FT_RETURN_IF_FAILED(ft_at_axis(at, list[i], rank, &attrs->axes[i], err));
+        }
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_import_reduce(struct ft_at *at, int arg, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    ft_value x = FT_NO_VALUE;
+    ft_value y = FT_NO_VALUE;
+    bool nothing = false;
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(reduce_attrs(at, ft_at_type(at, x)->rank, &attrs, &nothing, err));
+    if (nothing) {
+        return ft_at_pass(at, err);
+    }
+    FT_RETURN_IF_FAILED(ft_at_add(at, (enum ft_op)arg, &attrs, &x, 1, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+/* sqrt(sum x^2); graph_binary() finds the division that follows in F.normalize. */
+enum ft_status ft_import_reduce_l2(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_attrs attrs;
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    ft_value y = FT_NO_VALUE;
+    bool nothing = false;
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
+    FT_RETURN_IF_FAILED(reduce_attrs(at, ft_at_type(at, in[0])->rank, &attrs, &nothing, err));
+    if (nothing) {
+        return ft_at_unsupported(at, err, "an L2 norm over no axes");
+    }
+    in[1] = in[0];
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, in, 2, &y, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_REDUCE_SUM, &attrs, &y, 1, &y, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SQRT, NULL, &y, 1, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+/* x / |x|: a row of zeros stays zeros. */
+enum ft_status ft_import_lp_normalization(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_attrs attrs;
+    ft_value x = FT_NO_VALUE;
+    ft_value y = FT_NO_VALUE;
+    int64_t p = 2;
+    int64_t given = -1;
+    memset(&attrs, 0, sizeof attrs);
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "p", &p, err));
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &given, err));
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    int rank = ft_at_type(at, x)->rank;
+    FT_RETURN_IF_FAILED(ft_at_axis(at, given, rank, &attrs.axis, err));
+    if (p != 2 || attrs.axis != rank - 1) {
+        return ft_at_unsupported(at, err, "only p = 2 over the last axis");
+    }
+    attrs.axis = 0;
+    attrs.eps = FLT_MIN;
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_L2_NORMALIZE, &attrs, &x, 1, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+/* ---- dropout */
+
+static enum ft_status make_rng(struct ft_at *at, struct ft_err *err)
+{
+    const int64_t two = 2;
+    struct ft_type type = ft_type_of(FT_I64, 1, &two);
+    const char *name = ft_model_names_find(&at->im->names, ft_bytes_of_text("rng")) < 0 ? "rng" : "";
+    return at->im->rng != FT_NO_VALUE ? FT_OK : ft_graph_input(at->im->graph, name, &type, &at->im->rng, err);
+}
+
+enum ft_status ft_import_dropout(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_attrs attrs;
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    ft_value y = FT_NO_VALUE;
+    const struct ft_host *training = ft_at_host(at, 2);
+    if (ft_at_wants(at, 1)) {
+        return ft_at_unsupported(at, err, "the mask is read");
+    }
+    if (ft_at_has(at, 2) && (training == NULL || training->count != 1 || !ft_host_is_int(training))) {
+        return ft_at_unsupported(at, err, "whether it is in training mode depends on the input");
+    }
+    if (training == NULL || training->ints[0].coef == 0) {
+        return ft_at_pass(at, err); /* evaluation mode, and always before opset 12 */
+    }
+    memset(&attrs, 0, sizeof attrs);
+    attrs.alpha = 0.5F;
+    if (ft_at_has(at, 1)) {
+        FT_RETURN_IF_FAILED(ft_at_scalar(at, 1, &attrs.alpha, err));
+    }
+    attrs.node = at->index;
+    FT_RETURN_IF_FAILED(make_rng(at, err));
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
+    in[1] = at->im->rng;
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_DROPOUT, &attrs, in, 2, &y, err));
+    return ft_at_set(at, 0, y, err);
+}

@@ -1,0 +1,245 @@
+#include <string.h>
+
+#include "executor/model/import.h"
+
+/* Convolution, pooling, batch normalisation. */
+
+enum pad_rule { PAD_GIVEN, PAD_VALID, PAD_SAME_UPPER, PAD_SAME_LOWER };
+
+static enum ft_status pad_rule(struct ft_at *at, enum pad_rule *rule, struct ft_err *err)
+{
+    struct ft_bytes text = ft_bytes_of_text("NOTSET");
+    *rule = PAD_GIVEN;
+    FT_RETURN_IF_FAILED(ft_onnx_attr_text(at->node, "auto_pad", &text, err));
+    if (ft_bytes_is(text, "VALID")) {
+        *rule = PAD_VALID;
+    } else if (ft_bytes_is(text, "SAME_UPPER")) {
+        *rule = PAD_SAME_UPPER;
+    } else if (ft_bytes_is(text, "SAME_LOWER")) {
+        *rule = PAD_SAME_LOWER;
+    } else if (text.size > 0 && !ft_bytes_is(text, "NOTSET")) {
+        return FT_FAIL(err, INVALID, "auto_pad '%.*s' is unknown", ft_bytes_shown(text), text.data);
+    }
+    return FT_OK;
+}
+
+/* One list of the window: `want` numbers, or all `otherwise`. */
+static enum ft_status window_list(struct ft_at *at, const char *name, int want, int64_t otherwise,
+                                  int64_t *to, struct ft_err *err)
+{
+    int64_t *list = NULL;
+    int count = 0;
+    FT_RETURN_IF_FAILED(ft_onnx_attr_ints(at->node, name, &at->im->arena, &list, &count, err));
+    if (count >= 0 && count != want) {
+        return FT_FAIL(err, INVALID, "%s has %d numbers, %d are wanted", name, count, want);
+    }
+    for (int i = 0; i < want; i++) {
+        to[i] = count < 0 ? otherwise : list[i];
+        if (to[i] < -INT32_MAX || to[i] > INT32_MAX) {
+            return FT_FAIL(err, LIMIT, "%s %lld is too large", name, (long long)to[i]);
+        }
+    }
+    return FT_OK;
+}
+
+static enum ft_status same_pads(enum pad_rule rule, const struct ft_type *x, struct ft_window *w,
+                                struct ft_err *err)
+{
+    for (int i = 0; i < w->rank; i++) {
+        struct ft_dim extent = x->dim[i + 2];
+        if (!ft_dim_is_known(extent)) {
+            return FT_FAIL(err, UNSUPPORTED, "auto_pad SAME needs known extents");
+        }
+        int64_t out = (extent.coef + w->stride[i] - 1) / w->stride[i];
+        int64_t total = (out - 1) * w->stride[i] + (w->kernel[i] - 1) * w->dilation[i] + 1 - extent.coef;
+        total = total < 0 ? 0 : total;
+        w->pad_begin[i] = rule == PAD_SAME_UPPER ? total / 2 : total - total / 2;
+        w->pad_end[i] = total - w->pad_begin[i];
+    }
+    return FT_OK;
+}
+
+/* Strides, dilations and pads; kernel is set by the caller. */
+static enum ft_status read_window(struct ft_at *at, const struct ft_type *x, struct ft_window *w,
+                                  struct ft_err *err)
+{
+    enum pad_rule rule = PAD_GIVEN;
+    int64_t pads[6] = {0};
+    FT_RETURN_IF_FAILED(window_list(at, "strides", w->rank, 1, w->stride, err));
+    FT_RETURN_IF_FAILED(window_list(at, "dilations", w->rank, 1, w->dilation, err));
+    FT_RETURN_IF_FAILED(pad_rule(at, &rule, err));
+    for (int i = 0; i < w->rank; i++) {
+        if (w->stride[i] < 1 || w->dilation[i] < 1 || w->kernel[i] < 1 || w->kernel[i] > INT32_MAX) {
+            return FT_FAIL(err, INVALID, "kernel, strides and dilations are at least 1");
+        }
+    }
+    if (rule == PAD_SAME_UPPER || rule == PAD_SAME_LOWER) {
+        return same_pads(rule, x, w, err);
+    }
+    if (rule == PAD_GIVEN) {
+        FT_RETURN_IF_FAILED(window_list(at, "pads", 2 * w->rank, 0, pads, err));
+    }
+    for (int i = 0; i < w->rank; i++) {
+        w->pad_begin[i] = pads[i];
+        w->pad_end[i] = pads[i + w->rank];
+    }
+    return FT_OK;
+}
+
+static enum ft_status spatial_rank(const struct ft_type *x, int *rank, struct ft_err *err)
+{
+    *rank = x->rank - 2;
+    if (*rank < 1) {
+        return FT_FAIL(err, INVALID, "its input has rank %d, wanted (N, C, ...)", x->rank);
+    }
+    if (*rank > 2) {
+        return FT_FAIL(err, UNSUPPORTED, "windows over %d axes; 1 and 2 are done", *rank);
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_import_conv(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_attrs attrs;
+    ft_value in[3] = {FT_NO_VALUE, FT_NO_VALUE, FT_NO_VALUE};
+    ft_value y = FT_NO_VALUE;
+    int n_in = ft_at_has(at, 2) ? 3 : 2;
+    memset(&attrs, 0, sizeof attrs);
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
+    FT_RETURN_IF_FAILED(ft_at_weight(at, 1, FT_PARAM_WEIGHT, &in[1], err));
+    if (n_in == 3) {
+        FT_RETURN_IF_FAILED(ft_at_weight(at, 2, FT_PARAM_WEIGHT, &in[2], err));
+    }
+    const struct ft_type *x = ft_at_type(at, in[0]);
+    const struct ft_type *w = ft_at_type(at, in[1]);
+    FT_RETURN_IF_FAILED(spatial_rank(x, &attrs.window.rank, err));
+    if (w->rank != x->rank) {
+        return FT_FAIL(err, INVALID, "x has rank %d, the weight %d", x->rank, w->rank);
+    }
+    for (int i = 0; i < attrs.window.rank; i++) {
+        attrs.window.kernel[i] = w->dim[i + 2].coef;
+    }
+    int64_t declared[3] = {attrs.window.kernel[0], attrs.window.kernel[1], 0};
+    if (ft_onnx_attr(at->node, "kernel_shape") != NULL) {
+        FT_RETURN_IF_FAILED(window_list(at, "kernel_shape", attrs.window.rank, 1, declared, err));
+    }
+    if (memcmp(declared, attrs.window.kernel, sizeof declared) != 0) {
+        return FT_FAIL(err, INVALID, "kernel_shape is not the weight's");
+    }
+    attrs.group = 1;
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "group", &attrs.group, err));
+    FT_RETURN_IF_FAILED(read_window(at, x, &attrs.window, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CONV, &attrs, in, n_in, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+/* ceil_mode: extents round up, but a window that would start in the end padding does not exist (PyTorch's
+ * rule, onnxruntime's too). */
+static enum ft_status ceil_extents(const struct ft_type *x, struct ft_window *w, struct ft_err *err)
+{
+    for (int i = 0; i < w->rank; i++) {
+        struct ft_dim extent = x->dim[i + 2];
+        if (!ft_dim_is_known(extent) || extent.coef > INT32_MAX) {
+            return FT_FAIL(err, UNSUPPORTED, "ceil_mode needs known extents");
+        }
+        int64_t room =
+            extent.coef + w->pad_begin[i] + w->pad_end[i] - ((w->kernel[i] - 1) * w->dilation[i] + 1);
+        if (room < 0) {
+            return FT_OK; /* the shape rule says what does not fit */
+        }
+        int64_t out = (room + w->stride[i] - 1) / w->stride[i] + 1;
+        if ((out - 1) * w->stride[i] >= extent.coef + w->pad_begin[i]) {
+            out--;
+        }
+        w->out[i] = out;
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_import_pool(struct ft_at *at, int arg, struct ft_err *err)
+{
+    enum ft_op op = (enum ft_op)arg;
+    struct ft_attrs attrs;
+    ft_value x = FT_NO_VALUE;
+    ft_value y = FT_NO_VALUE;
+    int64_t ceil_mode = 0;
+    int64_t include_pad = 0;
+    memset(&attrs, 0, sizeof attrs);
+    if (ft_at_wants(at, 1)) {
+        return ft_at_unsupported(at, err, "the indices of maxima are read");
+    }
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    const struct ft_type *type = ft_at_type(at, x);
+    FT_RETURN_IF_FAILED(spatial_rank(type, &attrs.window.rank, err));
+    if (ft_onnx_attr(at->node, "kernel_shape") == NULL) {
+        return FT_FAIL(err, INVALID, "kernel_shape is missing");
+    }
+    FT_RETURN_IF_FAILED(window_list(at, "kernel_shape", attrs.window.rank, 1, attrs.window.kernel, err));
+    FT_RETURN_IF_FAILED(read_window(at, type, &attrs.window, err));
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "ceil_mode", &ceil_mode, err));
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "count_include_pad", &include_pad, err));
+    if (ceil_mode != 0) {
+        FT_RETURN_IF_FAILED(ceil_extents(type, &attrs.window, err));
+    }
+    attrs.count_include_pad = op == FT_OP_AVGPOOL && include_pad != 0;
+    FT_RETURN_IF_FAILED(ft_at_add(at, op, &attrs, &x, 1, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+enum ft_status ft_import_global_pool(struct ft_at *at, int arg, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    ft_value x = FT_NO_VALUE;
+    ft_value y = FT_NO_VALUE;
+    memset(&attrs, 0, sizeof attrs);
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    const struct ft_type *type = ft_at_type(at, x);
+    int rank = type->rank - 2;
+    if (rank < 1) {
+        return FT_FAIL(err, INVALID, "its input has rank %d, wanted (N, C, ...)", type->rank);
+    }
+    if (arg == FT_OP_REDUCE_MEAN) {
+        attrs.keepdims = 1;
+        attrs.axes_count = rank;
+        for (int i = 0; i < rank; i++) {
+            attrs.axes[i] = i + 2;
+        }
+    } else {
+        FT_RETURN_IF_FAILED(spatial_rank(type, &attrs.window.rank, err));
+        for (int i = 0; i < rank; i++) {
+            if (!ft_dim_is_known(type->dim[i + 2])) {
+                return ft_at_unsupported(at, err, "a global maximum needs known extents");
+            }
+            attrs.window.kernel[i] = type->dim[i + 2].coef;
+            attrs.window.stride[i] = attrs.window.dilation[i] = 1;
+        }
+    }
+    FT_RETURN_IF_FAILED(ft_at_add(at, (enum ft_op)arg, &attrs, &x, 1, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+enum ft_status ft_import_batchnorm(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    struct ft_attrs attrs;
+    ft_value in[5];
+    ft_value y = FT_NO_VALUE;
+    memset(&attrs, 0, sizeof attrs);
+    /* training_mode = 1 comes from a module exported in train(): its batch statistics are outputs nobody
+     * reads. What the module is, with its running statistics, is the same. */
+    for (int i = 1; i < at->node->n_out; i++) {
+        if (ft_at_wants(at, i)) {
+            return ft_at_unsupported(at, err, "the statistics of a batch are read");
+        }
+    }
+    attrs.eps = 1e-5F;
+    attrs.momentum = 0.1F;
+    FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "epsilon", &attrs.eps, err));
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
+    for (int i = 1; i < 5; i++) {
+        FT_RETURN_IF_FAILED(ft_at_weight(at, i, i < 3 ? FT_PARAM_WEIGHT : FT_PARAM_STATE, &in[i], err));
+    }
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_BATCHNORM, &attrs, in, 5, &y, err));
+    return ft_at_set(at, 0, y, err);
+}

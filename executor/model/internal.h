@@ -1,0 +1,12 @@
+/*
+ * internal.h - what the loaders of models share; private to model/.
+ */
+#ifndef FT_MODEL_INTERNAL_H
+#define FT_MODEL_INTERNAL_H
+
+#include "executor/model/model.h"
+
+/* A folder or .zip that ft_artifact_known() accepts. */
+FT_MUST_CHECK enum ft_status ft_artifact_read(const char *path, const struct ft_model_options *options,
+                                              struct ft_model **model, struct ft_err *err);
+#endif

@@ -1,0 +1,138 @@
+#include "executor/model/model.h"
+
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/file.h"
+#include "executor/model/artifact.h"
+#include "executor/model/internal.h"
+#include "executor/model/onnx.h"
+
+void ft_model_free(struct ft_model *model)
+{
+    if (model == NULL) {
+        return;
+    }
+    ft_graph_free(model->graph);
+    ft_free(model->name);
+    ft_free(model->source);
+    ft_json_free(model->prep);
+    ft_json_free(model->meta);
+    ft_free(model->producer);
+    ft_free(model);
+}
+
+/* Folder of a path, "." if it names none. */
+static enum ft_status folder_of(const char *path, char **out, struct ft_err *err)
+{
+    size_t size = (size_t)(ft_path_base(path) - path);
+    char *dir = NULL;
+    *out = NULL;
+    if (size == 0) {
+        return ft_new_text(".", out, err);
+    }
+    FT_RETURN_IF_FAILED(ft_new(size + 1, 1, &dir, err));
+    memcpy(dir, path, size);
+    *out = dir;
+    return FT_OK;
+}
+
+/* "classifier" of "models/classifier.onnx". */
+static enum ft_status name_of(const char *path, char **out, struct ft_err *err)
+{
+    const char *base = ft_path_base(path);
+    size_t size = strlen(base);
+    char *name = NULL;
+    *out = NULL;
+    if (ft_path_has_suffix(base, ".onnx") && size > strlen(".onnx")) {
+        size -= strlen(".onnx");
+    }
+    FT_RETURN_IF_FAILED(ft_new(size + 1, 1, &name, err));
+    memcpy(name, base, size);
+    *out = name;
+    return FT_OK;
+}
+
+static enum ft_status load_onnx(const char *path, const struct ft_model_options *options,
+                                struct ft_model **model, struct ft_err *err)
+{
+    struct ft_map map = {0};
+    struct ft_model *m = NULL;
+    char *dir = NULL;
+    char *name = NULL;
+    enum ft_status st = FT_OK;
+    FT_TRY(folder_of(path, &dir, err));
+    FT_TRY(name_of(path, &name, err));
+    FT_TRY(ft_file_map(path, &map, err));
+    if ((st = ft_onnx_read(map.bytes, dir, options, &m, err)) != FT_OK) {
+        (void)ft_err_wrap(err, "%s", path);
+        goto done;
+    }
+    ft_free(m->name);
+    m->name = name;
+    name = NULL;
+    *model = m;
+    m = NULL;
+done:
+    ft_model_free(m);
+    ft_file_unmap(&map);
+    ft_free(name);
+    ft_free(dir);
+    return st;
+}
+
+static bool folder_has(const char *dir, const char *name)
+{
+    struct ft_err ignored = {0};
+    char *path = NULL;
+    bool there = ft_path_join(dir, name, &path, &ignored) == FT_OK && ft_path_kind(path) == FT_PATH_FILE;
+    ft_free(path);
+    return there;
+}
+
+static enum ft_status load_any(const char *path, const struct ft_model_options *options,
+                               struct ft_model **model, struct ft_err *err)
+{
+    enum ft_path_kind kind = ft_path_kind(path);
+    if (kind == FT_PATH_NONE) {
+        return FT_FAIL(err, NOT_FOUND, "no model at %s", path);
+    }
+    if (kind == FT_PATH_OTHER) {
+        return FT_FAIL(err, INVALID, "%s is neither a file nor a folder", path);
+    }
+    if (ft_artifact_known(path)) {
+        return ft_artifact_read(path, options, model, err);
+    }
+    if (kind == FT_PATH_FILE && ft_path_has_suffix(path, ".zip")) {
+        return FT_FAIL(err, INVALID, "%s is not an artifact: no config.yml and models/ inside", path);
+    }
+    if (kind == FT_PATH_FILE) {
+        return load_onnx(path, options, model, err);
+    }
+    if (folder_has(path, "modules.json") || folder_has(path, "config.json")) {
+        return FT_FAIL(
+            err, UNSUPPORTED,
+            "%s is a Hugging Face or sentence-transformers folder: text models are not built into this "
+            "version; export it to ONNX if it is an image model",
+            path);
+    }
+    return FT_FAIL(err, INVALID, "%s is not a model folder: no config.yml with models/, no config.json",
+                   path);
+}
+
+enum ft_status ft_model_load(const char *path, const struct ft_model_options *options,
+                             struct ft_model **model, struct ft_err *err)
+{
+    struct ft_model *m = NULL;
+    enum ft_status st = FT_OK;
+    *model = NULL;
+    FT_TRY(load_any(path, options, &m, err));
+    ft_free(m->source);
+    m->source = NULL;
+    FT_TRY(ft_new_text(path, &m->source, err));
+    *model = m;
+    m = NULL;
+done:
+    ft_model_free(m);
+    return st;
+}
