@@ -126,12 +126,12 @@ static void cases_conv_bwd_weight(struct suite *s)
 
 /* ---- batch normalisation */
 
-/* Roundings are relative to (|x| + |mean|) / std * |scale| + |bias|, below 64 for these values, plus a mean
+/* Roundings are relative to (|x| + |mean|) / std * |scale| + |bias|, around 8 for these values, plus a mean
  * over n. */
 static struct kase batchnorm_case(enum ft_op op, const struct ft_type *x, int i)
 {
     double n = (double)(ft_elements(x) / ft_extent(x, 1));
-    struct kase k = kase_of(op, ELEMENT, sum_factor(n), 64.0);
+    struct kase k = kase_of(op, ELEMENT, sum_factor(n), 8.0);
     k.attrs.eps = i % 2 == 0 ? 1e-5F : 0.001F;
     k.attrs.momentum = i % 2 == 0 ? 0.1F : 0.25F;
     return k;
