@@ -1,0 +1,132 @@
+#include <assert.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/graph/internal.h"
+#include "executor/graph/plan_internal.h"
+
+/* ---- kernels */
+
+static enum ft_status prepare_step(struct ft_plan *plan, struct ft_plan_step *step, struct ft_err *err)
+{
+    size_t scratch = 0;
+    struct ft_call call = {
+        .op = step->op, .n_in = step->n_in, .in = step->types, .out = step->types + step->n_in};
+    memcpy(&call.attrs, step->attrs, sizeof call.attrs);
+    if (ft_kernel_prepare(plan->device, &call, &step->kernel, &scratch, err) != FT_OK) {
+        char text[FT_NODE_TEXT];
+        const char *name =
+            step->node >= 0 ? ft_node_text(ft_graph_node(plan->graph, step->node), text) : "reorder";
+        return ft_err_wrap(err, "%s", name);
+    }
+    plan->scratch_bytes = scratch > plan->scratch_bytes ? scratch : plan->scratch_bytes;
+    plan->n_args += (size_t)(step->n_in + step->n_out);
+    return FT_OK;
+}
+
+/* ---- constants */
+
+static bool is_float(enum ft_dtype dtype)
+{
+    return dtype == FT_F32 || dtype == FT_F64;
+}
+
+static void convert(const struct ft_type *from_type, const void *from, const struct ft_type *to_type,
+                    void *to)
+{
+    int64_t count = ft_elements(from_type);
+    const float *f32 = from;
+    const double *f64 = from;
+    for (int64_t i = 0; i < count; i++) {
+        double x = from_type->dtype == FT_F32 ? (double)f32[i] : f64[i];
+        if (to_type->dtype == FT_F32) {
+            ((float *)to)[i] = (float)x;
+        } else {
+            ((double *)to)[i] = x;
+        }
+    }
+}
+
+static enum ft_status load_constant(struct ft_plan *plan, ft_value v, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    void *converted = NULL;
+    const struct ft_type *from = ft_graph_type(plan->graph, v);
+    const struct ft_type *to = &plan->pvals[v].type;
+    struct ft_plan_storage *s = &plan->storages[plan->pvals[v].storage];
+    const void *data = ft_graph_data(plan->graph, v);
+    if (from->dtype != to->dtype) {
+        assert(is_float(from->dtype) && is_float(to->dtype));
+        FT_TRY(ft_new(1, s->bytes, &converted, err));
+        convert(from, data, to, converted);
+        data = converted;
+    }
+    FT_TRY(ft_device_alloc(plan->device, s->bytes, &s->owned, err));
+    FT_TRY(ft_device_upload(plan->device, s->owned, data, s->bytes, err));
+    s->data = s->owned;
+    s->version = 1;
+done:
+    ft_free(converted);
+    return st;
+}
+
+/* ---- memory */
+
+static enum ft_status allocate(struct ft_plan *plan, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_device_alloc(plan->device, plan->block_bytes, &plan->block, err));
+    FT_RETURN_IF_FAILED(ft_device_alloc(plan->device, plan->scratch_bytes, &plan->scratch, err));
+    for (size_t i = 0; i < plan->n_storages; i++) {
+        struct ft_plan_storage *s = &plan->storages[i];
+        switch (s->place) {
+        case FT_PLACE_CONST:
+            FT_RETURN_IF_FAILED(load_constant(plan, s->value, err));
+            break;
+        case FT_PLACE_WANTED:
+            FT_RETURN_IF_FAILED(ft_device_alloc(plan->device, s->bytes, &s->owned, err));
+            s->data = s->owned;
+            break;
+        case FT_PLACE_BLOCK:
+            s->data = (char *)plan->block + s->offset;
+            break;
+        case FT_PLACE_INPUT:
+        case FT_PLACE_PARAM:
+            plan->unbound++;
+            break;
+        case FT_PLACE_NONE:
+            break;
+        }
+    }
+    return FT_OK;
+}
+
+/* Every argument points where its storage is, and stands in that storage's list. */
+static enum ft_status link_args(struct ft_plan *plan, struct ft_err *err)
+{
+    size_t n = 0;
+    FT_RETURN_IF_FAILED(ft_new(plan->n_args, sizeof *plan->args, &plan->args, err));
+    FT_RETURN_IF_FAILED(ft_new(plan->n_args, sizeof *plan->next_arg, &plan->next_arg, err));
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        struct ft_plan_step *step = &plan->steps[i];
+        step->args = plan->args + n;
+        for (int k = 0; k < step->n_in + step->n_out; k++, n++) {
+            if (step->in[k] < 0) {
+                continue;
+            }
+            struct ft_plan_storage *s = &plan->storages[plan->pvals[step->in[k]].storage];
+            plan->args[n] = (struct ft_arg){.data = s->data, .version = s->version};
+            plan->next_arg[n] = s->first_arg;
+            s->first_arg = (int)n;
+        }
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_plan_kernels(struct ft_plan *plan, struct ft_err *err)
+{
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        FT_RETURN_IF_FAILED(prepare_step(plan, &plan->steps[i], err));
+    }
+    FT_RETURN_IF_FAILED(allocate(plan, err));
+    return link_args(plan, err);
+}
