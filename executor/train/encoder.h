@@ -1,6 +1,6 @@
 /*
- * encoder.h - a model ready to embed: device, plan(s), preprocessing. Used by encode, evaluate, fit's evaluation, the server.
- * Threads: one thread at a time (it owns the device).
+ * encoder.h - a model ready to embed: device, plan(s), preprocessing. Used by encode, evaluate, fit's
+ * evaluation, the server. Threads: one thread at a time (it owns the device).
  */
 #ifndef FT_TRAIN_ENCODER_H
 #define FT_TRAIN_ENCODER_H
@@ -11,21 +11,23 @@
 #include "executor/store/dataset.h"
 
 struct ft_encoder; /* opaque */
-/* Loads (and, unless it is an artifact, tailors with `tailor`, which may be NULL = defaults). prep_options may be NULL. */
+/* Loads (and, unless it is an artifact, tailors with `tailor`, which may be NULL = defaults). prep_options
+ * may be NULL. */
 FT_MUST_CHECK enum ft_status ft_encoder_open(const char *model_path, const struct ft_tailor_options *tailor,
                                              const struct ft_model_options *model_options,
-                                             const struct ft_json *prep_options, const char *device, int threads,
-                                             int64_t batch_max, struct ft_encoder **encoder, struct ft_err *err);
+                                             const struct ft_json *prep_options, const char *device,
+                                             int threads, int64_t batch_max, struct ft_encoder **encoder,
+                                             struct ft_err *err);
 void ft_encoder_free(struct ft_encoder *encoder);
 int64_t ft_encoder_dim(const struct ft_encoder *encoder);
 int64_t ft_encoder_batch_max(const struct ft_encoder *encoder);
 const struct ft_prep *ft_encoder_prep(const struct ft_encoder *encoder);
 /* rows <= batch_max prepared rows (rows, ft_prep_elements) -> out (rows, dim). */
-FT_MUST_CHECK enum ft_status ft_encoder_rows(struct ft_encoder *encoder, const float *rows_in, size_t rows, float *out,
-                                             struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_encoder_rows(struct ft_encoder *encoder, const float *rows_in, size_t rows,
+                                             float *out, struct ft_err *err);
 /* All documents of a dataset in order: out (count, dim). Errors name the document. progress may be NULL. */
 typedef void (*ft_encode_progress)(void *arg, size_t done, size_t count);
-FT_MUST_CHECK enum ft_status ft_encoder_dataset(struct ft_encoder *encoder, const struct ft_dataset *dataset, float *out,
-                                                const struct ft_cancel *cancel, ft_encode_progress progress, void *arg,
-                                                struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_encoder_dataset(struct ft_encoder *encoder, const struct ft_dataset *dataset,
+                                                float *out, const struct ft_cancel *cancel,
+                                                ft_encode_progress progress, void *arg, struct ft_err *err);
 #endif

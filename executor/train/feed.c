@@ -1,0 +1,118 @@
+#include "executor/train/feed.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+
+enum { SLOTS = 2 };
+
+struct slot {
+    struct ft_batch batch;
+    enum ft_status status;
+    struct ft_err err;
+};
+
+struct ft_feed {
+    const struct ft_rows *rows;
+    struct ft_sampler *sampler;
+    struct slot slots[SLOTS];
+    struct ft_queue *empty, *ready;
+    struct ft_thread *thread;
+};
+
+static void fill(struct ft_feed *feed, struct slot *slot)
+{
+    struct ft_batch *b = &slot->batch;
+    float *data = b->input[0].data;
+    ft_sampler_next(feed->sampler, b->items, b->labels);
+    b->rows = b->rows_max;
+    slot->status = FT_OK;
+    for (size_t i = 0; i < b->rows && slot->status == FT_OK; i++) {
+        slot->status = ft_rows_get(feed->rows, b->items[i], data + i * b->input[0].row_elements, &slot->err);
+    }
+}
+
+static void produce(void *arg)
+{
+    struct ft_feed *feed = arg;
+    for (;;) {
+        struct slot *slot = ft_queue_pop(feed->empty, -1);
+        if (slot == NULL) {
+            return;
+        }
+        fill(feed, slot);
+        if (!ft_queue_push(feed->ready, slot)) {
+            return;
+        }
+    }
+}
+
+enum ft_status ft_feed_new(const struct ft_rows *rows, struct ft_sampler *sampler, size_t batch,
+                           struct ft_feed **feed, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_feed *f = NULL;
+    struct ft_batch_input input;
+    memset(&input, 0, sizeof input);
+    input.name = "input";
+    input.row_elements = rows->elements;
+    *feed = NULL;
+    FT_TRY(ft_new(1, sizeof *f, &f, err));
+    f->rows = rows;
+    f->sampler = sampler;
+    FT_TRY(ft_queue_new(SLOTS, &f->empty, err));
+    FT_TRY(ft_queue_new(SLOTS, &f->ready, err));
+    for (int i = 0; i < SLOTS; i++) {
+        FT_TRY(ft_batch_init(&f->slots[i].batch, &input, 1, batch, err));
+        bool pushed = ft_queue_try_push(f->empty, &f->slots[i]);
+        assert(pushed);
+    }
+    FT_TRY(ft_thread_start("ft-feed", produce, f, &f->thread, err));
+    *feed = f;
+    f = NULL;
+done:
+    ft_feed_free(f);
+    return st;
+}
+
+void ft_feed_free(struct ft_feed *feed)
+{
+    if (feed == NULL) {
+        return;
+    }
+    if (feed->thread != NULL) {
+        ft_queue_close(feed->empty);
+        ft_queue_close(feed->ready);
+        ft_thread_join(feed->thread);
+    }
+    ft_queue_free(feed->empty);
+    ft_queue_free(feed->ready);
+    for (int i = 0; i < SLOTS; i++) {
+        ft_batch_release(&feed->slots[i].batch);
+    }
+    ft_free(feed);
+}
+
+enum ft_status ft_feed_next(struct ft_feed *feed, const struct ft_batch **batch, struct ft_err *err)
+{
+    struct slot *slot = ft_queue_pop(feed->ready, -1);
+    assert(slot != NULL);
+    *batch = NULL;
+    if (slot->status != FT_OK) {
+        *err = slot->err;
+        return slot->status;
+    }
+    *batch = &slot->batch;
+    return FT_OK;
+}
+
+void ft_feed_done(struct ft_feed *feed, const struct ft_batch *batch)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        if (&feed->slots[i].batch == batch) {
+            bool pushed = ft_queue_try_push(feed->empty, &feed->slots[i]);
+            assert(pushed);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+/*
+ * feed.h - batches prepared on another thread while the device works: two slots, refilled.
+ *
+ * The order of batches is the sampler's; the consumer counts what it has used, which is all a checkpoint
+ * needs. Threads: one consumer; the producing thread is the feed's own.
+ */
+#ifndef FT_TRAIN_FEED_H
+#define FT_TRAIN_FEED_H
+
+#include "executor/prep/batch.h"
+#include "executor/train/rows.h"
+#include "executor/train/sampler.h"
+
+struct ft_feed; /* opaque */
+/* Starts preparing at once. rows and sampler are borrowed; the sampler belongs to the feed until
+ * ft_feed_free(). */
+FT_MUST_CHECK enum ft_status ft_feed_new(const struct ft_rows *rows, struct ft_sampler *sampler, size_t batch,
+                                         struct ft_feed **feed, struct ft_err *err);
+void ft_feed_free(struct ft_feed *feed); /* NULL is fine */
+/* The next batch, borrowed until ft_feed_done(). Waits for it; a failure of its preparation comes out here.
+ */
+FT_MUST_CHECK enum ft_status ft_feed_next(struct ft_feed *feed, const struct ft_batch **batch,
+                                          struct ft_err *err);
+void ft_feed_done(struct ft_feed *feed, const struct ft_batch *batch);
+#endif
