@@ -6,7 +6,7 @@
 #define FT_TESTS_CODEC_DUMP_H
 
 #include "executor/codec/json.h"
-#include "support.h"
+#include "tests/support.h"
 
 static inline void put(struct ft_buf *out, const char *text)
 {

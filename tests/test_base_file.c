@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "support.h"
+#include "tests/support.h"
 
 static char *joined(const char *dir, const char *name)
 {

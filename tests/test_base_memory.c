@@ -5,7 +5,7 @@
 
 #include "executor/base/arena.h"
 #include "executor/base/bytes.h"
-#include "support.h"
+#include "tests/support.h"
 
 static void products_and_sums_that_do_not_fit_are_refused(void **state)
 {

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "support.h"
+#include "tests/support.h"
 
 /* philox4x32 10 in Random123's kat_vectors: counter, key, answer. */
 static void philox_gives_random123s_known_answers(void **state)

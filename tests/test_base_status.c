@@ -9,7 +9,7 @@
 #include "executor/base/bytes.h"
 #include "executor/base/clock.h"
 #include "executor/base/log.h"
-#include "support.h"
+#include "tests/support.h"
 
 static void a_failure_keeps_code_place_and_text(void **state)
 {

@@ -5,7 +5,7 @@
 #include <signal.h>
 
 #include "executor/base/clock.h"
-#include "support.h"
+#include "tests/support.h"
 
 struct seen {
     char name[32];

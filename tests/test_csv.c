@@ -1,7 +1,7 @@
 /* links: ft_codec ft_base */
 #include "executor/codec/csv.h"
 
-#include "codec_dump.h"
+#include "tests/codec_dump.h"
 
 static enum ft_status dump_csv(struct ft_bytes text, struct ft_buf *out, struct ft_err *err)
 {

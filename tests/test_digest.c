@@ -1,7 +1,7 @@
 /* links: ft_codec ft_base */
 #include "executor/codec/digest.h"
 
-#include "support.h"
+#include "tests/support.h"
 
 /* FIPS 180-4's examples. */
 static void sha256_gives_nists_answers(void **state)

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "executor/base/limits.h"
-#include "support.h"
+#include "tests/support.h"
 
 static struct ft_dir_list images(void)
 {

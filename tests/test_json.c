@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "codec_dump.h"
+#include "tests/codec_dump.h"
 #include "executor/base/limits.h"
 
 static struct ft_json *parsed(const char *text)

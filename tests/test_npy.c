@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "support.h"
+#include "tests/support.h"
 
 static void headers_are_numpys_byte_for_byte(void **state)
 {

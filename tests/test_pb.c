@@ -5,7 +5,7 @@
 
 #include "executor/base/clock.h"
 #include "executor/base/limits.h"
-#include "support.h"
+#include "tests/support.h"
 
 #define BYTES(text) ft_bytes_of(text, sizeof(text) - 1)
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "codec_dump.h"
+#include "tests/codec_dump.h"
 #include "executor/base/limits.h"
 
 /* Reads `text` into a dump; the tree is gone afterwards. */

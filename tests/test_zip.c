@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "support.h"
+#include "tests/support.h"
 
 #define DATA FT_TEST_DATA "/codec/"
 
