@@ -1,0 +1,409 @@
+#include "executor/train/step.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/train/input.h"
+
+/* PyTorch's BatchNorm default. */
+static const float bn_momentum = 0.1F;
+
+/* A model graph with labels and a loss behind it, and what its plan is fed with. */
+struct lossy {
+    struct ft_device *device;
+    struct ft_graph *graph;
+    struct ft_input input;
+    ft_value labels, loss, stats;
+    size_t batch;
+    struct ft_flat rows, loss_out;
+    void *labels_data, *stats_data, *rng_data;
+    struct ft_plan *plan;
+};
+
+struct ft_step {
+    struct lossy model;
+    double clip_norm;
+    uint64_t seed;
+    struct ft_params params;
+    struct ft_optim optim;
+    struct ft_state_update *updates;
+    int n_updates;
+    struct ft_flat new_states; /* what the states become, copied over them after the step */
+    struct ft_one copy_states;
+};
+
+struct ft_step_loss {
+    struct lossy model;
+    const struct ft_params *params;
+};
+
+/* ---- graph and plan */
+
+static enum ft_status add_loss(struct lossy *m, const struct ft_loss_spec *spec, struct ft_err *err)
+{
+    struct ft_type labels;
+    FT_RETURN_IF_FAILED(ft_input_find(m->graph, &m->input, err));
+    labels = ft_type_of(FT_I32, 1, (const int64_t[]){1});
+    labels.dim[0] = ft_dim_symbol(FT_SYMBOL_BATCH);
+    FT_RETURN_IF_FAILED(ft_graph_input(m->graph, "", &labels, &m->labels, err));
+    struct ft_loss_inputs in = {.rows = m->input.embedding,
+                                .all = m->input.embedding,
+                                .row_labels = m->labels,
+                                .all_labels = m->labels};
+    return ft_loss_build(m->graph, spec, &in, &m->loss, &m->stats, err);
+}
+
+/* wanted and n_wanted beyond loss and stats. */
+static enum ft_status plan_model(struct lossy *m, const ft_value *more, int n_more, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_plan_spec spec;
+    ft_value *wanted = NULL;
+    const struct ft_type *input = ft_graph_type(m->graph, m->input.data);
+    size_t elements = 1;
+    memset(&spec, 0, sizeof spec);
+    for (int i = 1; i < input->rank; i++) {
+        elements *= (size_t)ft_extent(input, i);
+    }
+    FT_TRY(ft_new((size_t)n_more + 2, sizeof *wanted, &wanted, err));
+    wanted[0] = m->loss;
+    wanted[1] = m->stats;
+    for (int i = 0; i < n_more; i++) {
+        wanted[2 + i] = more[i];
+    }
+    spec.symbols[FT_SYMBOL_BATCH] = (int64_t)m->batch;
+    spec.wanted = wanted;
+    spec.n_wanted = n_more + 2;
+    FT_TRY(ft_plan_new(m->device, m->graph, &spec, &m->plan, err));
+    FT_TRY(ft_flat_init(&m->rows, m->device, m->batch * elements, err));
+    FT_TRY(ft_flat_init(&m->loss_out, m->device, 1, err));
+    FT_TRY(ft_device_alloc(m->device, m->batch * sizeof(int32_t), &m->labels_data, err));
+    FT_TRY(ft_device_alloc(m->device, 4 * sizeof(int64_t), &m->stats_data, err));
+    FT_TRY(ft_plan_bind(m->plan, m->input.data, m->rows.data, err));
+    FT_TRY(ft_plan_bind(m->plan, m->labels, m->labels_data, err));
+    FT_TRY(ft_plan_bind(m->plan, m->loss, m->loss_out.data, err));
+    FT_TRY(ft_plan_bind(m->plan, m->stats, m->stats_data, err));
+    if (m->input.rng != FT_NO_VALUE) {
+        FT_TRY(ft_device_alloc(m->device, 2 * sizeof(int64_t), &m->rng_data, err));
+        FT_TRY(ft_plan_bind(m->plan, m->input.rng, m->rng_data, err));
+    }
+done:
+    ft_free(wanted);
+    return st;
+}
+
+static void release_model(struct lossy *m)
+{
+    ft_plan_free(m->plan);
+    ft_flat_release(&m->rows);
+    ft_flat_release(&m->loss_out);
+    if (m->device != NULL) {
+        ft_device_free(m->device, m->labels_data);
+        ft_device_free(m->device, m->stats_data);
+        ft_device_free(m->device, m->rng_data);
+    }
+    ft_graph_free(m->graph);
+}
+
+/* ---- gradients */
+
+/* Two parameters may share one gradient value (a + b of equal shapes); each gets a value of its own to be
+ * written to its own place. */
+static enum ft_status make_distinct(struct ft_graph *g, ft_value *grad, int n, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    memset(&attrs, 0, sizeof attrs);
+    attrs.alpha = 1.0F;
+    for (int i = 0; i < n; i++) {
+        bool copy = grad[i] != FT_NO_VALUE && ft_graph_source(g, grad[i]) != FT_FROM_NODE;
+        for (int j = 0; j < i && !copy; j++) {
+            copy = grad[i] != FT_NO_VALUE && grad[j] == grad[i];
+        }
+        if (copy) {
+            ft_value v = grad[i];
+            FT_RETURN_IF_FAILED(ft_graph_add(g, FT_OP_SCALE, &attrs, &v, 1, "loss/gradient", &grad[i], err));
+        }
+    }
+    return FT_OK;
+}
+
+/* grad (params): FT_NO_VALUE for what is not trained. */
+static enum ft_status differentiate(struct ft_graph *g, ft_value loss, ft_value *grad, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    int n = ft_graph_params(g);
+    int n_wrt = 0;
+    ft_value *wrt = NULL;
+    ft_value *found = NULL;
+    FT_TRY(ft_new((size_t)n, sizeof *wrt, &wrt, err));
+    FT_TRY(ft_new((size_t)n, sizeof *found, &found, err));
+    for (int i = 0; i < n; i++) {
+        grad[i] = FT_NO_VALUE;
+        if (ft_graph_param_role(g, i) == FT_PARAM_WEIGHT && !ft_graph_param_frozen(g, i)) {
+            wrt[n_wrt++] = ft_graph_param_at(g, i);
+        }
+    }
+    if (n_wrt == 0) {
+        st = FT_FAIL(err, INVALID, "every layer is frozen: there is nothing to train");
+        goto done;
+    }
+    FT_TRY(ft_graph_backward(g, loss, wrt, n_wrt, found, err));
+    FT_TRY(make_distinct(g, found, n_wrt, err));
+    for (int i = 0; i < n_wrt; i++) {
+        grad[ft_graph_param_of(g, wrt[i])] = found[i];
+    }
+done:
+    ft_free(wrt);
+    ft_free(found);
+    return st;
+}
+
+static enum ft_status bind_all(struct ft_step *s, const ft_value *grad, struct ft_err *err)
+{
+    struct lossy *m = &s->model;
+    FT_RETURN_IF_FAILED(ft_params_bind(&s->params, m->plan, m->graph, err));
+    for (int i = 0; i < s->params.n; i++) {
+        const struct ft_params_slot *slot = &s->params.slots[i];
+        if (slot->group == FT_PARAMS_TRAINED) {
+            FT_RETURN_IF_FAILED(ft_plan_bind(m->plan, grad[i], ft_flat_at(&s->optim.grads, slot->at), err));
+        }
+    }
+    for (int i = 0; i < s->n_updates; i++) {
+        const struct ft_params_slot *slot = &s->params.slots[s->updates[i].param];
+        assert(slot->group == FT_PARAMS_STATES);
+        FT_RETURN_IF_FAILED(
+            ft_plan_bind(m->plan, s->updates[i].value, ft_flat_at(&s->new_states, slot->at), err));
+    }
+    return FT_OK;
+}
+
+/* The plan computes loss, stats, gradients of what is trained, new states. */
+static enum ft_status plan_step(struct ft_step *s, const ft_value *grad, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    ft_value *wanted = NULL;
+    int n = 0;
+    FT_TRY(ft_new((size_t)(s->params.n + s->n_updates), sizeof *wanted, &wanted, err));
+    for (int i = 0; i < s->params.n; i++) {
+        if (s->params.slots[i].group == FT_PARAMS_TRAINED) {
+            wanted[n++] = grad[i];
+        }
+    }
+    for (int i = 0; i < s->n_updates; i++) {
+        wanted[n++] = s->updates[i].value;
+    }
+    FT_TRY(plan_model(&s->model, wanted, n, err));
+    FT_TRY(bind_all(s, grad, err));
+done:
+    ft_free(wanted);
+    return st;
+}
+
+static enum ft_status init_states(struct ft_step *s, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    struct ft_flat *states = &s->params.group[FT_PARAMS_STATES];
+    memset(&attrs, 0, sizeof attrs);
+    attrs.alpha = 1.0F;
+    FT_RETURN_IF_FAILED(ft_flat_init(&s->new_states, s->model.device, states->count, err));
+    if (states->count == 0) {
+        return FT_OK;
+    }
+    /* States without an update (frozen layers) stay what they are. */
+    struct ft_arg from = {states->data, 0};
+    struct ft_arg to = {s->new_states.data, 0};
+    FT_RETURN_IF_FAILED(
+        ft_one_init(&s->copy_states, s->model.device, FT_OP_SCALE, &attrs, &states->count, 1, err));
+    FT_RETURN_IF_FAILED(ft_one_run(&s->copy_states, &from, &to, err));
+    return ft_device_wait(s->model.device, err);
+}
+
+static enum ft_status set_up(struct ft_step *s, const struct ft_step_spec *spec, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_train_form form;
+    ft_value *grad = NULL;
+    bool *trained = NULL;
+    size_t n = (size_t)ft_graph_params(spec->graph);
+    s->model.device = spec->device;
+    s->model.batch = spec->batch;
+    s->clip_norm = spec->clip_norm;
+    s->seed = spec->seed;
+    FT_TRY(ft_new(n, sizeof *grad, &grad, err));
+    FT_TRY(ft_new(n, sizeof *trained, &trained, err));
+    FT_TRY(ft_graph_train_form(spec->graph, bn_momentum, &form, err));
+    s->model.graph = form.graph;
+    s->updates = form.updates;
+    s->n_updates = form.n_updates;
+    FT_TRY(add_loss(&s->model, &spec->loss, err));
+    FT_TRY(differentiate(s->model.graph, s->model.loss, grad, err));
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        trained[i] = grad[i] != FT_NO_VALUE;
+        any = any || trained[i];
+    }
+    if (!any) {
+        st = FT_FAIL(err, INVALID, "the embedding depends on no weight that is trained");
+        goto done;
+    }
+    FT_TRY(ft_params_init(&s->params, spec->device, s->model.graph, trained, err));
+    FT_TRY(ft_optim_init(&s->optim, &spec->optim, &s->params.group[FT_PARAMS_TRAINED], err));
+    FT_TRY(init_states(s, err));
+    FT_TRY(plan_step(s, grad, err));
+done:
+    ft_free(grad);
+    ft_free(trained);
+    return st;
+}
+
+enum ft_status ft_step_new(const struct ft_step_spec *spec, struct ft_step **step, struct ft_err *err)
+{
+    struct ft_step *s = NULL;
+    *step = NULL;
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *s, &s, err));
+    enum ft_status st = set_up(s, spec, err);
+    if (st != FT_OK) {
+        ft_step_free(s);
+        return st;
+    }
+    *step = s;
+    return FT_OK;
+}
+
+void ft_step_free(struct ft_step *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    release_model(&s->model);
+    ft_one_release(&s->copy_states);
+    ft_flat_release(&s->new_states);
+    ft_optim_release(&s->optim);
+    ft_params_release(&s->params);
+    ft_free(s->updates);
+    ft_free(s);
+}
+
+struct ft_params *ft_step_params(struct ft_step *step)
+{
+    return &step->params;
+}
+
+struct ft_optim *ft_step_optim(struct ft_step *step)
+{
+    return &step->optim;
+}
+
+/* ---- running */
+
+static enum ft_status run_model(struct lossy *m, const struct ft_params *params, const struct ft_batch *batch,
+                                double *loss, struct ft_err *err)
+{
+    float value = 0;
+    assert(batch->rows == m->batch);
+    FT_RETURN_IF_FAILED(ft_flat_put(&m->rows, 0, batch->input[0].data, m->rows.count, err));
+    FT_RETURN_IF_FAILED(
+        ft_device_upload(m->device, m->labels_data, batch->labels, m->batch * sizeof(int32_t), err));
+    ft_params_show(params, m->plan);
+    FT_RETURN_IF_FAILED(ft_plan_run(m->plan, err));
+    FT_RETURN_IF_FAILED(ft_device_wait(m->device, err));
+    FT_RETURN_IF_FAILED(ft_flat_get(&m->loss_out, 0, &value, 1, err));
+    *loss = (double)value;
+    return FT_OK;
+}
+
+static enum ft_status forward_backward(struct ft_step *s, const struct ft_batch *batch, int64_t t,
+                                       struct ft_step_result *r, struct ft_err *err)
+{
+    struct lossy *m = &s->model;
+    if (m->rng_data != NULL) {
+        int64_t rng[2] = {(int64_t)s->seed, t};
+        FT_RETURN_IF_FAILED(ft_device_upload(m->device, m->rng_data, rng, sizeof rng, err));
+    }
+    FT_RETURN_IF_FAILED(run_model(m, &s->params, batch, &r->loss, err));
+    FT_RETURN_IF_FAILED(ft_device_download(m->device, r->stats, m->stats_data, sizeof r->stats, err));
+    return ft_optim_norm(&s->optim, &r->grad_norm, err);
+}
+
+static enum ft_status diverged(struct ft_step *s, int64_t t, const struct ft_step_result *r,
+                               struct ft_err *err)
+{
+    char origin[FT_ERR_TEXT];
+    FT_RETURN_IF_FAILED(ft_plan_find_nonfinite(s->model.plan, origin, err));
+    if (origin[0] != '\0') {
+        return FT_FAIL(err, DIVERGED,
+                       "step %" PRId64
+                       ": loss %g, gradient norm %g; the first value that is not finite comes "
+                       "out of %s; a smaller learning rate may help",
+                       t, r->loss, r->grad_norm, origin);
+    }
+    return FT_FAIL(err, DIVERGED,
+                   "step %" PRId64 ": loss %g, gradient norm %g: the sum of the squared gradients overflows; "
+                   "a smaller learning rate may help",
+                   t, r->loss, r->grad_norm);
+}
+
+enum ft_status ft_step_gradients(struct ft_step *s, const struct ft_batch *batch,
+                                 struct ft_step_result *result, struct ft_err *err)
+{
+    return forward_backward(s, batch, 1, result, err);
+}
+
+enum ft_status ft_step_run(struct ft_step *s, const struct ft_batch *batch, int64_t t, double learning_rate,
+                           struct ft_step_result *result, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(forward_backward(s, batch, t, result, err));
+    if (!isfinite(result->loss) || !isfinite(result->grad_norm)) {
+        return diverged(s, t, result, err);
+    }
+    double scale = ft_optim_clip(result->grad_norm, s->clip_norm);
+    FT_RETURN_IF_FAILED(ft_optim_step(&s->optim, t, learning_rate, scale, err));
+    if (s->copy_states.kernel != NULL) {
+        struct ft_arg from = {s->new_states.data, 0};
+        struct ft_arg to = {s->params.group[FT_PARAMS_STATES].data, 0};
+        FT_RETURN_IF_FAILED(ft_one_run(&s->copy_states, &from, &to, err));
+    }
+    FT_RETURN_IF_FAILED(ft_device_wait(s->model.device, err));
+    s->params.version++;
+    return FT_OK;
+}
+
+/* ---- the loss alone */
+
+enum ft_status ft_step_loss_new(const struct ft_step_spec *spec, const struct ft_params *params,
+                                struct ft_step_loss **loss, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_step_loss *l = NULL;
+    *loss = NULL;
+    FT_TRY(ft_new(1, sizeof *l, &l, err));
+    l->params = params;
+    l->model.device = spec->device;
+    l->model.batch = spec->batch;
+    FT_TRY(ft_graph_copy(spec->graph, &l->model.graph, err));
+    FT_TRY(add_loss(&l->model, &spec->loss, err));
+    FT_TRY(plan_model(&l->model, NULL, 0, err));
+    FT_TRY(ft_params_bind(params, l->model.plan, l->model.graph, err));
+    *loss = l;
+    l = NULL;
+done:
+    ft_step_loss_free(l);
+    return st;
+}
+
+void ft_step_loss_free(struct ft_step_loss *loss)
+{
+    if (loss != NULL) {
+        release_model(&loss->model);
+        ft_free(loss);
+    }
+}
+
+enum ft_status ft_step_loss_run(struct ft_step_loss *loss, const struct ft_batch *batch, double *value,
+                                struct ft_err *err)
+{
+    return run_model(&loss->model, loss->params, batch, value, err);
+}

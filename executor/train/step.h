@@ -1,0 +1,55 @@
+/*
+ * step.h - one training step made executable: train form + loss + gradients in one plan, then clip and
+ * optimiser.
+ *
+ * The graph given is the evaluation form; its training form is derived here (BatchNorm over batch statistics
+ * where its scale or bias is trained). Nothing of ours is allocated by ft_step_run(). Threads: like the
+ * device, one thread.
+ */
+#ifndef FT_TRAIN_STEP_H
+#define FT_TRAIN_STEP_H
+
+#include "executor/prep/batch.h"
+#include "executor/train/losses.h"
+#include "executor/train/optim.h"
+#include "executor/train/params.h"
+
+struct ft_step; /* opaque */
+
+struct ft_step_spec {
+    struct ft_device *device;     /* borrowed, like the graph */
+    const struct ft_graph *graph; /* tailored; frozen flags say what is trained */
+    struct ft_loss_spec loss;
+    struct ft_optim_spec optim;
+    double clip_norm; /* 0 = none */
+    size_t batch;
+    uint64_t seed; /* of dropout */
+};
+/* FT_INVALID: nothing to train (all frozen, or the loss does not depend on it). */
+FT_MUST_CHECK enum ft_status ft_step_new(const struct ft_step_spec *spec, struct ft_step **step,
+                                         struct ft_err *err);
+void ft_step_free(struct ft_step *step);                /* NULL is fine */
+struct ft_params *ft_step_params(struct ft_step *step); /* what it trains: borrowed */
+struct ft_optim *ft_step_optim(struct ft_step *step);
+
+struct ft_step_result {
+    double loss, grad_norm;
+    int64_t stats[4]; /* candidates, mined, active, anchors with a mined triplet */
+};
+/* Step t (from 1) on a full batch. FT_DIVERGED: the loss or a gradient is not finite; says the step and
+ * where; weights are then as before the step. */
+FT_MUST_CHECK enum ft_status ft_step_run(struct ft_step *step, const struct ft_batch *batch, int64_t t,
+                                         double learning_rate, struct ft_step_result *result,
+                                         struct ft_err *err);
+/* Only forward and backward, nothing is updated: for oracles. */
+FT_MUST_CHECK enum ft_status ft_step_gradients(struct ft_step *step, const struct ft_batch *batch,
+                                               struct ft_step_result *result, struct ft_err *err);
+
+/* The loss alone, in evaluation form, over the same parameters (val_loss). */
+struct ft_step_loss; /* opaque */
+FT_MUST_CHECK enum ft_status ft_step_loss_new(const struct ft_step_spec *spec, const struct ft_params *params,
+                                              struct ft_step_loss **loss, struct ft_err *err);
+void ft_step_loss_free(struct ft_step_loss *loss);
+FT_MUST_CHECK enum ft_status ft_step_loss_run(struct ft_step_loss *loss, const struct ft_batch *batch,
+                                              double *value, struct ft_err *err);
+#endif
