@@ -51,7 +51,7 @@ struct ft_config {
     int64_t run_threads;
     int64_t run_nice;
     int64_t drain_seconds;
-    char *log_level;
+    char *log_level; /* "" = the environment's JINA_LOG_LEVEL */
 };
 
 /* Defaults. On failure nothing is owned; else ft_config_release(). */
@@ -68,6 +68,10 @@ FT_MUST_CHECK enum ft_status ft_config_read_json(struct ft_config *config, const
 /* config.yml; FT_NOT_FOUND, FT_INVALID naming "path:line". */
 FT_MUST_CHECK enum ft_status ft_config_read_file(struct ft_config *config, const char *path,
                                                  struct ft_err *err);
+
+/* The same from the file's text; `path` is only shown. */
+FT_MUST_CHECK enum ft_status ft_config_read_text(struct ft_config *config, const char *path,
+                                                 struct ft_bytes text, struct ft_err *err);
 
 /* `finetuner serve` words after the subcommand: --config FILE is read first wherever it stands, then --key
  * value,

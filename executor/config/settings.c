@@ -1,0 +1,138 @@
+#include "executor/config/internal.h"
+
+#include <ctype.h>
+#include <stddef.h>
+
+/* One row makes a setting: what it is called, where it lies, its default, what it takes, what it is for. */
+#define ROW_TEXT(name, standard, choices, help)                                                              \
+    {                                                                                                        \
+#name, FT_SETTING_TEXT, offsetof(struct ft_config, name), standard, 0, 0, choices, help              \
+    }
+#define ROW_INT(name, standard, min, max, help)                                                              \
+    {                                                                                                        \
+#name, FT_SETTING_INT, offsetof(struct ft_config, name), standard, min, max, NULL, help              \
+    }
+#define ROW_BOOL(name, standard, help)                                                                       \
+    {                                                                                                        \
+#name, FT_SETTING_BOOL, offsetof(struct ft_config, name), standard, 0, 0, NULL, help                 \
+    }
+#define ROW_LIST(name, standard, help)                                                                       \
+    {                                                                                                        \
+#name, FT_SETTING_LIST, offsetof(struct ft_config, name), standard, 0, 0, NULL, help                 \
+    }
+#define ROW_JSON(name, standard, help)                                                                       \
+    {                                                                                                        \
+#name, FT_SETTING_JSON, offsetof(struct ft_config, name), standard, 0, 0, NULL, help                 \
+    }
+
+static const struct ft_setting SETTINGS[] = {
+    ROW_TEXT(host, "0.0.0.0", NULL, "Address to listen on; 0.0.0.0 is every IPv4 address of this machine."),
+    ROW_INT(port, "54321", 0, 65535, "Port of gRPC; 0 takes any free one, the log says which."),
+    ROW_TEXT(name, "finetuner", NULL,
+             "Name of this executor: results stand under it in parameters.__results__, and routes carry the "
+             "part before "
+             "the first '/'."),
+    ROW_TEXT(workspace, "workspace", NULL,
+             "Folder that keeps datasets, runs and tuned models. One process at a time."),
+    ROW_TEXT(model, "", NULL,
+             "Model that is served and tuned before any run has finished: an .onnx file or an artifact of "
+             "ours (folder or "
+             ".zip). Empty: none."),
+    ROW_TEXT(cut, "", NULL,
+             "Layer of a plain .onnx whose output is the embedding; empty: found by the head rule."),
+    ROW_BOOL(keep_head, "false", "Take the output of a plain .onnx as it is, nothing is cut off."),
+    ROW_BOOL(normalize, "false", "L2-normalise the embeddings of a plain .onnx."),
+    ROW_INT(output_dim, "0", 0, 65536, "Width of a projection put behind a plain .onnx; 0: none."),
+    ROW_TEXT(pooler, "default", "default|avg|gem", "Pooling of a plain .onnx; default: its own."),
+    ROW_TEXT(input_shape, "", NULL,
+             "Input of a plain .onnx with free axes: \"N,3,224,224\" or \"height=224\"."),
+    ROW_JSON(prep, "{}",
+             "How inputs are prepared for a plain .onnx: size, mean, std and so on; empty: inferred."),
+    ROW_LIST(
+        encode_on, "/encode,/index,/search,/update,/default,/",
+        "Endpoints that put embeddings into Documents. Others that we do not know pass through unchanged."),
+    ROW_INT(encode_batch_size, "64", 1, 4096, "Documents computed at once."),
+    ROW_INT(encode_queue, "64", 1, 65536, "Requests that may wait for the model; more are refused."),
+    ROW_INT(models_loaded, "2", 1, 64, "Models kept in memory; the one not used longest goes first."),
+    ROW_TEXT(device, "auto", "auto|cpu|cuda", "Where embeddings are computed and runs train."),
+    ROW_INT(threads, "0", 0, 1024, "Threads that compute embeddings; 0: one for each processor."),
+    ROW_INT(handlers, "4", 1, 256, "Threads that read requests, write journals and answer."),
+    ROW_INT(request_queue, "256", 1, 65536, "Requests that may wait for a handler; more are refused."),
+    ROW_INT(runs_at_once, "1", 1, 64, "Runs that train at the same time; others wait their turn."),
+    ROW_INT(run_threads, "0", 0, 1024, "Threads of a run; 0: one for each processor."),
+    ROW_INT(run_nice, "10", 0, 19, "How far a run stands back behind requests (nice)."),
+    ROW_INT(drain_seconds, "8", 0, 600,
+            "How long requests in hand may take after SIGTERM; containers are killed after 10 s."),
+    ROW_TEXT(log_level, "", "|DEBUG|INFO|SUCCESS|WARNING|ERROR|CRITICAL",
+             "Least level that is logged; empty: JINA_LOG_LEVEL, or INFO."),
+};
+
+const struct ft_setting *ft_setting_at(size_t i)
+{
+    return i < sizeof SETTINGS / sizeof SETTINGS[0] ? &SETTINGS[i] : NULL;
+}
+
+static bool same_name(const char *a, const char *b)
+{
+    for (; *a != '\0' && *b != '\0'; a++, b++) {
+        char x = *a == '-' ? '_' : *a;
+        char y = *b == '-' ? '_' : *b;
+        if (x != y) {
+            return false;
+        }
+    }
+    return *a == *b;
+}
+
+const struct ft_setting *ft_setting_find(const char *name)
+{
+    for (size_t i = 0; ft_setting_at(i) != NULL; i++) {
+        if (same_name(name, SETTINGS[i].name)) {
+            return &SETTINGS[i];
+        }
+    }
+    return NULL;
+}
+
+/* Levenshtein's distance of short words. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[32];
+    size_t n = 0;
+    while (b[n] != '\0' && n < 31) {
+        n++;
+    }
+    for (size_t j = 0; j <= n; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 0; a[i] != '\0' && i < 31; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n; j++) {
+            char x = a[i] == '-' ? '_' : (char)tolower((unsigned char)a[i]);
+            size_t change = diagonal + (x == b[j] ? 0 : 1);
+            size_t shift = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;
+            diagonal = row[j + 1];
+            row[j + 1] = change < shift ? change : shift;
+        }
+    }
+    return row[n];
+}
+
+enum ft_status ft_setting_unknown(const char *where, const char *key, struct ft_err *err)
+{
+    const struct ft_setting *near = NULL;
+    size_t best = 4; /* further away it is no misspelling */
+    for (size_t i = 0; ft_setting_at(i) != NULL; i++) {
+        size_t d = distance(key, SETTINGS[i].name);
+        if (d < best) {
+            best = d;
+            near = &SETTINGS[i];
+        }
+    }
+    if (near != NULL) {
+        return FT_FAIL(err, USAGE, "%s: no setting is called '%.64s'; did you mean '%s'?", where, key,
+                       near->name);
+    }
+    return FT_FAIL(err, USAGE, "%s: no setting is called '%.64s'; see finetuner help serve", where, key);
+}
