@@ -1,0 +1,749 @@
+/* links: ft_graph ft_kernels ft_base */
+/*
+ * Plans: cpu against ref on a small network forward and backward, same bits, memory, binding, refusals.
+ */
+#include <math.h>
+#include <time.h>
+
+#include "executor/graph/plan_internal.h"
+#include "tests/graph_test.h"
+
+enum { MAX_VALUES = 64, BATCH = 8, SIDE = 16, CLASSES = 3 };
+
+/* ---- a network and its gradients */
+
+struct network {
+    struct ft_graph *g;
+    ft_value x, labels;
+    ft_value loss, embedding;
+    ft_value wanted[MAX_VALUES]; /* loss, embedding, new statistics, gradients */
+    int n_wanted;
+    uint64_t drawn;
+};
+
+static ft_value parameter(struct network *net, struct ft_type t, enum ft_param_role role, double lo,
+                          double hi)
+{
+    struct ft_err err = {0};
+    struct ft_rand r = ft_rand_at(7, FT_RAND_TEST, 1);
+    int64_t count = ft_elements(&t);
+    float *data = ft_alloc((size_t)count * sizeof *data);
+    ft_value v = FT_NO_VALUE;
+    for (int64_t i = 0; i < count; i++) {
+        data[i] = (float)test_uniform(r, net->drawn++, lo, hi);
+    }
+    OK(ft_graph_param(net->g, "", &t, role, data, &v, &err));
+    ft_free(data);
+    return v;
+}
+
+static ft_value conv_block(struct network *net, ft_value x, int from, int to)
+{
+    struct ft_attrs bn = no_attrs();
+    bn.eps = 1e-5F;
+    double bound = 1 / sqrt(9.0 * from);
+    ft_value w = parameter(net, shape(4, to, from, 3, 3), FT_PARAM_WEIGHT, -bound, bound);
+    ft_value b = parameter(net, shape(1, to), FT_PARAM_WEIGHT, -bound, bound);
+    x = node(net->g, FT_OP_CONV, window2(3, 1, 1), 3, x, w, b);
+    ft_value scale = parameter(net, shape(1, to), FT_PARAM_WEIGHT, 0.5, 1.5);
+    ft_value shift = parameter(net, shape(1, to), FT_PARAM_WEIGHT, -0.5, 0.5);
+    ft_value mean = parameter(net, shape(1, to), FT_PARAM_STATE, -0.1, 0.1);
+    ft_value var = parameter(net, shape(1, to), FT_PARAM_STATE, 0.9, 1.1);
+    x = node(net->g, FT_OP_BATCHNORM, bn, 5, x, scale, shift, mean, var);
+    x = node(net->g, FT_OP_RELU, no_attrs(), 1, x);
+    return node(net->g, FT_OP_MAXPOOL, window2(2, 2, 0), 1, x);
+}
+
+static struct ft_attrs mean_attrs(void)
+{
+    struct ft_attrs a = no_attrs();
+    a.axes_count = 2;
+    a.axes[0] = 2;
+    a.axes[1] = 3;
+    a.keepdims = 1;
+    return a;
+}
+
+static struct ft_attrs flat_attrs(int64_t width)
+{
+    struct ft_attrs a = no_attrs();
+    a.shape_rank = 2;
+    a.shape[0] = ft_dim_symbol(FT_SYMBOL_BATCH);
+    a.shape[1] = ft_dim_of(width);
+    return a;
+}
+
+/* Three blocks, global mean, linear, normalised: evaluation form, embedding as the only output. */
+static void build_backbone(struct network *net)
+{
+    struct ft_err err = {0};
+    struct ft_attrs norm = no_attrs();
+    struct ft_attrs linear = with_alpha(1.0F);
+    struct ft_type t = batched(shape(4, 1, 3, SIDE, SIDE));
+    memset(net, 0, sizeof *net);
+    norm.eps = 1e-12F;
+    linear.trans_b = 1;
+    OK(ft_graph_new(&net->g, &err));
+    OK(ft_graph_input(net->g, "x", &t, &net->x, &err));
+    ft_value h = conv_block(net, net->x, 3, 8);
+    h = conv_block(net, h, 8, 16);
+    h = conv_block(net, h, 16, 24);
+    h = node(net->g, FT_OP_REDUCE_MEAN, mean_attrs(), 1, h);
+    h = node(net->g, FT_OP_RESHAPE, flat_attrs(24), 1, h);
+    ft_value w = parameter(net, shape(2, 12, 24), FT_PARAM_WEIGHT, -0.2, 0.2);
+    ft_value b = parameter(net, shape(1, 12), FT_PARAM_WEIGHT, -0.2, 0.2);
+    h = node(net->g, FT_OP_MATMUL, linear, 3, h, w, b);
+    net->embedding = node(net->g, FT_OP_L2_NORMALIZE, norm, 1, h);
+    OK(ft_graph_output(net->g, net->embedding, "embedding", &err));
+}
+
+/* The training graph: batch statistics, triplet loss, gradients of all weights. */
+static void build_training(struct network *net)
+{
+    struct ft_err err = {0};
+    struct network eval;
+    struct ft_train_form form;
+    struct ft_attrs a = no_attrs();
+    struct ft_type lt = batched(shape(1, 1));
+    ft_value wrt[MAX_VALUES];
+    int n = 0;
+    build_backbone(&eval);
+    OK(ft_graph_train_form(eval.g, 0.1F, &form, &err));
+    ft_graph_free(eval.g);
+    memset(net, 0, sizeof *net);
+    net->g = form.graph;
+    net->x = ft_graph_input_at(net->g, 0);
+    net->embedding = ft_graph_output_at(net->g, 0);
+    lt.dtype = FT_I32;
+    OK(ft_graph_input(net->g, "labels", &lt, &net->labels, &err));
+    ft_value d = node(net->g, FT_OP_PDIST, no_attrs(), 2, net->embedding, net->embedding);
+    a.margin = 0.3F;
+    a.miner = FT_MINER_NONE;
+    net->loss = node(net->g, FT_OP_TRIPLET, a, 4, d, d, net->labels, net->labels);
+    for (int p = 0; p < ft_graph_params(net->g); p++) {
+        if (ft_graph_param_role(net->g, p) == FT_PARAM_WEIGHT) {
+            wrt[n++] = ft_graph_param_at(net->g, p);
+        }
+    }
+    net->wanted[net->n_wanted++] = net->loss;
+    net->wanted[net->n_wanted++] = net->embedding;
+    assert_int_equal(form.n_updates, 6);
+    for (int i = 0; i < form.n_updates; i++) {
+        net->wanted[net->n_wanted++] = form.updates[i].value;
+    }
+    OK(ft_graph_backward(net->g, net->loss, wrt, n, net->wanted + net->n_wanted, &err));
+    net->n_wanted += n;
+    ft_free(form.updates);
+}
+
+/* ---- a plan with memory for everything that it reads */
+
+struct bound {
+    struct ft_device *device;
+    struct ft_plan *plan;
+    void *memory[2 * MAX_VALUES];
+    int n_memory;
+};
+
+static void fill(struct bound *b, const struct network *net, ft_value v, void *to)
+{
+    const struct ft_type *t = ft_graph_type(net->g, v);
+    size_t count = ft_plan_bytes(b->plan, v);
+    const float *data = ft_graph_data(net->g, v);
+    struct ft_rand r = ft_rand_at(99, FT_RAND_TEST, 2);
+    if (t->dtype == FT_I32) {
+        for (size_t i = 0; i < count / 4; i++) {
+            ((int32_t *)to)[i] = (int32_t)(i % CLASSES);
+        }
+        return;
+    }
+    bool wide = ft_device_float(b->device) == FT_F64;
+    count /= wide ? 8 : 4;
+    for (size_t i = 0; i < count; i++) {
+        float x = data != NULL ? data[i] : (float)test_uniform(r, i, -1, 1);
+        if (wide) {
+            ((double *)to)[i] = (double)x;
+        } else {
+            ((float *)to)[i] = x;
+        }
+    }
+}
+
+static void bind_source(struct bound *b, const struct network *net, ft_value v)
+{
+    struct ft_err err = {0};
+    void *data = NULL;
+    OK(ft_device_alloc(b->device, ft_plan_bytes(b->plan, v), &data, &err));
+    b->memory[b->n_memory++] = data;
+    fill(b, net, v, data);
+    OK(ft_plan_bind(b->plan, v, data, &err));
+}
+
+static void open_bound(struct bound *b, const struct network *net, const char *device, unsigned flags)
+{
+    struct ft_err err = {0};
+    struct ft_plan_spec spec = {.symbols = {BATCH}, .wanted = net->wanted, .n_wanted = net->n_wanted};
+    memset(b, 0, sizeof *b);
+    OK(ft_device_open(device, 2, &b->device, &err));
+    OK(ft_plan_new_with(b->device, net->g, &spec, flags, &b->plan, &err));
+    for (int i = 0; i < ft_graph_inputs(net->g); i++) {
+        bind_source(b, net, ft_graph_input_at(net->g, i));
+    }
+    for (int i = 0; i < ft_graph_params(net->g); i++) {
+        bind_source(b, net, ft_graph_param_at(net->g, i));
+    }
+    ft_plan_set_version(b->plan, 1);
+}
+
+static void run(struct bound *b)
+{
+    struct ft_err err = {0};
+    OK(ft_plan_run(b->plan, &err));
+    OK(ft_device_wait(b->device, &err));
+}
+
+static void close_bound(struct bound *b)
+{
+    ft_plan_free(b->plan);
+    for (int i = 0; i < b->n_memory; i++) {
+        ft_device_free(b->device, b->memory[i]);
+    }
+    ft_device_close(b->device);
+}
+
+static void use_network(void (*build)(struct network *net), void (*check)(struct network *net))
+{
+    size_t live = ft_alloc_stats().live_blocks;
+    struct network net;
+    build(&net);
+    check(&net);
+    ft_graph_free(net.g);
+    assert_int_equal(ft_alloc_stats().live_blocks, live);
+}
+
+/* ---- cpu and ref */
+
+/* Relative to the largest element of the tensor. Measured here: below 2e-6; 1e-4 is what the product
+ * promises. */
+static double worst_difference(const float *got, const double *want, size_t count)
+{
+    double largest = 0.01;
+    double worst = 0;
+    for (size_t i = 0; i < count; i++) {
+        largest = fmax(largest, fabs(want[i]));
+        worst = fmax(worst, fabs((double)got[i] - want[i]));
+    }
+    return worst / largest;
+}
+
+static void compare_devices(struct network *net)
+{
+    struct bound cpu;
+    struct bound ref;
+    double worst = 0;
+    open_bound(&cpu, net, "cpu", 0);
+    open_bound(&ref, net, "ref", 0);
+    run(&cpu);
+    run(&ref);
+    for (int i = 0; i < net->n_wanted; i++) {
+        ft_value v = net->wanted[i];
+        size_t count = ft_plan_bytes(cpu.plan, v) / 4;
+        double d = worst_difference(ft_plan_data(cpu.plan, v), ft_plan_data(ref.plan, v), count);
+        if (!(d <= 1e-4)) {
+            fail_msg("value '%s' (wanted %d) differs by %g", ft_graph_name(net->g, v), i, d);
+        }
+        worst = fmax(worst, d);
+    }
+    struct ft_plan_stats s = ft_plan_stats(cpu.plan);
+    printf("cpu against ref: %d values, worst relative difference %.2g; %d nodes, %d reorders, %zu bytes\n",
+           net->n_wanted, worst, s.nodes, s.reorders, s.activation_bytes);
+    double loss = *(const double *)ft_plan_data(ref.plan, net->loss);
+    assert_true(loss > 0.01);
+    close_bound(&cpu);
+    close_bound(&ref);
+}
+
+static void cpu_equals_ref(void **state)
+{
+    (void)state;
+    use_network(build_training, compare_devices);
+}
+
+/* ---- bits */
+
+static void *copy_wanted(const struct bound *b, const struct network *net, size_t *size)
+{
+    size_t total = 0;
+    for (int i = 0; i < net->n_wanted; i++) {
+        total += ft_plan_bytes(b->plan, net->wanted[i]);
+    }
+    char *copy = ft_alloc(total);
+    *size = total;
+    total = 0;
+    for (int i = 0; i < net->n_wanted; i++) {
+        size_t bytes = ft_plan_bytes(b->plan, net->wanted[i]);
+        memcpy(copy + total, ft_plan_data(b->plan, net->wanted[i]), bytes);
+        total += bytes;
+    }
+    return copy;
+}
+
+static void compare_runs(struct network *net)
+{
+    struct bound packed;
+    struct bound plain;
+    size_t size = 0;
+    open_bound(&packed, net, "cpu", 0);
+    open_bound(&plain, net, "cpu", FT_PLAN_NO_PACKING);
+    run(&packed);
+    void *first = copy_wanted(&packed, net, &size);
+    run(&packed);
+    void *second = copy_wanted(&packed, net, &size);
+    run(&plain);
+    void *third = copy_wanted(&plain, net, &size);
+    assert_memory_equal(first, second, size);
+    assert_memory_equal(first, third, size);
+    assert_true(ft_plan_memory_is_sound(packed.plan));
+    assert_true(ft_plan_memory_is_sound(plain.plan));
+    size_t a = ft_plan_stats(packed.plan).activation_bytes;
+    size_t b = ft_plan_stats(plain.plan).activation_bytes;
+    printf("packed %zu bytes, a place for each value %zu bytes\n", a, b);
+    assert_true(a < b);
+    ft_free(first);
+    ft_free(second);
+    ft_free(third);
+    close_bound(&packed);
+    close_bound(&plain);
+}
+
+static void packing_and_repetition_change_no_bit(void **state)
+{
+    (void)state;
+    use_network(build_training, compare_runs);
+}
+
+static void evaluation_only(struct network *net)
+{
+    net->wanted[net->n_wanted++] = net->embedding;
+    compare_runs(net);
+}
+
+static void inference_is_packed_too(void **state)
+{
+    (void)state;
+    use_network(build_backbone, evaluation_only);
+}
+
+/* The check itself must be able to fail. */
+static void break_memory(struct network *net)
+{
+    struct bound b;
+    open_bound(&b, net, "ref", 0);
+    assert_true(ft_plan_memory_is_sound(b.plan));
+    size_t moved = 0;
+    for (size_t i = 0; i < b.plan->n_storages && moved < 2; i++) {
+        struct ft_plan_storage *s = &b.plan->storages[i];
+        if (s->place == FT_PLACE_BLOCK && s->last > s->first + 5) {
+            s->offset = 0;
+            moved++;
+        }
+    }
+    assert_false(ft_plan_memory_is_sound(b.plan));
+    close_bound(&b);
+}
+
+static void overlaps_are_found(void **state)
+{
+    (void)state;
+    use_network(build_training, break_memory);
+}
+
+static void count_allocations(struct network *net)
+{
+    struct bound b;
+    open_bound(&b, net, "cpu", 0);
+    run(&b);
+    uint64_t calls = ft_alloc_stats().calls;
+    for (int i = 0; i < 3; i++) {
+        ft_plan_set_version(b.plan, (uint64_t)i + 2);
+        run(&b);
+    }
+    assert_int_equal(ft_alloc_stats().calls, calls);
+    close_bound(&b);
+}
+
+static void running_allocates_nothing(void **state)
+{
+    (void)state;
+    use_network(build_training, count_allocations);
+}
+
+/* ---- versions */
+
+static void change_weights(struct network *net)
+{
+    struct bound b;
+    struct ft_err err = {0};
+    net->wanted[net->n_wanted++] = net->embedding;
+    open_bound(&b, net, "cpu", 0);
+    run(&b);
+    size_t size = 0;
+    void *before = copy_wanted(&b, net, &size);
+    /* The first weight of the network, in memory that the test owns: inputs come before parameters. */
+    float *w = b.memory[1];
+    for (int i = 0; i < 27; i++) {
+        w[i] = -w[i];
+    }
+    ft_plan_set_version(b.plan, 2);
+    run(&b);
+    void *after = copy_wanted(&b, net, &size);
+    assert_memory_not_equal(before, after, size);
+    for (int i = 0; i < 27; i++) {
+        w[i] = -w[i];
+    }
+    ft_plan_set_version(b.plan, 3);
+    run(&b);
+    void *again = copy_wanted(&b, net, &size);
+    assert_memory_equal(before, again, size);
+    char origin[FT_ERR_TEXT];
+    OK(ft_plan_find_nonfinite(b.plan, origin, &err));
+    assert_string_equal(origin, "");
+    w[3] = NAN;
+    ft_plan_set_version(b.plan, 4);
+    OK(ft_plan_find_nonfinite(b.plan, origin, &err));
+    assert_string_equal(origin, "conv 'conv'");
+    ft_free(before);
+    ft_free(after);
+    ft_free(again);
+    close_bound(&b);
+}
+
+static void a_new_version_renews_packed_weights(void **state)
+{
+    (void)state;
+    use_network(build_backbone, change_weights);
+}
+
+/* ---- binding, aliases, copies */
+
+struct small {
+    struct ft_graph *g;
+    struct ft_device *device;
+    struct ft_plan *plan;
+};
+
+static void open_small(struct small *s, const char *device, const ft_value *wanted, int n)
+{
+    struct ft_err err = {0};
+    struct ft_plan_spec spec = {.symbols = {2}, .wanted = wanted, .n_wanted = n};
+    OK(ft_device_open(device, 1, &s->device, &err));
+    OK(ft_plan_new(s->device, s->g, &spec, &s->plan, &err));
+}
+
+static void close_small(struct small *s)
+{
+    ft_plan_free(s->plan);
+    ft_device_close(s->device);
+    ft_graph_free(s->g);
+}
+
+static void wanted_values_lie_where_they_are_bound(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct small s = {0};
+    struct ft_type t = batched(shape(2, 1, 3));
+    ft_value x = 0;
+    OK(ft_graph_new(&s.g, &err));
+    OK(ft_graph_input(s.g, "x", &t, &x, &err));
+    ft_value alias = node(s.g, FT_OP_RESHAPE_LIKE, no_attrs(), 2, x, x);
+    ft_value y = node(s.g, FT_OP_NEG, no_attrs(), 1, alias);
+    ft_value z = node(s.g, FT_OP_RESHAPE_LIKE, no_attrs(), 2, y, x);
+    ft_value hidden = node(s.g, FT_OP_EXP, no_attrs(), 1, y);
+    ft_value w = node(s.g, FT_OP_SCALE, with_alpha(2.0F), 1, z);
+    const ft_value wanted[] = {y, z, alias, x, w, y};
+    open_small(&s, "cpu", wanted, 6);
+    float in[6] = {1, 2, 3, 4, 5, 6};
+    float out[3][6] = {{0}};
+    assert_int_equal(ft_plan_bytes(s.plan, x), 24);
+    assert_true(ft_plan_reads(s.plan, x));
+    assert_false(ft_plan_reads(s.plan, y));
+    FAILS(INVALID, "'x' is not bound", ft_plan_run(s.plan, &err));
+    FAILS(INVALID, "neither", ft_plan_bind(s.plan, hidden, in, &err));
+    FAILS(INVALID, "no memory", ft_plan_bind(s.plan, x, NULL, &err));
+    OK(ft_plan_bind(s.plan, x, in, &err));
+    OK(ft_plan_bind(s.plan, y, out[0], &err));
+    OK(ft_plan_bind(s.plan, z, out[1], &err));
+    OK(ft_plan_run(s.plan, &err));
+    OK(ft_device_wait(s.device, &err));
+    const float *values[5];
+    for (int i = 0; i < 5; i++) {
+        values[i] = ft_plan_data(s.plan, wanted[i]);
+    }
+    assert_ptr_equal(values[0], out[0]);
+    assert_ptr_equal(values[1], out[1]);
+    assert_ptr_equal(values[3], in);
+    assert_null(ft_plan_data(s.plan, hidden));
+    for (int i = 0; i < 6; i++) {
+        assert_true(values[0][i] == -in[i]);
+        assert_true(values[1][i] == -in[i]);
+        assert_true(values[2][i] == in[i]);
+        assert_true(values[4][i] == -2 * in[i]);
+    }
+    OK(ft_plan_bind(s.plan, y, out[2], &err)); /* and somewhere else */
+    OK(ft_plan_run(s.plan, &err));
+    assert_true(out[2][5] == -6);
+    close_small(&s);
+}
+
+/* Channels-last inside, row-major outside; a reshape of a map with spatial extent copies, one of (N, C, 1, 1)
+ * does not. */
+static void layouts_do_not_show(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct small s = {0};
+    struct ft_type t = batched(shape(4, 1, 2, 4, 4));
+    struct ft_type wt = shape(4, 3, 2, 1, 1);
+    const float weights[6] = {1, 0, 0, 1, 1, 1};
+    ft_value x = 0;
+    ft_value w = 0;
+    OK(ft_graph_new(&s.g, &err));
+    OK(ft_graph_input(s.g, "x", &t, &x, &err));
+    OK(ft_graph_const(s.g, "w", &wt, weights, &w, &err));
+    ft_value y = node(s.g, FT_OP_CONV, window2(1, 1, 0), 2, x, w);
+    ft_value flat = node(s.g, FT_OP_RESHAPE, flat_attrs(48), 1, y);
+    ft_value pooled = node(s.g, FT_OP_AVGPOOL, window2(4, 4, 0), 1, y);
+    ft_value row = node(s.g, FT_OP_RESHAPE, flat_attrs(3), 1, pooled);
+    const ft_value wanted[] = {y, flat, row};
+    float in[64];
+    for (int i = 0; i < 64; i++) {
+        in[i] = (float)i;
+    }
+    open_small(&s, "cpu", wanted, 3);
+    OK(ft_plan_bind(s.plan, x, in, &err));
+    OK(ft_plan_run(s.plan, &err));
+    OK(ft_device_wait(s.device, &err));
+    const float *map = ft_plan_data(s.plan, y);
+    const float *flat_map = ft_plan_data(s.plan, flat);
+    const float *means = ft_plan_data(s.plan, row);
+    for (int n = 0; n < 2; n++) {
+        for (int i = 0; i < 16; i++) {
+            const float *image = in + 32 * n;
+            assert_true(map[48 * n + i] == image[i]);
+            assert_true(map[48 * n + 16 + i] == image[16 + i]);
+            assert_true(map[48 * n + 32 + i] == image[i] + image[16 + i]);
+        }
+        assert_true(fabsf(means[3 * n] - (32.0F * (float)n + 7.5F)) < 1e-5F);
+    }
+    assert_memory_equal(map, flat_map, 96 * sizeof *map);
+    /* x in, y out, and the copy because the memory of y and of its reshape are both wanted; none for the
+     * mean. */
+    assert_int_equal(ft_plan_stats(s.plan).reorders, 3);
+    close_small(&s);
+}
+
+static void unneeded_nodes_are_left_out(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct small s = {0};
+    struct ft_type t = batched(shape(2, 1, 3));
+    ft_value x = 0;
+    ft_value z = 0;
+    OK(ft_graph_new(&s.g, &err));
+    OK(ft_graph_input(s.g, "x", &t, &x, &err));
+    OK(ft_graph_input(s.g, "z", &t, &z, &err));
+    ft_value shape_of = node(s.g, FT_OP_EXP, no_attrs(), 1, z);
+    ft_value sum = node(s.g, FT_OP_SUM_SQUARES, no_attrs(), 1, x);
+    ft_value y = node(s.g, FT_OP_EXPAND_TO, no_attrs(), 2, sum, shape_of);
+    (void)node(s.g, FT_OP_LOG, no_attrs(), 1, y);
+    open_small(&s, "ref", &y, 1);
+    assert_int_equal(ft_plan_stats(s.plan).nodes, 2);
+    assert_true(ft_plan_reads(s.plan, x));
+    assert_false(ft_plan_reads(s.plan, z));
+    double in[6] = {1, 1, 1, 1, 1, 2};
+    OK(ft_plan_bind(s.plan, x, in, &err));
+    OK(ft_plan_bind(s.plan, z, in, &err)); /* accepted, though nothing reads it */
+    OK(ft_plan_run(s.plan, &err));
+    assert_true(((const double *)ft_plan_data(s.plan, y))[5] == 9.0);
+    close_small(&s);
+}
+
+static void in_place_keeps_what_is_read_again(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct small s = {0};
+    struct ft_type t = shape(2, 4, 4);
+    struct ft_attrs sum = no_attrs();
+    ft_value x = 0;
+    OK(ft_graph_new(&s.g, &err));
+    OK(ft_graph_input(s.g, "x", &t, &x, &err));
+    sum.axes_count = 1;
+    ft_value a = node(s.g, FT_OP_SCALE, with_alpha(2.0F), 1, x); /* 2x */
+    ft_value b = node(s.g, FT_OP_SCALE, with_alpha(3.0F), 1, a); /* 6x; a is read again */
+    ft_value c = node(s.g, FT_OP_ADD, no_attrs(), 2, b, a);      /* 8x in b's memory */
+    ft_value d = node(s.g, FT_OP_MUL, no_attrs(), 2, c, c);      /* 64xx */
+    ft_value r = node(s.g, FT_OP_REDUCE_SUM, sum, 1, d);         /* (4) */
+    ft_value e = node(s.g, FT_OP_ADD, no_attrs(), 2, r, d);      /* broadcast */
+    open_small(&s, "cpu", &e, 1);
+    assert_int_equal(ft_plan_stats(s.plan).activation_bytes, 2 * 64); /* r fits where a was */
+    float in[16];
+    for (int i = 0; i < 16; i++) {
+        in[i] = (float)i;
+    }
+    OK(ft_plan_bind(s.plan, x, in, &err));
+    OK(ft_plan_run(s.plan, &err));
+    const float *out = ft_plan_data(s.plan, e);
+    for (int i = 0; i < 16; i++) {
+        float column = 0;
+        for (int k = 0; k < 4; k++) {
+            column += 64 * in[4 * k + i % 4] * in[4 * k + i % 4];
+        }
+        assert_true(out[i] == 64 * in[i] * in[i] + column);
+    }
+    close_small(&s);
+}
+
+/* ---- refusals */
+
+static void bad_extents_are_refused(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct small s = {0};
+    struct ft_type t = batched(shape(2, 1, 1 << 20));
+    ft_value x = 0;
+    struct ft_plan *plan = NULL;
+    OK(ft_graph_new(&s.g, &err));
+    OK(ft_graph_input(s.g, "x", &t, &x, &err));
+    ft_value y = node(s.g, FT_OP_NEG, no_attrs(), 1, x);
+    struct ft_plan_spec spec = {.symbols = {0}, .wanted = &y, .n_wanted = 1};
+    OK(ft_device_open("cpu", 1, &s.device, &err));
+    FAILS(INVALID, "a symbol has no extent", ft_plan_new(s.device, s.g, &spec, &plan, &err));
+    spec.symbols[0] = -3;
+    FAILS(INVALID, "symbol 0", ft_plan_new(s.device, s.g, &spec, &plan, &err));
+    spec.symbols[0] = INT64_MAX / 2;
+    FAILS(LIMIT, "larger than", ft_plan_new(s.device, s.g, &spec, &plan, &err));
+    spec.symbols[0] = 1 << 20;
+    FAILS(LIMIT, "larger than", ft_plan_new(s.device, s.g, &spec, &plan, &err));
+    assert_null(plan);
+    close_small(&s);
+}
+
+/* PyTorch: "Expected more than 1 value per channel when training". */
+static void a_kernels_refusal_names_the_node(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct small s = {0};
+    struct ft_type t = batched(shape(2, 1, 3));
+    struct ft_type ct = shape(1, 3);
+    const float ones[3] = {1, 1, 1};
+    struct ft_attrs a = no_attrs();
+    struct ft_plan *plan = NULL;
+    ft_value x = 0;
+    ft_value c = 0;
+    OK(ft_graph_new(&s.g, &err));
+    OK(ft_graph_input(s.g, "x", &t, &x, &err));
+    OK(ft_graph_const(s.g, "c", &ct, ones, &c, &err));
+    ft_value y = node(s.g, FT_OP_BATCHNORM_TRAIN, a, 5, x, c, c, c, c);
+    struct ft_plan_spec spec = {.symbols = {1}, .wanted = &y, .n_wanted = 1};
+    OK(ft_device_open("cpu", 1, &s.device, &err));
+    FAILS(INVALID, "batchnorm_train 'batchnorm_train'", ft_plan_new(s.device, s.g, &spec, &plan, &err));
+    close_small(&s);
+}
+
+/* ---- memory runs out */
+
+static void fail_each_allocation(struct network *net)
+{
+    struct ft_err err = {0};
+    struct ft_device *device = NULL;
+    struct ft_plan *plan = NULL;
+    struct ft_plan_spec spec = {.symbols = {BATCH}, .wanted = net->wanted, .n_wanted = net->n_wanted};
+    OK(ft_device_open("cpu", 1, &device, &err));
+    size_t live = ft_alloc_stats().live_blocks;
+    uint64_t n = 0;
+    enum ft_status st = FT_NOMEM;
+    while (st != FT_OK) {
+        ft_alloc_fail_at(++n);
+        st = ft_plan_new(device, net->g, &spec, &plan, &err);
+        ft_alloc_fail_at(0);
+        if (st != FT_OK) {
+            assert_int_equal(st, FT_NOMEM);
+            assert_null(plan);
+            assert_int_equal(ft_alloc_stats().live_blocks, live);
+        }
+    }
+    printf("plan: %llu allocations failed one by one\n", (unsigned long long)n - 1);
+    assert_true(n > 50);
+    ft_plan_free(plan);
+    ft_device_close(device);
+}
+
+static void no_memory_no_leak(void **state)
+{
+    (void)state;
+    use_network(build_training, fail_each_allocation);
+}
+
+/* ---- overhead */
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void overhead_per_node(void **state)
+{
+    (void)state;
+    enum { NODES = 2000, RUNS = 50 };
+    struct ft_err err = {0};
+    struct small s = {0};
+    struct ft_type t = shape(1, 4);
+    ft_value v = 0;
+    float in[4] = {1, 2, 3, 4};
+    OK(ft_graph_new(&s.g, &err));
+    OK(ft_graph_input(s.g, "x", &t, &v, &err));
+    ft_value x = v;
+    for (int i = 0; i < NODES; i++) {
+        v = node(s.g, FT_OP_NEG, no_attrs(), 1, v);
+    }
+    open_small(&s, "cpu", &v, 1);
+    OK(ft_plan_bind(s.plan, x, in, &err));
+    OK(ft_plan_run(s.plan, &err));
+    double start = seconds();
+    for (int i = 0; i < RUNS; i++) {
+        OK(ft_plan_run(s.plan, &err));
+    }
+    double each = (seconds() - start) / RUNS / NODES;
+    printf("a node of 4 elements: %.0f ns, kernel included\n", each * 1e9);
+    assert_memory_equal(ft_plan_data(s.plan, v), in, sizeof in);
+    assert_int_equal(ft_plan_stats(s.plan).activation_bytes, 64); /* all in one place */
+    close_small(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cpu_equals_ref),
+        cmocka_unit_test(packing_and_repetition_change_no_bit),
+        cmocka_unit_test(inference_is_packed_too),
+        cmocka_unit_test(overlaps_are_found),
+        cmocka_unit_test(running_allocates_nothing),
+        cmocka_unit_test(a_new_version_renews_packed_weights),
+        cmocka_unit_test(wanted_values_lie_where_they_are_bound),
+        cmocka_unit_test(layouts_do_not_show),
+        cmocka_unit_test(unneeded_nodes_are_left_out),
+        cmocka_unit_test(in_place_keeps_what_is_read_again),
+        cmocka_unit_test(bad_extents_are_refused),
+        cmocka_unit_test(a_kernels_refusal_names_the_node),
+        cmocka_unit_test(no_memory_no_leak),
+        cmocka_unit_test(overhead_per_node),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
