@@ -43,8 +43,10 @@ struct ft_prep { /* plain value, freely copied */
 /* dims: one row of the model's input, without the batch axis. (C, H, W) or (H, W, C) with C in 1, 3 -> image; anything else
  * -> vector. FT_UNSUPPORTED when an extent is unknown (0), saying which option gives it. */
 FT_MUST_CHECK enum ft_status ft_prep_infer(const int64_t *dims, int rank, struct ft_prep *prep, struct ft_err *err);
-/* {"kind","size","resize","resize_to","filter","scale","mean","std","invert",...}: unknown keys and bad values are
- * FT_INVALID with what is accepted. Reads over the values already in *prep. */
+/* image: {"kind","size","channels","layout","resize","resize_to","filter","scale","mean","std","invert"}, vector: {"kind",
+ * "shape"}. "size" is a number or [height, width]; mean and std one number or one per channel. Unknown keys and bad values are
+ * FT_INVALID with what is accepted, and so are options that do not fill the model's input. Reads over the values already in
+ * *prep, which stays as it was on failure. NULL options only check. */
 FT_MUST_CHECK enum ft_status ft_prep_read(const struct ft_json *options, struct ft_prep *prep, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_prep_write(const struct ft_prep *prep, struct ft_json **options, struct ft_err *err);
 size_t ft_prep_elements(const struct ft_prep *prep); /* floats per row */

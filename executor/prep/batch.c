@@ -1,0 +1,46 @@
+#include "executor/prep/batch.h"
+
+#include <assert.h>
+
+#include "executor/base/alloc.h"
+
+enum ft_status ft_batch_init(struct ft_batch *batch, const struct ft_batch_input *inputs, int n_inputs,
+                             size_t rows_max, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_batch b = {.rows_max = rows_max};
+    assert(n_inputs > 0 && n_inputs <= FT_BATCH_INPUTS && rows_max > 0);
+    *batch = (struct ft_batch){0};
+    for (; b.n_inputs < n_inputs; b.n_inputs++) {
+        struct ft_batch_input *in = &b.input[b.n_inputs];
+        size_t floats = 0;
+        in->name = inputs[b.n_inputs].name;
+        in->row_elements = inputs[b.n_inputs].row_elements;
+        if (!ft_mul_size(rows_max, in->row_elements, &floats)) {
+            st = FT_FAIL(err, NOMEM, "a batch of %zu rows of %zu numbers is too large", rows_max,
+                         in->row_elements);
+            goto done;
+        }
+        FT_TRY(ft_new(floats, sizeof *in->data, &in->data, err));
+    }
+    FT_TRY(ft_new(rows_max, sizeof *b.labels, &b.labels, err));
+    FT_TRY(ft_new(rows_max, sizeof *b.items, &b.items, err));
+    for (size_t i = 0; i < rows_max; i++) {
+        b.labels[i] = -1;
+    }
+    *batch = b;
+    b = (struct ft_batch){0};
+done:
+    ft_batch_release(&b);
+    return st;
+}
+
+void ft_batch_release(struct ft_batch *batch)
+{
+    for (int i = 0; i < batch->n_inputs; i++) {
+        ft_free(batch->input[i].data);
+    }
+    ft_free(batch->labels);
+    ft_free(batch->items);
+    *batch = (struct ft_batch){0};
+}
