@@ -203,9 +203,6 @@ enum ft_status ft_graph_append(struct ft_graph *g, const struct ft_graph *part, 
     struct ft_graph_copier c = {0};
     char want[FT_TYPE_TEXT];
     char got[FT_TYPE_TEXT];
-    for (size_t i = 0; i < part->n_outputs; i++) {
-        out[i] = FT_NO_VALUE;
-    }
     FT_TRY(ft_copier_init(&c, part, g, err));
     c.fresh_names = true;
     c.rng_base = g->next_rng;
@@ -228,6 +225,9 @@ enum ft_status ft_graph_append(struct ft_graph *g, const struct ft_graph *part, 
         memcpy(map, c.map, part->n_values * sizeof *map);
     }
 done:
+    for (size_t i = 0; st != FT_OK && i < part->n_outputs; i++) {
+        out[i] = FT_NO_VALUE;
+    }
     ft_copier_release(&c);
     return st;
 }

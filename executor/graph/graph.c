@@ -302,51 +302,60 @@ static void count_uses(struct ft_graph *g, const struct ft_node *node)
     }
 }
 
-enum ft_status ft_graph_add(struct ft_graph *g, enum ft_op op, const struct ft_attrs *attrs,
-                            const ft_value *in, int n_in, const char *origin, ft_value *out,
-                            struct ft_err *err)
+/* A node from a description that does not belong to the graph. */
+static enum ft_status add_node(struct ft_graph *g, const struct ft_node *like, ft_value *out,
+                               struct ft_err *err)
 {
-    const struct ft_op_info *info = ft_op_info(op);
-    struct ft_node like;
     struct ft_node *node = NULL;
     struct ft_graph_value *results[FT_MAX_OUTPUTS] = {NULL};
     struct ft_type types[FT_MAX_OUTPUTS];
-    memset(&like, 0, sizeof like);
-    like.op = op;
-    like.n_in = n_in;
-    like.n_out = info->outputs;
-    like.in = in;
-    like.origin = origin == NULL ? "" : origin;
-    if (attrs != NULL) {
-        memcpy(&like.attrs, attrs, sizeof like.attrs);
-    }
-    for (int i = 0; i < info->outputs; i++) {
-        out[i] = FT_NO_VALUE;
-    }
-    for (int i = 0; i < n_in; i++) {
-        assert(in[i] >= 0 && (size_t)in[i] < g->n_values);
-    }
-    FT_RETURN_IF_FAILED(infer_types(g, &like, types, err));
-    FT_RETURN_IF_FAILED(reserve_values(g, (size_t)info->outputs, err));
+    FT_RETURN_IF_FAILED(infer_types(g, like, types, err));
+    FT_RETURN_IF_FAILED(reserve_values(g, (size_t)like->n_out, err));
     FT_RETURN_IF_FAILED(
         ft_grow(&g->nodes, &g->nodes_capacity, g->n_nodes + 1, sizeof(struct ft_node *), err));
-    FT_RETURN_IF_FAILED(new_node(g, &like, &node, err));
-    for (int i = 0; i < info->outputs; i++) {
-        FT_RETURN_IF_FAILED(new_value(g, NULL, info->name, (ft_value)g->n_values + i, &results[i], err));
+    FT_RETURN_IF_FAILED(new_node(g, like, &node, err));
+    for (int i = 0; i < like->n_out; i++) {
+        FT_RETURN_IF_FAILED(
+            new_value(g, NULL, ft_op_info(like->op)->name, (ft_value)g->n_values + i, &results[i], err));
         results[i]->type = types[i];
         results[i]->source = FT_FROM_NODE;
         results[i]->index = (int)g->n_nodes;
     }
-    for (int i = 0; i < info->outputs; i++) {
+    for (int i = 0; i < like->n_out; i++) {
         out[i] = commit_value(g, results[i]);
         assert(out[i] == node->out[i]);
     }
     g->nodes[g->n_nodes++] = node;
     count_uses(g, node);
-    if (op == FT_OP_DROPOUT && node->attrs.node >= g->next_rng) {
+    if (node->op == FT_OP_DROPOUT && node->attrs.node >= g->next_rng) {
         g->next_rng = node->attrs.node + 1;
     }
     return FT_OK;
+}
+
+/* `out` may be `in`. */
+enum ft_status ft_graph_add(struct ft_graph *g, enum ft_op op, const struct ft_attrs *attrs,
+                            const ft_value *in, int n_in, const char *origin, ft_value *out,
+                            struct ft_err *err)
+{
+    struct ft_node like;
+    memset(&like, 0, sizeof like);
+    like.op = op;
+    like.n_in = n_in;
+    like.n_out = ft_op_info(op)->outputs;
+    like.in = in;
+    like.origin = origin == NULL ? "" : origin;
+    if (attrs != NULL) {
+        memcpy(&like.attrs, attrs, sizeof like.attrs);
+    }
+    for (int i = 0; i < n_in; i++) {
+        assert(in[i] >= 0 && (size_t)in[i] < g->n_values);
+    }
+    enum ft_status st = add_node(g, &like, out, err);
+    for (int i = 0; st != FT_OK && i < like.n_out; i++) {
+        out[i] = FT_NO_VALUE;
+    }
+    return st;
 }
 
 enum ft_status ft_graph_add1(struct ft_graph *g, enum ft_op op, ft_value a, ft_value *out, struct ft_err *err)

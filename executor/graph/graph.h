@@ -45,7 +45,7 @@ FT_MUST_CHECK enum ft_status ft_graph_const(struct ft_graph *g, const char *name
                                             const void *data, ft_value *out, struct ft_err *err);
 /* One node; infers and checks types. out receives ft_op_info(op)->outputs values. origin: where it came from,
  * for messages and `inspect` (e.g. the ONNX node's name); may be NULL. A failed inference is wrapped with
- * origin. */
+ * origin. `out` may be `in`. */
 FT_MUST_CHECK enum ft_status ft_graph_add(struct ft_graph *g, enum ft_op op, const struct ft_attrs *attrs,
                                           const ft_value *in, int n_in, const char *origin, ft_value *out,
                                           struct ft_err *err);
