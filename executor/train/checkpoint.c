@@ -10,6 +10,7 @@
 
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
+#include "executor/base/log.h"
 
 enum {
     MAGIC_BYTES = 8,
@@ -276,7 +277,9 @@ enum ft_status ft_checkpoint_load(const char *dir, const char job[FT_SHA256_HEX]
         path = NULL;
         FT_TRY(ft_path_join(dir, list.names[i - 1], &path, err));
         st = load_one(path, job, blobs, n_blobs, state, err);
-        if (st != FT_OK && st != FT_CORRUPT) {
+        if (st == FT_CORRUPT) {
+            FT_LOG_WARNING_LINE("train", "damaged checkpoint skipped file=\"%s\"", list.names[i - 1]);
+        } else if (st != FT_OK) {
             goto done;
         }
     }
