@@ -4,6 +4,7 @@
 #include "tests/fuzz/target.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "executor/base/alloc.h"
 #include "executor/base/limits.h"
@@ -30,9 +31,72 @@ static void try_views(const struct ft_pb_field *field)
     assert(st == FT_OK || st == FT_CORRUPT);
     st = ft_pb_append_double(field, &reals, &count[2], &capacity[2], &err);
     assert(st == FT_OK || st == FT_CORRUPT);
+    if (count[0] > 0) {
+        struct ft_buf packed = {0};
+        int64_t *again = NULL;
+        size_t again_count = 0;
+        size_t again_capacity = 0;
+        struct ft_pb_field read;
+        bool more = false;
+        st = ft_pb_put_packed(&packed, 1, integers, count[0], &err);
+        assert(st == FT_OK);
+        struct ft_pb_cursor cursor = ft_pb_open(ft_buf_bytes(&packed));
+        st = ft_pb_next(&cursor, &read, &more, &err);
+        assert(st == FT_OK && more);
+        st = ft_pb_append_int64(&read, &again, &again_count, &again_capacity, &err);
+        assert(st == FT_OK && again_count == count[0]);
+        assert(memcmp(again, integers, again_count * sizeof *again) == 0);
+        ft_free(again);
+        ft_buf_release(&packed);
+    }
     ft_free(integers);
     ft_free(singles);
     ft_free(reals);
+}
+
+static uint32_t bits32(float value)
+{
+    uint32_t bits = 0;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* The field written by ourselves reads back as the same field; its own bytes may be longer (padded varints).
+ */
+static void write_and_read(const struct ft_pb_field *field)
+{
+    struct ft_err err = {0};
+    struct ft_buf out = {0};
+    struct ft_pb_field again;
+    bool more = false;
+    float single = 0;
+    double real = 0;
+    enum ft_status st = FT_OK;
+    switch (field->wire) {
+    case FT_PB_VARINT:
+        st = ft_pb_put_varint(&out, field->number, field->varint, &err);
+        break;
+    case FT_PB_BYTES:
+        st = ft_pb_put_bytes(&out, field->number, field->bytes, &err);
+        break;
+    case FT_PB_FIXED32:
+        st = ft_pb_float(field, &single, &err);
+        assert(st == FT_OK && bits32(single) == field->varint);
+        st = ft_pb_put_float(&out, field->number, single, &err);
+        break;
+    case FT_PB_FIXED64:
+        st = ft_pb_double(field, &real, &err);
+        assert(st == FT_OK);
+        st = ft_pb_put_double(&out, field->number, real, &err);
+        break;
+    }
+    assert(st == FT_OK && out.size <= field->raw.size);
+    struct ft_pb_cursor cursor = ft_pb_open(ft_buf_bytes(&out));
+    st = ft_pb_next(&cursor, &again, &more, &err);
+    assert(st == FT_OK && more && again.raw.size == out.size);
+    assert(again.number == field->number && again.wire == field->wire && again.varint == field->varint);
+    assert(ft_bytes_equal(again.bytes, field->bytes));
+    ft_buf_release(&out);
 }
 
 /* The deepest level that parses as a message; at most one more than the limit is looked at. */
@@ -55,6 +119,7 @@ static int depth_of(struct ft_bytes message, int level)
         assert(field.raw.data == message.data + total && field.raw.size > 0);
         total += field.raw.size;
         try_views(&field);
+        write_and_read(&field);
         if (field.wire == FT_PB_BYTES && level <= FT_MAX_NESTING) {
             int below = depth_of(field.bytes, level + 1);
             deepest = below > deepest ? below : deepest;

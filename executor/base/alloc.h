@@ -35,12 +35,13 @@ void ft_free(void *p);
 FT_MUST_CHECK enum ft_status ft_new(size_t count, size_t size, void *out, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_new_text(const char *text, char **out, struct ft_err *err);
 /* Grow *array (elements of `size` bytes, capacity *capacity) to hold at least `need` elements; doubles. */
-FT_MUST_CHECK enum ft_status ft_grow(void *array, size_t *capacity, size_t need, size_t size, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_grow(void *array, size_t *capacity, size_t need, size_t size,
+                                     struct ft_err *err);
 
 struct ft_alloc_stats {
-    uint64_t calls;      /* allocations since the process started (a growing realloc counts) */
-    size_t live_bytes;   /* as asked for, without headers */
-    size_t peak_bytes;   /* highest live_bytes since start or since ft_alloc_reset_peak() */
+    uint64_t calls;    /* allocations since the process started (a growing realloc counts) */
+    size_t live_bytes; /* as asked for, without headers */
+    size_t peak_bytes; /* highest live_bytes since start or since ft_alloc_reset_peak() */
     size_t live_blocks;
 };
 struct ft_alloc_stats ft_alloc_stats(void);

@@ -23,8 +23,8 @@ struct ft_arena {
 FT_MUST_CHECK enum ft_status ft_arena_new(struct ft_arena *arena, size_t count, size_t size, void *out,
                                           struct ft_err *err);
 /* A NUL-terminated copy of `size` bytes. */
-FT_MUST_CHECK enum ft_status ft_arena_text(struct ft_arena *arena, const char *text, size_t size, const char **out,
-                                           struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_arena_text(struct ft_arena *arena, const char *text, size_t size,
+                                           const char **out, struct ft_err *err);
 void ft_arena_release(struct ft_arena *arena);
 
 #ifdef __cplusplus

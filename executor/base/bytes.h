@@ -38,7 +38,8 @@ struct ft_buf {
 };
 
 FT_MUST_CHECK enum ft_status ft_buf_reserve(struct ft_buf *buf, size_t extra, struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_buf_append(struct ft_buf *buf, const void *data, size_t size, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_buf_append(struct ft_buf *buf, const void *data, size_t size,
+                                           struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_buf_text(struct ft_buf *buf, const char *text, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_buf_printf(struct ft_buf *buf, struct ft_err *err, const char *fmt, ...)
     FT_PRINTF(3, 4);

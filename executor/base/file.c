@@ -70,7 +70,8 @@ enum ft_status ft_path_join(const char *dir, const char *name, char **out, struc
     if (dir_size > 0 || rooted) {
         path[at++] = '/';
     }
-    memcpy(path + at, name, name_size + 1);
+    memcpy(path + at, name, name_size);
+    path[at + name_size] = '\0';
     *out = path;
     return FT_OK;
 }

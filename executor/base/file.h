@@ -22,11 +22,12 @@ enum ft_path_kind ft_path_kind(const char *path);
 
 /* "dir/name" (one slash); *out is the caller's: ft_free(). An absolute `name` is still put below dir. */
 FT_MUST_CHECK enum ft_status ft_path_join(const char *dir, const char *name, char **out, struct ft_err *err);
-const char *ft_path_base(const char *path); /* after the last '/', borrowed */
+const char *ft_path_base(const char *path);                    /* after the last '/', borrowed */
 bool ft_path_has_suffix(const char *path, const char *suffix); /* ".onnx"; letters in any case */
 
 /* Whole file; FT_NOT_FOUND, FT_IO, FT_LIMIT above max_bytes. *buf is the caller's: ft_buf_release(). */
-FT_MUST_CHECK enum ft_status ft_file_read(const char *path, size_t max_bytes, struct ft_buf *buf, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_file_read(const char *path, size_t max_bytes, struct ft_buf *buf,
+                                          struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_file_write(const char *path, struct ft_bytes bytes, struct ft_err *err);
 
 /* A file mapped read-only: bytes stay valid until ft_file_unmap(). An empty file maps to {NULL, 0}. */
@@ -36,7 +37,8 @@ struct ft_map {
 FT_MUST_CHECK enum ft_status ft_file_map(const char *path, struct ft_map *map, struct ft_err *err);
 void ft_file_unmap(struct ft_map *map);
 
-FT_MUST_CHECK enum ft_status ft_dir_make(const char *path, struct ft_err *err); /* with parents; existing is fine */
+FT_MUST_CHECK enum ft_status ft_dir_make(const char *path,
+                                         struct ft_err *err); /* with parents; existing is fine */
 FT_MUST_CHECK enum ft_status ft_dir_sync(const char *path, struct ft_err *err); /* fsync of a folder */
 /* Names in a folder, sorted by byte value, without "." and ".."; ft_dir_list_release(). */
 struct ft_dir_list {

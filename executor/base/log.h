@@ -1,9 +1,10 @@
 /*
  * log.h - one line per event to stderr: `2026-11-23T22:26:43.123Z info room message key=value ...`.
  *
- * The message is constant, the values are fields written as key=value by the caller's format; values with blanks are
- * quoted by the caller with %s inside "". An error is logged once, where it is handled. No payloads, tokens or URLs.
- * Level from JINA_LOG_LEVEL or ft_log_level_set(). Thread-safety: any thread; a line is written with one write().
+ * The message is constant, the values are fields written as key=value by the caller's format; values with
+ * blanks are quoted by the caller with %s inside "". An error is logged once, where it is handled. No
+ * payloads, tokens or URLs. Level from JINA_LOG_LEVEL or ft_log_level_set(). Thread-safety: any thread; a
+ * line is written with one write().
  */
 #ifndef FT_BASE_LOG_H
 #define FT_BASE_LOG_H

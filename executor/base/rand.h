@@ -1,9 +1,9 @@
 /*
  * rand.h - counter-based randomness: Philox4x32-10 (Salmon et al., SC'11; Random123, same known answers).
  *
- * A value is a pure function of (seed, stream, index): nothing is kept, so resume, several threads and several
- * devices see the same numbers. `stream` names the use (FT_RAND_*) and where in it (step, node); `index` the element.
- * Thread-safety: pure functions.
+ * A value is a pure function of (seed, stream, index): nothing is kept, so resume, several threads and
+ * several devices see the same numbers. `stream` names the use (FT_RAND_*) and where in it (step, node);
+ * `index` the element. Thread-safety: pure functions.
  */
 #ifndef FT_BASE_RAND_H
 #define FT_BASE_RAND_H

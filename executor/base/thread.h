@@ -1,5 +1,6 @@
 /*
- * thread.h - threads, bounded queues and a pool for work outside the device (prep, journals, gRPC's handlers).
+ * thread.h - threads, bounded queues and a pool for work outside the device (prep, journals, gRPC's
+ * handlers).
  *
  * Only the thread that owns a device enters OpenMP; everything else runs here.
  * Thread-safety: as said at each function. Built on pthreads.
@@ -16,8 +17,8 @@
 
 struct ft_thread; /* opaque */
 typedef void (*ft_thread_main)(void *arg);
-/* `name` is shown by ps (cut at 15 bytes). *thread is owned by the caller: ft_thread_join(). All signals are blocked
- * in the new thread: the main thread handles them. */
+/* `name` is shown by ps (cut at 15 bytes). *thread is owned by the caller: ft_thread_join(). All signals are
+ * blocked in the new thread: the main thread handles them. */
 FT_MUST_CHECK enum ft_status ft_thread_start(const char *name, ft_thread_main run, void *arg,
                                              struct ft_thread **thread, struct ft_err *err);
 void ft_thread_join(struct ft_thread *thread); /* waits and frees; NULL is fine */
@@ -28,7 +29,8 @@ FT_MUST_CHECK enum ft_status ft_queue_new(size_t capacity, struct ft_queue **que
 /* False when full (try) or closed. ft_queue_push() blocks while full. */
 bool ft_queue_try_push(struct ft_queue *queue, void *item);
 bool ft_queue_push(struct ft_queue *queue, void *item);
-/* Blocks until an item, or NULL once closed and empty. timeout_ms < 0 waits for ever; NULL after the timeout too. */
+/* Blocks until an item, or NULL once closed and empty. timeout_ms < 0 waits for ever; NULL after the timeout
+ * too. */
 void *ft_queue_pop(struct ft_queue *queue, int timeout_ms);
 size_t ft_queue_size(struct ft_queue *queue);
 void ft_queue_close(struct ft_queue *queue); /* wakes all; items already in can still be popped */

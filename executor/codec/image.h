@@ -1,11 +1,12 @@
 /*
  * image.h - PNG and JPEG to RGB bytes and RGB bytes to PNG. Wraps libpng and libjpeg-turbo.
  *
- * Decoded pixels equal Pillow's Image.open(f).convert("RGB") bit for bit for PNG (all colour types, bit depths,
- * interlace, palette; alpha is dropped, 16 bits are cut to their high byte, except that grey of 16 bits without alpha
- * is not scaled but saturates at 255, as Pillow 13 does) and within 1 for JPEG (same library, same defaults: islow DCT,
- * fancy upsampling; CMYK and YCCK converted as Pillow does). EXIF's orientation is not applied, as in Pillow.
- * Limits are checked on the header, before pixels are decoded. Thread-safety: any thread.
+ * Decoded pixels equal Pillow's Image.open(f).convert("RGB") bit for bit for PNG (all colour types, bit
+ * depths, interlace, palette; alpha is dropped, 16 bits are cut to their high byte, except that grey of 16
+ * bits without alpha is not scaled but saturates at 255, as Pillow 13 does) and within 1 for JPEG (same
+ * library, same defaults: islow DCT, fancy upsampling; CMYK and YCCK converted as Pillow does). EXIF's
+ * orientation is not applied, as in Pillow. Limits are checked on the header, before pixels are decoded.
+ * Thread-safety: any thread.
  */
 #ifndef FT_CODEC_IMAGE_H
 #define FT_CODEC_IMAGE_H

@@ -12,7 +12,8 @@
 #include "executor/base/bytes.h"
 
 /* Append the header for a float32 matrix (rows, columns); the data follow as raw rows. */
-FT_MUST_CHECK enum ft_status ft_npy_header(int64_t rows, int64_t columns, struct ft_buf *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_npy_header(int64_t rows, int64_t columns, struct ft_buf *out,
+                                           struct ft_err *err);
 
 struct ft_npy {
     char dtype[8]; /* "<f4" ... as in the file */
