@@ -82,8 +82,8 @@ FT_MUST_CHECK enum ft_status ft_run_setup(struct ft_run *run, const struct ft_fi
 /* loop.c: until the last step, an early stop or a cancellation. */
 FT_MUST_CHECK enum ft_status ft_run_train(struct ft_run *run, struct ft_err *err);
 /* loop.c: retrieval metrics of the parameters as they are; *metrics = NULL without an evaluation set. */
-FT_MUST_CHECK enum ft_status ft_run_evaluate(struct ft_run *run, struct ft_json **metrics,
-                                             struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_run_evaluate(struct ft_run *run, const struct ft_cancel *cancel,
+                                             struct ft_json **metrics, struct ft_err *err);
 
 /* keep.c: work folder, checkpoints, journal of steps. */
 FT_MUST_CHECK enum ft_status ft_run_keep_open(struct ft_run *run, struct ft_err *err);
