@@ -1,0 +1,70 @@
+/*
+ * internal.h - the registry's inside: database, table of workers, paths.
+ */
+#ifndef FT_RUNS_INTERNAL_H
+#define FT_RUNS_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include <sqlite3.h>
+
+#include "executor/base/thread.h"
+#include "executor/runs/runs.h"
+
+struct ft_worker {
+    char run[FT_RUN_ID];
+    pid_t pid;
+    bool cancelling;
+};
+
+struct ft_runs {
+    char *data_dir;
+    char *device;
+    int64_t at_once, threads, nice;
+    void (*ended)(void *arg, const char *run);
+    void *arg;
+    int lock_fd;
+    struct ft_thread *thread;
+
+    pthread_mutex_t mutex; /* guards all below */
+    pthread_cond_t wake;   /* a run was submitted, or closing */
+    sqlite3 *db;
+    struct ft_worker *workers; /* at_once of them; pid 0 = free */
+    bool closing;
+    int grace_ms;
+    char newest[FT_RUN_ID]; /* "" = none has finished */
+};
+
+/* One statement, prepared, bound with texts (NULL = SQL NULL) and stepped; `row` is called for each row, may
+ * be NULL. */
+typedef enum ft_status (*ft_db_row)(void *arg, sqlite3_stmt *row, struct ft_err *err);
+struct ft_db_query {
+    const char *sql;
+    const char *texts[8]; /* ?1 .. */
+    int n_texts;
+    ft_db_row row;
+    void *arg;
+};
+enum ft_status ft_db_open(struct ft_runs *runs, struct ft_err *err);
+enum ft_status ft_db_run(struct ft_runs *runs, const struct ft_db_query *query, struct ft_err *err);
+/* reason may be NULL, result too (JSON text). */
+enum ft_status ft_db_set_state(struct ft_runs *runs, const char *id, enum ft_run_state state,
+                               const char *reason, const char *result, struct ft_err *err);
+enum ft_status ft_db_state(struct ft_runs *runs, const char *id, enum ft_run_state *state,
+                           struct ft_err *err);
+enum ft_status ft_db_newest(struct ft_runs *runs, struct ft_err *err); /* reads runs->newest */
+bool ft_run_id_valid(const char *id);
+
+/* DATA_DIR/runs/ID/name; *path is the caller's. */
+enum ft_status ft_run_path(const char *data_dir, const char *id, const char *name, char **path,
+                           struct ft_err *err);
+
+/* The thread's body: starts what waits, reaps what ended. */
+void ft_supervise(void *arg);
+/* What a worker that is gone left: its state goes into the database. Mutex held. */
+enum ft_status ft_settle(struct ft_runs *runs, const char *id, const char *crash, bool cancelling,
+                         struct ft_err *err);
+/* Runs that were STARTED when the last service died. Mutex held. */
+enum ft_status ft_recover(struct ft_runs *runs, struct ft_err *err);
+#endif

@@ -1,0 +1,435 @@
+#include "executor/runs/runs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/clock.h"
+#include "executor/base/file.h"
+#include "executor/base/limits.h"
+#include "executor/base/log.h"
+#include "executor/runs/internal.h"
+
+/* One service or shell command at a time writes a DATA_DIR: the lock goes with the process, however it ends.
+ */
+static enum ft_status lock_dir(struct ft_runs *runs, struct ft_err *err)
+{
+    char *path = NULL;
+    FT_RETURN_IF_FAILED(ft_path_join(runs->data_dir, "lock", &path, err));
+    enum ft_status st = FT_OK;
+    runs->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (runs->lock_fd < 0) {
+        st = FT_FAIL(err, IO, "%s: %s", path, strerrorname_np(errno));
+    } else if (flock(runs->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        st = FT_FAIL(err, BUSY, "workspace %s is in use by another process", runs->data_dir);
+    }
+    ft_free(path);
+    return st;
+}
+
+static enum ft_status make_dirs(const char *data_dir, struct ft_err *err)
+{
+    static const char *const names[] = {"datasets", "runs", "artifacts", "models"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *path = NULL;
+        FT_RETURN_IF_FAILED(ft_path_join(data_dir, names[i], &path, err));
+        enum ft_status st = ft_dir_make(path, err);
+        ft_free(path);
+        if (st != FT_OK) {
+            return st;
+        }
+    }
+    return FT_OK;
+}
+
+static void init_lock(struct ft_runs *runs)
+{
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_mutex_init(&runs->mutex, NULL);
+    (void)pthread_cond_init(&runs->wake, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+    runs->lock_fd = -1;
+}
+
+enum ft_status ft_runs_open(const struct ft_runs_options *options, struct ft_runs **runs, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_runs *r = NULL;
+    *runs = NULL;
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *r, &r, err));
+    init_lock(r);
+    r->at_once = options->at_once;
+    r->threads = options->threads;
+    r->nice = options->nice;
+    r->ended = options->ended;
+    r->arg = options->arg;
+    FT_TRY(ft_new_text(options->data_dir, &r->data_dir, err));
+    FT_TRY(ft_new_text(options->device, &r->device, err));
+    FT_TRY(ft_new((size_t)options->at_once, sizeof *r->workers, &r->workers, err));
+    FT_TRY(make_dirs(r->data_dir, err));
+    FT_TRY(lock_dir(r, err));
+    FT_TRY(ft_db_open(r, err));
+    FT_TRY(ft_recover(r, err));
+    FT_TRY(ft_db_newest(r, err));
+    FT_TRY(ft_thread_start("runs", ft_supervise, r, &r->thread, err));
+    *runs = r;
+    r = NULL;
+done:
+    ft_runs_close(r, 0);
+    return st;
+}
+
+void ft_runs_close(struct ft_runs *runs, int grace_ms)
+{
+    if (runs == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&runs->mutex);
+    runs->closing = true;
+    runs->grace_ms = grace_ms;
+    (void)pthread_cond_broadcast(&runs->wake);
+    (void)pthread_mutex_unlock(&runs->mutex);
+    ft_thread_join(runs->thread);
+    (void)sqlite3_close(runs->db);
+    if (runs->lock_fd >= 0) {
+        (void)close(runs->lock_fd);
+    }
+    (void)pthread_cond_destroy(&runs->wake);
+    (void)pthread_mutex_destroy(&runs->mutex);
+    ft_free(runs->data_dir);
+    ft_free(runs->device);
+    ft_free(runs->workers);
+    ft_free(runs);
+}
+
+/* "20261123-222643-1f3a9c": sorts by time, hard to guess by accident. */
+static enum ft_status make_id(char id[FT_RUN_ID], struct ft_err *err)
+{
+    uint8_t random[3];
+    char iso[FT_CLOCK_TEXT];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
+        return FT_FAIL(err, IO, "the operating system has no random bytes");
+    }
+    ft_clock_iso(ft_clock_unix_ms(), iso);
+    (void)snprintf(id, FT_RUN_ID, "%.4s%.2s%.2s-%.2s%.2s%.2s-%02x%02x%02x", iso, iso + 5, iso + 8, iso + 11,
+                   iso + 14, iso + 17, random[0], random[1], random[2]);
+    return FT_OK;
+}
+
+static enum ft_status set_text(struct ft_json *object, const char *key, const char *text, struct ft_err *err)
+{
+    return ft_json_set(object, key, text != NULL ? ft_json_of_text(text) : ft_json_null(), err);
+}
+
+static enum ft_status make_spec(const struct ft_runs *runs, const struct ft_run_spec *spec, const char *id,
+                                struct ft_buf *text, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *json = ft_json_object();
+    if (json == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory writing a run");
+    }
+    FT_TRY(set_text(json, "run", id, err));
+    FT_TRY(set_text(json, "name", spec->name != NULL ? spec->name : id, err));
+    FT_TRY(set_text(json, "model", spec->model, err));
+    FT_TRY(set_text(json, "dataset", spec->dataset, err));
+    FT_TRY(set_text(json, "eval_dataset", spec->eval_dataset, err));
+    FT_TRY(set_text(json, "device", runs->device, err));
+    FT_TRY(ft_json_set(json, "threads", ft_json_of_int(runs->threads), err));
+    FT_TRY(ft_json_set(json, "nice", ft_json_of_int(runs->nice), err));
+    FT_TRY(ft_json_set(json, "options", ft_json_copy(spec->options), err));
+    FT_TRY(ft_json_write(json, 1, text, err));
+done:
+    ft_json_free(json);
+    return st;
+}
+
+static enum ft_status write_spec(const struct ft_runs *runs, const char *id, struct ft_bytes text,
+                                 struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    char *dir = NULL;
+    char *path = NULL;
+    FT_TRY(ft_run_path(runs->data_dir, id, "", &dir, err));
+    FT_TRY(ft_dir_make(dir, err));
+    FT_TRY(ft_run_path(runs->data_dir, id, "spec.json", &path, err));
+    FT_TRY(ft_file_write(path, text, err));
+done:
+    ft_free(dir);
+    ft_free(path);
+    return st;
+}
+
+enum ft_status ft_runs_submit(struct ft_runs *runs, const struct ft_run_spec *spec, char id[FT_RUN_ID],
+                              struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf text = {0};
+    char now[32];
+    FT_TRY(make_id(id, err));
+    FT_TRY(make_spec(runs, spec, id, &text, err));
+    FT_TRY(write_spec(runs, id, ft_buf_bytes(&text), err));
+    (void)snprintf(now, sizeof now, "%lld", (long long)ft_clock_unix_ms());
+    struct ft_db_query query = {
+        .sql = "INSERT INTO runs (id, name, state, spec, created_ms) VALUES (?1, ?2, 'CREATED', ?3, CAST(?4 "
+               "AS INTEGER))",
+        .texts = {id, spec->name != NULL ? spec->name : id, (const char *)text.data, now},
+        .n_texts = 4};
+    (void)pthread_mutex_lock(&runs->mutex);
+    st = ft_db_run(runs, &query, err);
+    (void)pthread_cond_broadcast(&runs->wake);
+    (void)pthread_mutex_unlock(&runs->mutex);
+done:
+    ft_buf_release(&text);
+    if (st != FT_OK) {
+        id[0] = '\0';
+    }
+    return st;
+}
+
+static enum ft_status set_time(struct ft_json *object, const char *key, sqlite3_stmt *row, int column,
+                               struct ft_err *err)
+{
+    char iso[FT_CLOCK_TEXT];
+    if (sqlite3_column_type(row, column) == SQLITE_NULL) {
+        return FT_OK;
+    }
+    ft_clock_iso(sqlite3_column_int64(row, column), iso);
+    return set_text(object, key, iso, err);
+}
+
+/* Columns of every query that makes records. */
+#define RECORD                                                                                               \
+    "SELECT id, name, state, reason, created_ms, started_ms, ended_ms, resumes, result, spec FROM runs "
+
+struct records {
+    struct ft_json *array;
+    bool full; /* with the summary */
+};
+
+/* What clients ask for first stands beside the summary: metrics before and after. */
+static enum ft_status add_summary(struct ft_json *record, sqlite3_stmt *row, bool full, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *summary = NULL;
+    const char *text = (const char *)sqlite3_column_text(row, 8);
+    if (text == NULL) {
+        return FT_OK;
+    }
+    FT_TRY(ft_json_parse(ft_bytes_of_text(text), &summary, err));
+    const struct ft_json *metrics = ft_json_get(summary, "metrics");
+    if (metrics != NULL) {
+        FT_TRY(ft_json_set(record, "metrics", ft_json_copy(metrics), err));
+    }
+    if (full) {
+        struct ft_json *taken = summary;
+        summary = NULL;
+        FT_TRY(ft_json_set(record, "summary", taken, err));
+    }
+done:
+    ft_json_free(summary);
+    return st;
+}
+
+static enum ft_status add_spec(struct ft_json *record, sqlite3_stmt *row, struct ft_err *err)
+{
+    static const char *const keys[] = {"dataset", "eval_dataset", "model"};
+    enum ft_status st = FT_OK;
+    struct ft_json *spec = NULL;
+    const char *text = (const char *)sqlite3_column_text(row, 9);
+    FT_TRY(ft_json_parse(ft_bytes_of_text(text != NULL ? text : "{}"), &spec, err));
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const char *value = ft_json_text(ft_json_get(spec, keys[i]), NULL);
+        if (value != NULL) { /* clients see names, not where they lie on our disk */
+            FT_TRY(set_text(record, keys[i], ft_path_base(value), err));
+        }
+    }
+done:
+    ft_json_free(spec);
+    return st;
+}
+
+static enum ft_status read_record(void *arg, sqlite3_stmt *row, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct records *out = arg;
+    struct ft_json *record = ft_json_object();
+    if (record == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory reading runs");
+    }
+    FT_TRY(set_text(record, "run", (const char *)sqlite3_column_text(row, 0), err));
+    FT_TRY(set_text(record, "name", (const char *)sqlite3_column_text(row, 1), err));
+    FT_TRY(set_text(record, "status", (const char *)sqlite3_column_text(row, 2), err));
+    if (sqlite3_column_type(row, 3) != SQLITE_NULL) {
+        FT_TRY(set_text(record, "reason", (const char *)sqlite3_column_text(row, 3), err));
+    }
+    FT_TRY(set_time(record, "created", row, 4, err));
+    FT_TRY(set_time(record, "started", row, 5, err));
+    FT_TRY(set_time(record, "finished", row, 6, err));
+    FT_TRY(ft_json_set(record, "resumes", ft_json_of_int(sqlite3_column_int64(row, 7)), err));
+    FT_TRY(add_spec(record, row, err));
+    FT_TRY(add_summary(record, row, out->full, err));
+    struct ft_json *taken = record;
+    record = NULL;
+    FT_TRY(ft_json_push(out->array, taken, err));
+done:
+    ft_json_free(record);
+    return st;
+}
+
+static enum ft_status query_records(struct ft_runs *runs, const struct ft_db_query *base, bool full,
+                                    struct ft_json **array, struct ft_err *err)
+{
+    struct records out = {.array = ft_json_array(), .full = full};
+    struct ft_db_query query = *base;
+    *array = NULL;
+    if (out.array == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory reading runs");
+    }
+    query.row = read_record;
+    query.arg = &out;
+    (void)pthread_mutex_lock(&runs->mutex);
+    enum ft_status st = ft_db_run(runs, &query, err);
+    (void)pthread_mutex_unlock(&runs->mutex);
+    if (st != FT_OK) {
+        ft_json_free(out.array);
+        return st;
+    }
+    *array = out.array;
+    return FT_OK;
+}
+
+static enum ft_status add_progress(struct ft_runs *runs, const char *id, struct ft_json *record,
+                                   struct ft_err *err)
+{
+    struct ft_json *last = NULL;
+    FT_RETURN_IF_FAILED(ft_runs_events(runs, id, "progress", -1, 1, &last, err));
+    enum ft_status st = FT_OK;
+    if (ft_json_count(last) > 0) {
+        st = ft_json_set(record, "progress", ft_json_copy(ft_json_at(last, 0)), err);
+    }
+    ft_json_free(last);
+    return st;
+}
+
+enum ft_status ft_runs_get(struct ft_runs *runs, const char *id, struct ft_json **record, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *array = NULL;
+    struct ft_json *one = NULL;
+    *record = NULL;
+    struct ft_db_query query = {.sql = RECORD "WHERE id=?1", .texts = {id}, .n_texts = 1};
+    FT_TRY(query_records(runs, &query, true, &array, err));
+    if (ft_json_count(array) == 0) {
+        st = FT_FAIL(err, NOT_FOUND, "there is no run '%.64s'", id);
+        goto done;
+    }
+    one = ft_json_copy(ft_json_at(array, 0));
+    if (one == NULL) {
+        st = FT_FAIL(err, NOMEM, "out of memory reading a run");
+        goto done;
+    }
+    FT_TRY(add_progress(runs, id, one, err));
+    *record = one;
+    one = NULL;
+done:
+    ft_json_free(one);
+    ft_json_free(array);
+    return st;
+}
+
+enum ft_status ft_runs_list(struct ft_runs *runs, int64_t limit, struct ft_json **records, struct ft_err *err)
+{
+    char count[32];
+    (void)snprintf(count, sizeof count, "%lld", (long long)limit);
+    struct ft_db_query query = {
+        .sql = RECORD "ORDER BY seq DESC LIMIT CAST(?1 AS INTEGER)", .texts = {count}, .n_texts = 1};
+    return query_records(runs, &query, false, records, err);
+}
+
+enum ft_status ft_runs_state(struct ft_runs *runs, const char *id, enum ft_run_state *state,
+                             struct ft_err *err)
+{
+    (void)pthread_mutex_lock(&runs->mutex);
+    enum ft_status st = ft_db_state(runs, id, state, err);
+    (void)pthread_mutex_unlock(&runs->mutex);
+    return st;
+}
+
+/* Mutex held. */
+static enum ft_status cancel_locked(struct ft_runs *runs, const char *id, bool *ended, struct ft_err *err)
+{
+    enum ft_run_state state = FT_RUN_CREATED;
+    FT_RETURN_IF_FAILED(ft_db_state(runs, id, &state, err));
+    if (ft_run_ended(state)) {
+        return FT_FAIL(err, INVALID, "run '%s' has ended already: %s", id, ft_run_state_name(state));
+    }
+    for (int64_t i = 0; i < runs->at_once; i++) {
+        struct ft_worker *worker = &runs->workers[i];
+        if (worker->pid != 0 && strcmp(worker->run, id) == 0) {
+            worker->cancelling = true;
+            (void)kill(worker->pid, SIGTERM);
+            return FT_OK;
+        }
+    }
+    *ended = true;
+    return ft_db_set_state(runs, id, FT_RUN_CANCELLED, "cancelled before it started", NULL, err);
+}
+
+enum ft_status ft_runs_cancel(struct ft_runs *runs, const char *id, struct ft_err *err)
+{
+    bool ended = false;
+    (void)pthread_mutex_lock(&runs->mutex);
+    enum ft_status st = cancel_locked(runs, id, &ended, err);
+    (void)pthread_mutex_unlock(&runs->mutex);
+    if (st == FT_OK && ended && runs->ended != NULL) {
+        runs->ended(runs->arg, id);
+    }
+    return st;
+}
+
+enum ft_status ft_runs_artifact(struct ft_runs *runs, const char *id, char **path, struct ft_err *err)
+{
+    enum ft_run_state state = FT_RUN_CREATED;
+    struct ft_buf tail = {0};
+    *path = NULL;
+    FT_RETURN_IF_FAILED(ft_runs_state(runs, id, &state, err));
+    if (state != FT_RUN_FINISHED) {
+        return FT_FAIL(err, UNAVAILABLE, "run '%s' has no model: it is %s", id, ft_run_state_name(state));
+    }
+    enum ft_status st = ft_buf_printf(&tail, err, "artifacts/%s/model.zip", id);
+    if (st == FT_OK) {
+        st = ft_path_join(runs->data_dir, (const char *)tail.data, path, err);
+    }
+    ft_buf_release(&tail);
+    return st;
+}
+
+enum ft_status ft_runs_newest(struct ft_runs *runs, char **path, struct ft_err *err)
+{
+    char id[FT_RUN_ID];
+    struct ft_buf tail = {0};
+    *path = NULL;
+    (void)pthread_mutex_lock(&runs->mutex);
+    (void)snprintf(id, sizeof id, "%s", runs->newest);
+    (void)pthread_mutex_unlock(&runs->mutex);
+    if (id[0] == '\0') {
+        return FT_OK;
+    }
+    enum ft_status st = ft_buf_printf(&tail, err, "artifacts/%s/model.zip", id);
+    if (st == FT_OK) {
+        st = ft_path_join(runs->data_dir, (const char *)tail.data, path, err);
+    }
+    ft_buf_release(&tail);
+    return st;
+}

@@ -1,0 +1,398 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/clock.h"
+#include "executor/base/file.h"
+#include "executor/base/limits.h"
+#include "executor/base/log.h"
+#include "executor/runs/internal.h"
+
+enum { POLL_MS = 50 };
+
+/* Environment of a worker: ours, with OpenMP told not to spin beside the service (DESIGN 5.11). */
+static enum ft_status worker_environment(const struct ft_runs *runs, char ***env, char *threads,
+                                         struct ft_err *err)
+{
+    size_t count = 0;
+    while (environ[count] != NULL) {
+        count++;
+    }
+    char **list = NULL;
+    *env = NULL;
+    FT_RETURN_IF_FAILED(ft_new(count + 3, sizeof *list, &list, err));
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool ours = strncmp(environ[i], "OMP_WAIT_POLICY=", 16) == 0 ||
+                    (runs->threads > 0 && strncmp(environ[i], "OMP_NUM_THREADS=", 16) == 0);
+        if (!ours) {
+            list[n++] = environ[i];
+        }
+    }
+    static char passive[] = "OMP_WAIT_POLICY=PASSIVE";
+    list[n++] = passive;
+    if (runs->threads > 0) {
+        list[n++] = threads;
+    }
+    *env = list;
+    return FT_OK;
+}
+
+static int prepare_spawn(posix_spawnattr_t *attr, posix_spawn_file_actions_t *files, const char *log)
+{
+    sigset_t none;
+    sigset_t standard;
+    (void)sigemptyset(&none);
+    (void)sigemptyset(&standard);
+    (void)sigaddset(&standard, SIGTERM);
+    (void)sigaddset(&standard, SIGINT);
+    (void)sigaddset(&standard, SIGPIPE);
+    /* A group of its own: Ctrl-C at the service's terminal reaches the service, which tells its workers. */
+    int cause = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                   POSIX_SPAWN_SETPGROUP);
+    cause = cause != 0 ? cause : posix_spawnattr_setsigmask(attr, &none);
+    cause = cause != 0 ? cause : posix_spawnattr_setsigdefault(attr, &standard);
+    cause = cause != 0 ? cause : posix_spawnattr_setpgroup(attr, 0);
+    cause = cause != 0 ? cause : posix_spawn_file_actions_addopen(files, 0, "/dev/null", O_RDONLY, 0);
+    cause = cause != 0 ? cause
+                       : posix_spawn_file_actions_addopen(files, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+    cause = cause != 0 ? cause : posix_spawn_file_actions_adddup2(files, 1, 2);
+    /* Sockets and database handles stay here. */
+    return cause != 0 ? cause : posix_spawn_file_actions_addclosefrom_np(files, 3);
+}
+
+/* argv is only read by posix_spawn(), whose type lacks the const. */
+static char *word(const char *text)
+{
+    return (char *)(uintptr_t)text;
+}
+
+static enum ft_status spawn_worker(struct ft_runs *runs, const char *id, pid_t *pid, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    char *log = NULL;
+    char *result = NULL;
+    char **env = NULL;
+    char threads[48];
+    posix_spawnattr_t attr;
+    posix_spawn_file_actions_t files;
+    bool made = false;
+    (void)snprintf(threads, sizeof threads, "OMP_NUM_THREADS=%lld", (long long)runs->threads);
+    FT_TRY(worker_environment(runs, &env, threads, err));
+    FT_TRY(ft_run_path(runs->data_dir, id, "worker.log", &log, err));
+    FT_TRY(ft_run_path(runs->data_dir, id, "result.json", &result, err));
+    FT_TRY(ft_path_remove(result, err)); /* of a worker before this one */
+    (void)posix_spawnattr_init(&attr);
+    (void)posix_spawn_file_actions_init(&files);
+    made = true;
+    int cause = prepare_spawn(&attr, &files, log);
+    if (cause == 0) {
+        char *argv[] = {word("finetuner"),  word("worker"), word("--run"), word(id),
+                        word("--data-dir"), runs->data_dir, NULL};
+        /* Not our path on disk: that file may have been replaced by a newer version since we started. */
+        cause = posix_spawn(pid, "/proc/self/exe", &files, &attr, argv, env);
+    }
+    if (cause != 0) {
+        st = FT_FAIL(err, UNAVAILABLE, "cannot start a worker: %s", strerrorname_np(cause));
+    }
+done:
+    if (made) {
+        (void)posix_spawnattr_destroy(&attr);
+        (void)posix_spawn_file_actions_destroy(&files);
+    }
+    ft_free(env);
+    ft_free(log);
+    ft_free(result);
+    return st;
+}
+
+/* result.json as the worker left it; *json NULL: there is none. */
+static enum ft_status read_result(struct ft_runs *runs, const char *id, struct ft_json **json,
+                                  struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    char *path = NULL;
+    struct ft_buf text = {0};
+    *json = NULL;
+    FT_TRY(ft_run_path(runs->data_dir, id, "result.json", &path, err));
+    st = ft_file_read(path, FT_MAX_CONFIG_BYTES, &text, err);
+    if (st == FT_OK) {
+        st = ft_json_parse(ft_buf_bytes(&text), json, err);
+    } else if (st == FT_NOT_FOUND) {
+        st = FT_OK;
+    }
+done:
+    ft_free(path);
+    ft_buf_release(&text);
+    return st;
+}
+
+/* The state that result.json tells, and the texts that go with it. */
+static enum ft_status settle_result(struct ft_runs *runs, const char *id, const struct ft_json *result,
+                                    bool cancelling, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf summary = {0};
+    const char *status = ft_json_text(ft_json_get(result, "status"), NULL);
+    const char *reason = ft_json_text(ft_json_get(result, "reason"), NULL);
+    const struct ft_json *body = ft_json_get(result, "summary");
+    enum ft_run_state state = FT_RUN_FAILED;
+    if (status != NULL && strcmp(status, "FINISHED") == 0) {
+        state = FT_RUN_FINISHED;
+    } else if (status != NULL && strcmp(status, "CANCELLED") == 0) {
+        /* Nobody asked for this run to end: the service is going down. It goes on at the next start. */
+        state = cancelling ? FT_RUN_CANCELLED : FT_RUN_CREATED;
+    }
+    if (body != NULL) {
+        FT_TRY(ft_json_write(body, 0, &summary, err));
+    }
+    FT_TRY(ft_db_set_state(runs, id, state, reason, (const char *)summary.data, err));
+    if (state == FT_RUN_FINISHED) {
+        (void)snprintf(runs->newest, sizeof runs->newest, "%s", id);
+    }
+    FT_LOG_INFO_LINE("runs", "run ended run=%s status=%s reason=\"%s\"", id, ft_run_state_name(state),
+                     reason != NULL ? reason : "");
+done:
+    ft_buf_release(&summary);
+    return st;
+}
+
+static enum ft_status go_on_later(struct ft_runs *runs, const char *id, struct ft_err *err)
+{
+    struct ft_db_query query = {
+        .sql = "UPDATE runs SET state='CREATED', resumes=resumes+1 WHERE id=?1", .texts = {id}, .n_texts = 1};
+    FT_LOG_INFO_LINE("runs", "run goes on at the next chance run=%s", id);
+    return ft_db_run(runs, &query, err);
+}
+
+enum ft_status ft_settle(struct ft_runs *runs, const char *id, const char *crash, bool cancelling,
+                         struct ft_err *err)
+{
+    struct ft_json *result = NULL;
+    enum ft_status st = read_result(runs, id, &result, err);
+    if (st == FT_OK && result != NULL) {
+        st = settle_result(runs, id, result, cancelling, err);
+    } else if (cancelling) {
+        st = ft_db_set_state(runs, id, FT_RUN_CANCELLED, crash, NULL, err);
+    } else if (runs->closing) { /* killed because it was slow to checkpoint */
+        st = go_on_later(runs, id, err);
+    } else {
+        st = ft_db_set_state(runs, id, FT_RUN_FAILED, crash, NULL, err);
+        FT_LOG_WARNING_LINE("runs", "run failed run=%s reason=\"%s\"", id, crash);
+    }
+    ft_json_free(result);
+    return st;
+}
+
+struct cut_off {
+    char id[FT_RUN_ID];
+    int resumes;
+};
+struct cut_offs {
+    struct cut_off *rows;
+    size_t count, capacity;
+};
+
+static enum ft_status read_cut_off(void *arg, sqlite3_stmt *row, struct ft_err *err)
+{
+    struct cut_offs *list = arg;
+    FT_RETURN_IF_FAILED(ft_grow(&list->rows, &list->capacity, list->count + 1, sizeof *list->rows, err));
+    struct cut_off *c = &list->rows[list->count++];
+    const char *text = (const char *)sqlite3_column_text(row, 0);
+    (void)snprintf(c->id, sizeof c->id, "%s", text != NULL ? text : "");
+    c->resumes = sqlite3_column_int(row, 1);
+    return FT_OK;
+}
+
+static enum ft_status recover_one(struct ft_runs *runs, const struct cut_off *run, struct ft_err *err)
+{
+    struct ft_json *result = NULL;
+    enum ft_status st = FT_OK;
+    FT_TRY(read_result(runs, run->id, &result, err));
+    /* CANCELLED: the worker saw its service die and wrote a checkpoint. */
+    const char *status = ft_json_text(ft_json_get(result, "status"), NULL);
+    if (status != NULL && strcmp(status, "CANCELLED") != 0) { /* it ended while nobody looked */
+        st = settle_result(runs, run->id, result, false, err);
+    } else if (run->resumes > 0) {
+        st = ft_db_set_state(runs, run->id, FT_RUN_FAILED, "the service died twice while this run trained",
+                             NULL, err);
+    } else {
+        st = go_on_later(runs, run->id, err);
+    }
+done:
+    ft_json_free(result);
+    return st;
+}
+
+enum ft_status ft_recover(struct ft_runs *runs, struct ft_err *err)
+{
+    struct cut_offs list = {0};
+    struct ft_db_query query = {.sql = "SELECT id, resumes FROM runs WHERE state='STARTED' ORDER BY seq",
+                                .row = read_cut_off,
+                                .arg = &list};
+    enum ft_status st = ft_db_run(runs, &query, err);
+    for (size_t i = 0; st == FT_OK && i < list.count; i++) {
+        st = recover_one(runs, &list.rows[i], err);
+    }
+    ft_free(list.rows);
+    return st;
+}
+
+static enum ft_status read_first(void *arg, sqlite3_stmt *row, struct ft_err *err)
+{
+    (void)err;
+    const char *text = (const char *)sqlite3_column_text(row, 0);
+    (void)snprintf(arg, FT_RUN_ID, "%s", text != NULL ? text : "");
+    return FT_OK;
+}
+
+/* Start runs that wait while a worker's place is free; a run that cannot start has failed. Mutex held. */
+static void start_waiting(struct ft_runs *runs)
+{
+    for (int64_t i = 0; i < runs->at_once && !runs->closing; i++) {
+        struct ft_worker *worker = &runs->workers[i];
+        char id[FT_RUN_ID] = "";
+        struct ft_err err = {0};
+        if (worker->pid != 0) {
+            continue;
+        }
+        struct ft_db_query query = {.sql = "SELECT id FROM runs WHERE state='CREATED' ORDER BY seq LIMIT 1",
+                                    .row = read_first,
+                                    .arg = id};
+        enum ft_status st = ft_db_run(runs, &query, &err);
+        if (st == FT_OK && id[0] == '\0') {
+            return;
+        }
+        if (st == FT_OK) {
+            st = ft_db_set_state(runs, id, FT_RUN_STARTED, NULL, NULL, &err);
+        }
+        if (st == FT_OK) {
+            st = spawn_worker(runs, id, &worker->pid, &err);
+        }
+        if (st != FT_OK) {
+            FT_LOG_ERROR_LINE("runs", "cannot start run=%s reason=\"%s\"", id, err.text);
+            struct ft_err second = {0};
+            worker->pid = 0;
+            if (id[0] == '\0' || ft_db_set_state(runs, id, FT_RUN_FAILED, err.text, NULL, &second) != FT_OK) {
+                return; /* the disk refuses: try again at the next wake */
+            }
+            continue;
+        }
+        (void)snprintf(worker->run, sizeof worker->run, "%s", id);
+        worker->cancelling = false;
+        FT_LOG_INFO_LINE("runs", "run started run=%s pid=%d", id, (int)worker->pid);
+    }
+}
+
+static void crash_text(int status, char out[160])
+{
+    if (WIFSIGNALED(status)) {
+        int signal = WTERMSIG(status);
+        (void)snprintf(out, 160, "the worker was ended by signal %d (%s)%s", signal, sigabbrev_np(signal),
+                       signal == SIGKILL ? ": out of memory, or killed by hand" : "; see its log");
+    } else {
+        (void)snprintf(out, 160, "the worker ended with exit code %d and left no result; see its log",
+                       WEXITSTATUS(status));
+    }
+}
+
+/* True and the run's id when a worker has ended. Mutex held. */
+static bool reap_one(struct ft_runs *runs, char id[FT_RUN_ID])
+{
+    for (int64_t i = 0; i < runs->at_once; i++) {
+        struct ft_worker *worker = &runs->workers[i];
+        int status = 0;
+        if (worker->pid == 0 || waitpid(worker->pid, &status, WNOHANG) != worker->pid) {
+            continue;
+        }
+        char crash[160];
+        struct ft_err err = {0};
+        crash_text(status, crash);
+        (void)snprintf(id, FT_RUN_ID, "%s", worker->run);
+        if (ft_settle(runs, id, crash, worker->cancelling, &err) != FT_OK) {
+            FT_LOG_ERROR_LINE("runs", "cannot record the end of run=%s reason=\"%s\"", id, err.text);
+        }
+        worker->pid = 0;
+        return true;
+    }
+    return false;
+}
+
+static bool any_worker(const struct ft_runs *runs)
+{
+    for (int64_t i = 0; i < runs->at_once; i++) {
+        if (runs->workers[i].pid != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void signal_workers(const struct ft_runs *runs, int signal)
+{
+    for (int64_t i = 0; i < runs->at_once; i++) {
+        if (runs->workers[i].pid != 0) {
+            (void)kill(runs->workers[i].pid, signal);
+        }
+    }
+}
+
+static void nap(struct ft_runs *runs)
+{
+    if (!any_worker(runs)) {
+        if (!runs->closing) {
+            (void)pthread_cond_wait(&runs->wake, &runs->mutex);
+        }
+        return;
+    }
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += POLL_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    (void)pthread_cond_timedwait(&runs->wake, &runs->mutex, &until);
+}
+
+void ft_supervise(void *arg)
+{
+    struct ft_runs *runs = arg;
+    double closing_at = 0;
+    bool killed = false;
+    (void)pthread_mutex_lock(&runs->mutex);
+    for (;;) {
+        char id[FT_RUN_ID];
+        if (reap_one(runs, id)) {
+            if (runs->ended != NULL) {
+                (void)pthread_mutex_unlock(&runs->mutex);
+                runs->ended(runs->arg, id);
+                (void)pthread_mutex_lock(&runs->mutex);
+            }
+            continue;
+        }
+        if (runs->closing && closing_at == 0) {
+            closing_at = ft_clock_seconds();
+            signal_workers(runs, SIGTERM);
+        }
+        if (runs->closing && !any_worker(runs)) {
+            break;
+        }
+        if (runs->closing && !killed && ft_clock_seconds() - closing_at > runs->grace_ms / 1000.0) {
+            killed = true; /* recovery at the next start resumes from the last checkpoint */
+            signal_workers(runs, SIGKILL);
+        }
+        start_waiting(runs);
+        nap(runs);
+    }
+    (void)pthread_mutex_unlock(&runs->mutex);
+}
