@@ -12,15 +12,22 @@ void ft_pixels_release(struct ft_pixels *pixels)
     *pixels = (struct ft_pixels){0};
 }
 
-enum ft_status ft_pixels_new(int64_t height, int64_t width, int channels, struct ft_pixels *pixels,
-                             struct ft_err *err)
+static enum ft_status check_size(int64_t height, int64_t width, struct ft_err *err)
 {
-    *pixels = (struct ft_pixels){0};
-    assert(height > 0 && width > 0 && channels > 0);
+    assert(height > 0 && width > 0);
     if (width > FT_MAX_IMAGE_PIXELS || height > FT_MAX_IMAGE_PIXELS / width) {
         return FT_FAIL(err, LIMIT, "an image of %lld x %lld pixels, more than %d", (long long)height,
                        (long long)width, FT_MAX_IMAGE_PIXELS);
     }
+    return FT_OK;
+}
+
+enum ft_status ft_pixels_new(int64_t height, int64_t width, int channels, struct ft_pixels *pixels,
+                             struct ft_err *err)
+{
+    *pixels = (struct ft_pixels){0};
+    assert(channels > 0);
+    FT_RETURN_IF_FAILED(check_size(height, width, err));
     size_t size = (size_t)height * (size_t)width * (size_t)channels;
     uint8_t *data = ft_alloc(size);
     if (data == NULL) {
@@ -189,8 +196,9 @@ static enum ft_status one_pass(const struct ft_pixels *in, bool down, int64_t si
 {
     enum ft_status st = FT_OK;
     struct taps taps = {0};
-    FT_TRY(make_taps(down ? in->height : in->width, size, filter, &taps, err));
+    /* The pixels first: their limit keeps the weights small too. */
     FT_TRY(ft_pixels_new(down ? size : in->height, down ? in->width : size, in->channels, out, err));
+    FT_TRY(make_taps(down ? in->height : in->width, size, filter, &taps, err));
     if (down) {
         resize_columns(in, &taps, out);
     } else {
@@ -198,6 +206,9 @@ static enum ft_status one_pass(const struct ft_pixels *in, bool down, int64_t si
     }
 done:
     taps_release(&taps);
+    if (st != FT_OK) {
+        ft_pixels_release(out);
+    }
     return st;
 }
 
@@ -207,6 +218,7 @@ enum ft_status ft_pixels_resize(const struct ft_pixels *in, int64_t height, int6
     enum ft_status st = FT_OK;
     struct ft_pixels between = {0};
     *out = (struct ft_pixels){0};
+    FT_RETURN_IF_FAILED(check_size(height, width, err));
     if (height == in->height && width == in->width) {
         return copy_pixels(in, out, err);
     }
