@@ -51,7 +51,7 @@ def main(data, out):
     x, y = load(train, classes)
     net = Net(len(classes)).train()
     optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
-    for epoch in range(4):
+    for epoch in range(12):
         for rows in torch.randperm(len(x)).split(128):
             loss = torch.nn.functional.cross_entropy(net(x[rows]), y[rows])
             optimizer.zero_grad()
