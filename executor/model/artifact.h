@@ -1,9 +1,9 @@
 /*
  * artifact.h - what a run hands over: a folder or .zip in Finetuner's layout (DESIGN 4, finetuner/SPEC.md E).
  *
- * config.yml  metadata.yml  models/<name>/{model.onnx, metadata.yml}  models/input-map.yml  preprocess/prep.json
- * metrics.json  metrics.yml  README.md (model card). No clock, host or path: equal runs give equal bytes. In a .zip
- * every path starts with <run name>/ as Finetuner's do.
+ * config.yml  metadata.yml  models/<name>/{model.onnx, metadata.yml}  models/input-map.yml
+ * preprocess/prep.json metrics.json  metrics.yml  README.md (model card). No clock, host or path: equal runs
+ * give equal bytes. In a .zip every path starts with <run name>/ as Finetuner's do.
  */
 #ifndef FT_MODEL_ARTIFACT_H
 #define FT_MODEL_ARTIFACT_H
@@ -13,14 +13,17 @@
 struct ft_artifact {
     const char *run_name;
     const char *model_name;
-    const struct ft_graph *graph;    /* tailored, trained weights inside */
-    const struct ft_json *prep;      /* preprocess options */
-    const struct ft_json *config;    /* run options as used */
-    const struct ft_json *metrics;   /* {"before": {...}, "after": {...}}, may be empty */
-    const struct ft_json *card;      /* facts for README.md: dataset digest, documents, classes, seed, versions, command */
+    const struct ft_graph *graph;  /* tailored, trained weights inside */
+    const struct ft_json *prep;    /* preprocess options */
+    const struct ft_json *config;  /* run options as used */
+    const struct ft_json *metrics; /* {"before": {...}, "after": {...}}, may be empty */
+    const struct ft_json
+        *card; /* facts for README.md: dataset digest, documents, classes, seed, versions, command */
 };
-/* path ending in .zip: packed; else a folder. An existing folder must be empty or an artifact; written beside and renamed. */
-FT_MUST_CHECK enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char *path, struct ft_err *err);
+/* path ending in .zip: packed; else a folder. An existing folder must be empty or an artifact; written beside
+ * and renamed. */
+FT_MUST_CHECK enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char *path,
+                                               struct ft_err *err);
 /* Does this folder or .zip hold one? */
 bool ft_artifact_known(const char *path);
 #endif

@@ -1,9 +1,10 @@
 /*
- * model.h - a model in memory: canonical graph, how its input is prepared, where it came from; and the loaders.
+ * model.h - a model in memory: canonical graph, how its input is prepared, where it came from; and the
+ * loaders.
  *
- * MODEL of the command line: an .onnx file, an artifact of ours (folder or .zip), or a Hugging Face / sentence-transformers
- * folder (FT_UNSUPPORTED until text models are built, said clearly).
- * Thread-safety: a const model may be read by any number of threads.
+ * MODEL of the command line: an .onnx file, an artifact of ours (folder or .zip), or a Hugging Face /
+ * sentence-transformers folder (FT_UNSUPPORTED until text models are built, said clearly). Thread-safety: a
+ * const model may be read by any number of threads.
  */
 #ifndef FT_MODEL_MODEL_H
 #define FT_MODEL_MODEL_H
@@ -13,16 +14,17 @@
 
 struct ft_model {
     struct ft_graph *graph;
-    char *name;             /* "classifier": file or folder name without suffix, or metadata.yml's name */
-    char *source;           /* path as given */
-    bool is_embedding;      /* loaded from an artifact: tailored already, one output (N, D) */
-    struct ft_json *prep;   /* preprocess options found in an artifact or in the ONNX metadata; NULL if none */
-    struct ft_json *meta;   /* artifact: config and metrics; ONNX: metadata_props; NULL if none */
-    int opset;              /* of the ONNX file */
-    char *producer;         /* "pytorch 2.15.0", "" if unknown */
+    char *name;           /* "classifier": file or folder name without suffix, or metadata.yml's name */
+    char *source;         /* path as given */
+    bool is_embedding;    /* loaded from an artifact: tailored already, one output (N, D) */
+    struct ft_json *prep; /* preprocess options found in an artifact or in the ONNX metadata; NULL if none */
+    struct ft_json *meta; /* artifact: config and metrics; ONNX: metadata_props; NULL if none */
+    int opset;            /* of the ONNX file */
+    char *producer;       /* "pytorch 2.15.0", "" if unknown */
 };
 
-/* Fix symbolic input axes that are not the batch ("height=32", or input_shape "N,3,32,32"): NULL if nothing is asked. */
+/* Fix symbolic input axes that are not the batch ("height=32", or input_shape "N,3,32,32"): NULL if nothing
+ * is asked. */
 struct ft_model_options {
     const char *input_shape;
 };

@@ -1,31 +1,36 @@
 /*
- * tailor.h - from a classifier to an embedding model: cut the head, pool, project, normalise, freeze (Finetuner's
- * tailor; head rule of DESIGN 4).
+ * tailor.h - from a classifier to an embedding model: cut the head, pool, project, normalise, freeze
+ * (Finetuner's tailor; head rule of DESIGN 4).
  *
- * Head rule: walk back from the output over Softmax, LogSoftmax, Sigmoid, ArgMax, ZipMap, Dropout, Identity; the last Gemm
- * or MatMul + Add whose input is the pooled or flattened feature is the head if such a tail, a classifier name (fc, head,
- * classifier, logits, output, dense, linear ...) or a width equal to the number of labels says so; otherwise it is kept and
- * `why` says so. --cut NODE and keep_head override. Ambiguity (several outputs, several candidates) lists them.
+ * Head rule: walk back from the output over Softmax, LogSoftmax, Sigmoid, ArgMax, ZipMap, Dropout, Identity;
+ * the last Gemm or MatMul + Add whose input is the pooled or flattened feature is the head if such a tail, a
+ * classifier name (fc, head, classifier, logits, output, dense, linear ...) or a width equal to the number of
+ * labels says so; otherwise it is kept and `why` says so. --cut NODE and keep_head override. Ambiguity
+ * (several outputs, several candidates) lists them.
  */
 #ifndef FT_MODEL_TAILOR_H
 #define FT_MODEL_TAILOR_H
 
 #include "executor/model/model.h"
 
-enum ft_pooler { FT_POOLER_DEFAULT, FT_POOLER_AVG, FT_POOLER_GEM }; /* replaces the model's own spatial pooling */
+enum ft_pooler {
+    FT_POOLER_DEFAULT,
+    FT_POOLER_AVG,
+    FT_POOLER_GEM
+}; /* replaces the model's own spatial pooling */
 
 struct ft_tailor_options {
-    const char *cut;      /* node or value whose output is the embedding; NULL = head rule */
+    const char *cut; /* node or value whose output is the embedding; NULL = head rule */
     bool keep_head;
-    int64_t labels;       /* number of classes in the data, 0 = unknown */
-    int64_t output_dim;   /* > 0: Finetuner's ProjectionHead (finetuner/SPEC A.1) to that width */
+    int64_t labels;        /* number of classes in the data, 0 = unknown */
+    int64_t output_dim;    /* > 0: Finetuner's ProjectionHead (finetuner/SPEC A.1) to that width */
     int projection_layers; /* 0 = 2, its default */
     enum ft_pooler pooler;
     float gem_p, gem_eps; /* 0 = 3 and 1e-6; p is a trainable parameter */
     bool normalize;       /* L2-normalise the embedding inside the model */
-    const char *freeze;   /* NULL/"" = nothing, "all" or "true" = all but what tailoring adds or, without a projection, all but
-                           * the last layer with weights (Finetuner's freeze), else comma-separated names, node prefixes or a
-                           * number of leading layers */
+    const char *freeze;   /* NULL/"" = nothing, "all" or "true" = all but what tailoring adds or, without a
+                           * projection, all but   the last layer with weights (Finetuner's freeze), else
+                           * comma-separated names, node prefixes or a   number of leading layers */
     uint64_t seed;        /* of new weights (torch's Linear init: U(-1/sqrt(fan_in), 1/sqrt(fan_in))) */
 };
 
@@ -48,10 +53,11 @@ struct ft_tailor_report {
     int64_t dim;              /* of the embedding */
     int64_t params_total, params_trainable;
 };
-/* Applies to the model's graph: *tailored is a new graph with one input list and one output "embedding" (N, D), frozen
- * flags set; the caller owns it (ft_graph_free). report may be NULL. An artifact (is_embedding) keeps its graph except for
- * what options ask for explicitly. */
+/* Applies to the model's graph: *tailored is a new graph with one input list and one output "embedding" (N,
+ * D), frozen flags set; the caller owns it (ft_graph_free). report may be NULL. An artifact (is_embedding)
+ * keeps its graph except for what options ask for explicitly. */
 FT_MUST_CHECK enum ft_status ft_tailor(const struct ft_model *model, const struct ft_tailor_options *options,
-                                       struct ft_graph **tailored, struct ft_tailor_report *report, struct ft_err *err);
+                                       struct ft_graph **tailored, struct ft_tailor_report *report,
+                                       struct ft_err *err);
 void ft_tailor_report_release(struct ft_tailor_report *report);
 #endif
