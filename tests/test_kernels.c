@@ -111,6 +111,68 @@ static void a_changed_weight_is_seen(void **state)
     }
 }
 
+/* Rows whose input 0 is NaN at element 6 of 12: output 0 must show it, or training diverges in silence. */
+static void check_nan(struct suite *s, struct ft_device *device, enum ft_op op)
+{
+    struct kase k = kase_of(op, EXACT, 0.0, 0.0);
+    const struct ft_type x = T4(1, 1, 3, 4);
+    k.attrs = pool_attrs(&(struct pool_case){1, 1, 3, 4, WINDOW2(3, 4, 1, 1, 1, 1, 0, 0, 0, 0), {0, 0}});
+    k.attrs.alpha = 0.5F;
+    k.attrs.lo = -1.0F;
+    k.attrs.hi = 1.0F;
+    k.attrs.axis = 3;
+    k.attrs.eps = 1e-12F;
+    k.attrs.axes_count = 1;
+    k.attrs.axes[0] = 2;
+    k.attrs.reducer = FT_REDUCE_MEAN;
+    double labels[4] = {0.0, 0.0, 1.0, 1.0};
+    struct ft_type label_type = T1(3);
+    kase_in(&k, op == FT_OP_TRIPLET ? T2(3, 4) : x, NORMAL);
+    if (op == FT_OP_MASKED_MEAN) {
+        kase_in(&k, x, POSITIVE);
+    } else if (op == FT_OP_TRIPLET) {
+        label_type.dtype = FT_I32;
+        kase_in(&k, T2(3, 4), NORMAL);
+        kase_given(&k, label_type, labels);
+        label_type = T1(4);
+        label_type.dtype = FT_I32;
+        kase_given(&k, label_type, labels);
+        k.same_memory = true;
+    }
+    double *data[MAX_IN] = {NULL};
+    double *results[FT_MAX_OUTPUTS] = {NULL};
+    bool seen = false;
+    for (int i = 0; i < k.n_in; i++) {
+        data[i] = i < 2 ? random_values(s, &k.in[i], i, k.fill[i]) : labels;
+    }
+    data[0][6] = NAN;
+    run_on(device, &k, FT_ROW_MAJOR, data, results);
+    struct ft_type out[FT_MAX_OUTPUTS];
+    struct ft_err err = {0};
+    assert_int_equal(ft_op_infer(op, &k.attrs, k.in, k.n_in, out, &err), FT_OK);
+    for (int64_t i = 0; i < ft_elements(&out[0]); i++) {
+        seen = seen || isnan(results[0][i]);
+    }
+    if (!seen) {
+        fail_msg("%s on %s hides a NaN", ft_op_info(op)->name, ft_device_name(device));
+    }
+    free_values(data, k.n_in < 2 ? k.n_in : 2);
+    free_values(results, ft_op_info(op)->outputs);
+}
+
+static void a_nan_is_not_hidden(void **state)
+{
+    static const enum ft_op ops[] = {FT_OP_RELU,    FT_OP_LEAKY_RELU,  FT_OP_SIGMOID,      FT_OP_TANH,
+                                     FT_OP_CLIP,    FT_OP_EXP,         FT_OP_LOG,          FT_OP_SQRT,
+                                     FT_OP_SCALE,   FT_OP_MAXPOOL,     FT_OP_AVGPOOL,      FT_OP_REDUCE_SUM,
+                                     FT_OP_SOFTMAX, FT_OP_LOG_SOFTMAX, FT_OP_L2_NORMALIZE, FT_OP_SUM_SQUARES,
+                                     FT_OP_TRIPLET, FT_OP_MASKED_MEAN};
+    struct suite *s = *state;
+    for (int i = 0; i < s->n_devices * COUNT_OF(ops); i++) {
+        check_nan(s, s->devices[i / COUNT_OF(ops)].device, ops[i % COUNT_OF(ops)]);
+    }
+}
+
 /* Kernels of one device live side by side and leave nothing behind. */
 static void preparing_out_of_memory_leaks_nothing(void **state)
 {
@@ -146,8 +208,9 @@ int main(void)
 #include "kernels/ops.def"
 #undef FT_OP
         cmocka_unit_test(a_changed_weight_is_seen),
+        cmocka_unit_test(a_nan_is_not_hidden),
         cmocka_unit_test(preparing_out_of_memory_leaks_nothing),
     };
-    static_assert(sizeof tests / sizeof *tests == FT_OP_COUNT + 2, "one test a row of ops.def");
+    static_assert(sizeof tests / sizeof *tests == FT_OP_COUNT + 3, "one test a row of ops.def");
     return cmocka_run_group_tests(tests, open_suite, close_suite);
 }

@@ -15,7 +15,8 @@ static void run_l2_normalize(const struct ft_ref_kernel *k, const struct ft_arg 
             squares += x[r * width + i] * x[r * width + i];
         }
         norm[r] = sqrt(squares);
-        double divisor = fmax(norm[r], (double)k->attrs.eps);
+        double eps = (double)k->attrs.eps;
+        double divisor = norm[r] < eps ? eps : norm[r]; /* a NaN stays */
         for (int64_t i = 0; i < width; i++) {
             y[r * width + i] = x[r * width + i] / divisor;
         }

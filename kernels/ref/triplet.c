@@ -150,7 +150,7 @@ static void add_hinge(void *context, int64_t i, int64_t j, int64_t k)
 {
     struct hinge *h = context;
     double loss = h->dist[i * h->n + j] - h->dist[i * h->n + k] + h->margin;
-    if (loss > 0.0) {
+    if (!(loss <= 0.0)) { /* a NaN counts: it must be seen */
         h->sum += loss;
         h->active++;
         h->ddist[i * h->n + j] += 1.0;
