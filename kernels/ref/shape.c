@@ -28,7 +28,7 @@ static void run_reduce_mean(const struct ft_ref_kernel *k, const struct ft_arg *
 {
     double *y = out[0].data;
     int64_t count = ft_elements(&k->out[0]);
-    double each = (double)(ft_elements(&k->in[0]) / count);
+    double each = (double)ft_elements(&k->in[0]) / (double)count;
     sum_axes(k, in[0].data, y);
     for (int64_t i = 0; i < count; i++) {
         y[i] /= each;
