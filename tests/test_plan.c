@@ -136,6 +136,69 @@ static void build_training(struct network *net)
     ft_free(form.updates);
 }
 
+/* What plain networks do not have: residual sums, gates broadcast from (N, C, 1, 1) and (C, 1, 1),
+ * concatenation, slices, dropout and a transposition, in channels-last and row-major in turn; all gradients,
+ * x's too. */
+static void build_mixed(struct network *net)
+{
+    struct ft_err err = {0};
+    struct ft_type t = batched(shape(4, 1, 4, 6, 6));
+    struct ft_type rng_type = shape(1, 2);
+    struct ft_attrs a = no_attrs();
+    ft_value wrt[MAX_VALUES];
+    ft_value rng = FT_NO_VALUE;
+    const int64_t rng_state[2] = {5, 6};
+    int n = 0;
+    memset(net, 0, sizeof *net);
+    rng_type.dtype = FT_I64;
+    OK(ft_graph_new(&net->g, &err));
+    OK(ft_graph_input(net->g, "x", &t, &net->x, &err));
+    OK(ft_graph_const(net->g, "rng", &rng_type, rng_state, &rng, &err));
+    struct ft_attrs grouped = window2(3, 1, 1);
+    grouped.group = 4;
+    ft_value w1 = parameter(net, shape(4, 8, 4, 3, 3), FT_PARAM_WEIGHT, -0.3, 0.3);
+    ft_value w2 = parameter(net, shape(4, 8, 2, 3, 3), FT_PARAM_WEIGHT, -0.3, 0.3);
+    ft_value gain = parameter(net, shape(3, 8, 1, 1), FT_PARAM_WEIGHT, 0.5, 1.5);
+    ft_value last = parameter(net, shape(2, 12, 5), FT_PARAM_WEIGHT, -0.5, 0.5);
+    ft_value h = node(net->g, FT_OP_CONV, window2(3, 1, 1), 2, net->x, w1);
+    h = node(net->g, FT_OP_TANH, no_attrs(), 1, h);
+    ft_value r = node(net->g, FT_OP_CONV, grouped, 2, h, w2);
+    r = node(net->g, FT_OP_ADD, no_attrs(), 2, r, h);
+    ft_value gate =
+        node(net->g, FT_OP_SIGMOID, no_attrs(), 1, node(net->g, FT_OP_REDUCE_MEAN, mean_attrs(), 1, r));
+    r = node(net->g, FT_OP_MUL, no_attrs(), 2, r, gate);
+    r = node(net->g, FT_OP_MUL, no_attrs(), 2, r, gain);
+    a.axis = 1;
+    r = node(net->g, FT_OP_CONCAT, a, 2, r, h);
+    a.start = 3;
+    a.count = 12;
+    r = node(net->g, FT_OP_SLICE, a, 1, r);
+    struct ft_attrs drop = with_alpha(0.25F);
+    drop.node = 1;
+    r = node(net->g, FT_OP_DROPOUT, drop, 2, r, rng);
+    r = node(net->g, FT_OP_AVGPOOL, window2(2, 2, 0), 1, r);
+    struct ft_attrs last_axis = no_attrs();
+    last_axis.perm[1] = 2;
+    last_axis.perm[2] = 3;
+    last_axis.perm[3] = 1;
+    r = node(net->g, FT_OP_TRANSPOSE, last_axis, 1, r);
+    r = node(net->g, FT_OP_MATMUL, with_alpha(0.5F), 2, r, last);
+    struct ft_attrs inner = no_attrs();
+    inner.axis = 2;
+    net->embedding = node(net->g, FT_OP_SOFTMAX, inner, 1, r);
+    net->loss = node(net->g, FT_OP_SUM_SQUARES, no_attrs(), 1, net->embedding);
+    wrt[n++] = net->x;
+    for (int p = 0; p < ft_graph_params(net->g); p++) {
+        wrt[n++] = ft_graph_param_at(net->g, p);
+    }
+    net->wanted[net->n_wanted++] = net->loss;
+    net->wanted[net->n_wanted++] = net->embedding;
+    net->wanted[net->n_wanted++] = h;
+    net->wanted[net->n_wanted++] = gate;
+    OK(ft_graph_backward(net->g, net->loss, wrt, n, net->wanted + net->n_wanted, &err));
+    net->n_wanted += n;
+}
+
 /* ---- a plan with memory for everything that it reads */
 
 struct bound {
@@ -267,6 +330,7 @@ static void cpu_equals_ref(void **state)
 {
     (void)state;
     use_network(build_training, compare_devices);
+    use_network(build_mixed, compare_devices);
 }
 
 /* ---- bits */
@@ -320,6 +384,7 @@ static void packing_and_repetition_change_no_bit(void **state)
 {
     (void)state;
     use_network(build_training, compare_runs);
+    use_network(build_mixed, compare_runs);
 }
 
 static void evaluation_only(struct network *net)

@@ -31,7 +31,10 @@ void ft_plan_free(struct ft_plan *plan); /* NULL is fine */
 /* Bind an input, parameter, constant or wanted value to memory of the device: row-major, the device's float
  * type, at least ft_plan_bytes(). Must be done for every input and parameter before the first run; constants
  * bind themselves. A wanted value without a binding lives in the plan: ft_plan_data(). Two plans may share
- * memory. */
+ * memory.
+ * Binding again moves a value; an input that nothing reads may be bound too. A wanted value may be bound to
+ * the memory of an input or parameter (an update in place): it is written when its node runs, so no later
+ * node may read the old one. FT_INVALID: no such value, or NULL. */
 FT_MUST_CHECK enum ft_status ft_plan_bind(struct ft_plan *plan, ft_value v, void *data, struct ft_err *err);
 size_t ft_plan_bytes(const struct ft_plan *plan, ft_value v);
 const void *ft_plan_data(const struct ft_plan *plan,
@@ -39,7 +42,8 @@ const void *ft_plan_data(const struct ft_plan *plan,
 bool ft_plan_reads(const struct ft_plan *plan, ft_value v); /* is this input or parameter read at all? */
 
 /* Parameters changed (after an optimiser step or an upload): packed copies of weights are renewed on the next
- * run. version is any number > 0 that was not used before for other data. */
+ * run. version is any number > 0 that was not used before for other data. Until the first call weights are
+ * packed in every run. */
 void ft_plan_set_version(struct ft_plan *plan, uint64_t version);
 
 /* Queue everything; results are there after ft_device_wait(). */
