@@ -89,16 +89,21 @@ done:
     return st;
 }
 
-void ft_runs_close(struct ft_runs *runs, int grace_ms)
+void ft_runs_stop(struct ft_runs *runs, int grace_ms)
 {
-    if (runs == NULL) {
-        return;
-    }
     (void)pthread_mutex_lock(&runs->mutex);
     runs->closing = true;
     runs->grace_ms = grace_ms;
     (void)pthread_cond_broadcast(&runs->wake);
     (void)pthread_mutex_unlock(&runs->mutex);
+}
+
+void ft_runs_close(struct ft_runs *runs, int grace_ms)
+{
+    if (runs == NULL) {
+        return;
+    }
+    ft_runs_stop(runs, grace_ms);
     ft_thread_join(runs->thread);
     (void)sqlite3_close(runs->db);
     if (runs->lock_fd >= 0) {

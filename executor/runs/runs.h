@@ -47,6 +47,8 @@ struct ft_runs_options {
 /* FT_BUSY: another process holds the folder; FT_CORRUPT: not our database; FT_IO. *runs: ft_runs_close(). */
 FT_MUST_CHECK enum ft_status ft_runs_open(const struct ft_runs_options *options, struct ft_runs **runs,
                                           struct ft_err *err);
+/* Begins what ft_runs_close() ends, without waiting. */
+void ft_runs_stop(struct ft_runs *runs, int grace_ms);
 /* Workers get SIGTERM, checkpoint and are resumed at the next start; after grace_ms they are killed. NULL is
  * fine. */
 void ft_runs_close(struct ft_runs *runs, int grace_ms);

@@ -1,0 +1,130 @@
+#include <ctype.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/file.h"
+#include "executor/server/internal.h"
+
+enum { NAME_BYTES = 64, OPEN_MAX_SETS = 1024 };
+
+struct open_set {
+    char name[NAME_BYTES + 1];
+    struct ft_journal *journal;
+};
+
+struct ft_datasets {
+    char *data_dir;
+    pthread_mutex_t mutex; /* guards all below; opening a journal reads it whole under the lock */
+    struct open_set *sets;
+    size_t count, capacity;
+};
+
+bool ft_dataset_name_valid(const char *name)
+{
+    size_t n = 0;
+    for (; name[n] != '\0' && n <= NAME_BYTES; n++) {
+        if (isalnum((unsigned char)name[n]) == 0 && strchr("-_.", name[n]) == NULL) {
+            return false;
+        }
+    }
+    return n > 0 && n <= NAME_BYTES && name[0] != '.';
+}
+
+enum ft_status ft_datasets_new(const char *data_dir, struct ft_datasets **datasets, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_datasets *d = NULL;
+    *datasets = NULL;
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *d, &d, err));
+    (void)pthread_mutex_init(&d->mutex, NULL);
+    FT_TRY(ft_new_text(data_dir, &d->data_dir, err));
+    *datasets = d;
+    d = NULL;
+done:
+    ft_datasets_free(d);
+    return st;
+}
+
+void ft_datasets_free(struct ft_datasets *datasets)
+{
+    if (datasets == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < datasets->count; i++) {
+        ft_journal_close(datasets->sets[i].journal);
+    }
+    (void)pthread_mutex_destroy(&datasets->mutex);
+    ft_free(datasets->sets);
+    ft_free(datasets->data_dir);
+    ft_free(datasets);
+}
+
+static enum ft_status set_path(const struct ft_datasets *datasets, const char *name, char **dir,
+                               struct ft_err *err)
+{
+    struct ft_buf tail = {0};
+    *dir = NULL;
+    enum ft_status st = ft_buf_printf(&tail, err, "datasets/%s", name);
+    if (st == FT_OK) {
+        st = ft_path_join(datasets->data_dir, (const char *)tail.data, dir, err);
+    }
+    ft_buf_release(&tail);
+    return st;
+}
+
+/* The journal of that name, opened if it is not yet. Mutex held. */
+static enum ft_status find_journal(struct ft_datasets *datasets, const char *name,
+                                   struct ft_journal **journal, struct ft_err *err)
+{
+    for (size_t i = 0; i < datasets->count; i++) {
+        if (strcmp(datasets->sets[i].name, name) == 0) {
+            *journal = datasets->sets[i].journal;
+            return FT_OK;
+        }
+    }
+    if (datasets->count == OPEN_MAX_SETS) {
+        return FT_FAIL(err, LIMIT, "more than %d datasets are written to at the same time", OPEN_MAX_SETS);
+    }
+    char *dir = NULL;
+    FT_RETURN_IF_FAILED(
+        ft_grow(&datasets->sets, &datasets->capacity, datasets->count + 1, sizeof *datasets->sets, err));
+    FT_RETURN_IF_FAILED(set_path(datasets, name, &dir, err));
+    struct open_set *set = &datasets->sets[datasets->count];
+    enum ft_status st = ft_journal_open(dir, &set->journal, err);
+    ft_free(dir);
+    if (st == FT_OK) {
+        memcpy(set->name, name, strlen(name) + 1);
+        *journal = set->journal;
+        datasets->count++;
+    }
+    return st;
+}
+
+enum ft_status ft_datasets_append(struct ft_datasets *datasets, const char *name,
+                                  const struct ft_document *docs, size_t count,
+                                  struct ft_journal_result *result, struct ft_err *err)
+{
+    struct ft_journal *journal = NULL;
+    (void)pthread_mutex_lock(&datasets->mutex);
+    enum ft_status st = find_journal(datasets, name, &journal, err);
+    (void)pthread_mutex_unlock(&datasets->mutex);
+    /* Outside the lock: requests of several handlers share one fsync. Journals stay open until the service
+     * ends. */
+    return st == FT_OK ? ft_journal_append(journal, docs, count, result, err) : st;
+}
+
+enum ft_status ft_datasets_dir(struct ft_datasets *datasets, const char *name, char **dir, struct ft_err *err)
+{
+    *dir = NULL;
+    if (!ft_dataset_name_valid(name)) {
+        return FT_FAIL(err, INVALID, "'%.64s' is no dataset's name", name);
+    }
+    FT_RETURN_IF_FAILED(set_path(datasets, name, dir, err));
+    if (ft_path_kind(*dir) != FT_PATH_DIR) {
+        ft_free(*dir);
+        *dir = NULL;
+        return FT_FAIL(err, NOT_FOUND, "there is no dataset '%s': send labelled Documents to /train first",
+                       name);
+    }
+    return FT_OK;
+}

@@ -1,0 +1,90 @@
+#include "executor/server/engine.h"
+
+#include <string.h>
+
+#include "executor/model/artifact.h"
+#include "executor/train/encoder.h"
+#include "executor/train/fit.h"
+
+static const char *none_if_empty(const char *text)
+{
+    return text[0] != '\0' ? text : NULL;
+}
+
+static enum ft_status open_encoder(const struct ft_config *config, const char *model, void **encoder,
+                                   struct ft_err *err)
+{
+    struct ft_encoder *opened = NULL;
+    struct ft_tailor_options tailor = {
+        .cut = none_if_empty(config->cut),
+        .keep_head = config->keep_head,
+        .normalize = config->normalize,
+        .output_dim = config->output_dim,
+    };
+    if (strcmp(config->pooler, "avg") == 0) {
+        tailor.pooler = FT_POOLER_AVG;
+    } else if (strcmp(config->pooler, "gem") == 0) {
+        tailor.pooler = FT_POOLER_GEM;
+    }
+    struct ft_model_options options = {.input_shape = none_if_empty(config->input_shape)};
+    /* An artifact was tailored when it was made, and knows how its input is prepared. */
+    bool artifact = ft_artifact_known(model);
+    *encoder = NULL;
+    FT_RETURN_IF_FAILED(ft_encoder_open(model, artifact ? NULL : &tailor, artifact ? NULL : &options,
+                                        artifact || ft_json_count(config->prep) == 0 ? NULL : config->prep,
+                                        config->device, (int)config->threads, config->encode_batch_size,
+                                        &opened, err));
+    *encoder = opened;
+    return FT_OK;
+}
+
+static void close_encoder(void *encoder)
+{
+    ft_encoder_free(encoder);
+}
+
+static size_t encoder_dim(void *encoder)
+{
+    return (size_t)ft_encoder_dim(encoder);
+}
+
+static size_t encoder_row(void *encoder)
+{
+    return ft_prep_elements(ft_encoder_prep(encoder));
+}
+
+static enum ft_status prepare(void *encoder, const struct ft_content *content, float *row, struct ft_err *err)
+{
+    return ft_prep_item(ft_encoder_prep(encoder), content, row, err);
+}
+
+static enum ft_status compute(void *encoder, const float *rows_in, size_t rows, float *out,
+                              struct ft_err *err)
+{
+    return ft_encoder_rows(encoder, rows_in, rows, out, err);
+}
+
+static enum ft_status check_fit(const struct ft_json *options, struct ft_err *err)
+{
+    struct ft_fit_options read = {0};
+    enum ft_status st = ft_fit_options_init(&read, err);
+    if (st == FT_OK) {
+        st = ft_fit_options_read(&read, options, err);
+    }
+    ft_fit_options_release(&read);
+    return st;
+}
+
+const struct ft_engine *ft_engine_standard(void)
+{
+    static const struct ft_engine engine = {
+        .open = open_encoder,
+        .close = close_encoder,
+        .dim = encoder_dim,
+        .row_size = encoder_row,
+        .prepare = prepare,
+        .compute = compute,
+        .check_fit = check_fit,
+    };
+    return &engine;
+}

@@ -1,0 +1,380 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/file.h"
+#include "executor/base/log.h"
+#include "executor/server/internal.h"
+
+/* DATA_DIR/models/name, as it is or with a suffix we can read. *path stays NULL when there is none. */
+static enum ft_status stored_model(struct ft_service *service, const char *name, char **path,
+                                   struct ft_err *err)
+{
+    static const char *const suffixes[] = {"", ".onnx", ".zip"};
+    for (size_t i = 0; i < 3 && *path == NULL && ft_dataset_name_valid(name); i++) {
+        struct ft_buf tail = {0};
+        enum ft_status st = ft_buf_printf(&tail, err, "models/%s%s", name, suffixes[i]);
+        if (st == FT_OK) {
+            st = ft_path_join(service->config->workspace, (const char *)tail.data, path, err);
+        }
+        ft_buf_release(&tail);
+        FT_RETURN_IF_FAILED(st);
+        if (ft_path_kind(*path) == FT_PATH_NONE) {
+            ft_free(*path);
+            *path = NULL;
+        }
+    }
+    return FT_OK;
+}
+
+/* "classifier" and "classifier.onnx" both name /models/classifier.onnx. */
+static bool names_configured(const char *model, const char *name)
+{
+    const char *base = ft_path_base(model);
+    size_t length = strlen(name);
+    return model[0] != '\0' && (strcmp(model, name) == 0 || (strncmp(base, name, length) == 0 &&
+                                                             (base[length] == '\0' || base[length] == '.')));
+}
+
+enum ft_status ft_model_path(struct ft_service *service, const char *name, bool tuned, char **path,
+                             struct ft_err *err)
+{
+    const char *configured = service->config->model;
+    enum ft_run_state state = FT_RUN_CREATED;
+    *path = NULL;
+    if (name == NULL || name[0] == '\0') {
+        if (tuned) {
+            FT_RETURN_IF_FAILED(ft_runs_newest(service->runs, path, err));
+        }
+        if (*path == NULL && configured[0] == '\0') {
+            return FT_FAIL(err, UNAVAILABLE, "there is no model: set `model` in the config%s",
+                           tuned ? ", or tune one with /fit" : " or name one in parameters.model");
+        }
+        return *path != NULL ? FT_OK : ft_new_text(configured, path, err);
+    }
+    if (names_configured(configured, name)) {
+        return ft_new_text(configured, path, err);
+    }
+    if (ft_runs_state(service->runs, name, &state, err) == FT_OK) {
+        return ft_runs_artifact(service->runs, name, path, err);
+    }
+    FT_RETURN_IF_FAILED(stored_model(service, name, path, err));
+    return *path != NULL ? FT_OK : FT_FAIL(err, NOT_FOUND, "there is no run and no model '%.64s'", name);
+}
+
+/* parameters without what the service reads itself: the fit options. */
+static enum ft_status fit_options(const struct ft_request *request, struct ft_json **options,
+                                  struct ft_err *err)
+{
+    static const char *const ours[] = {"dataset", "eval_dataset", "name", "model", "wait"};
+    static const char *const closed[] = {"work_dir", "resume"}; /* where a run lies is the service's to say */
+    enum ft_status st = FT_OK;
+    struct ft_json *copy = ft_json_object();
+    *options = NULL;
+    if (copy == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory reading fit options");
+    }
+    const struct ft_json *given = request->options;
+    for (struct ft_json_iter *it = ft_json_first(given); it != NULL; it = ft_json_next(given, it)) {
+        const char *key = ft_json_key(it);
+        bool taken = false;
+        for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+            taken = taken || strcmp(key, ours[i]) == 0;
+        }
+        for (size_t i = 0; i < sizeof closed / sizeof closed[0]; i++) {
+            if (strcmp(key, closed[i]) == 0) {
+                st = FT_FAIL(err, INVALID, "parameters.%s cannot be given to a service", key);
+                goto done;
+            }
+        }
+        if (!taken) {
+            FT_TRY(ft_json_set(copy, key, ft_json_copy(ft_json_value(it)), err));
+        }
+    }
+    FT_TRY(request->service->engine->check_fit(copy, err));
+    *options = copy;
+    copy = NULL;
+done:
+    ft_json_free(copy);
+    return st;
+}
+
+/* What a run is made of; all of it is checked before one is registered. */
+struct order {
+    struct ft_json *options;
+    char *model, *dataset, *eval_dataset;
+    const char *name;
+    bool wait;
+};
+
+static void order_release(struct order *order)
+{
+    ft_json_free(order->options);
+    ft_free(order->model);
+    ft_free(order->dataset);
+    ft_free(order->eval_dataset);
+}
+
+static enum ft_status read_order(struct ft_request *request, struct order *order, struct ft_err *err)
+{
+    struct ft_service *service = request->service;
+    const char *dataset = NULL;
+    const char *eval = NULL;
+    const char *model = NULL;
+    const struct ft_json *wait = ft_json_get(request->options, "wait");
+    if (ft_json_kind(wait) != FT_JSON_NULL && ft_json_kind(wait) != FT_JSON_BOOL) {
+        return FT_FAIL(err, INVALID, "parameters.wait is %s, not true or false",
+                       ft_json_kind_name(ft_json_kind(wait)));
+    }
+    order->wait = ft_json_bool(wait);
+    FT_RETURN_IF_FAILED(ft_request_text(request, "dataset", &dataset, err));
+    FT_RETURN_IF_FAILED(ft_request_text(request, "eval_dataset", &eval, err));
+    FT_RETURN_IF_FAILED(ft_request_text(request, "model", &model, err));
+    FT_RETURN_IF_FAILED(ft_request_text(request, "name", &order->name, err));
+    FT_RETURN_IF_FAILED(fit_options(request, &order->options, err));
+    FT_RETURN_IF_FAILED(ft_model_path(service, model, false, &order->model, err));
+    FT_RETURN_IF_FAILED(
+        ft_datasets_dir(service->datasets, dataset != NULL ? dataset : "default", &order->dataset, err));
+    if (eval != NULL) {
+        FT_RETURN_IF_FAILED(ft_datasets_dir(service->datasets, eval, &order->eval_dataset, err));
+    }
+    return FT_OK;
+}
+
+static void answer_run(struct ft_request *request, const char *run)
+{
+    struct ft_err err = {0};
+    struct ft_json *record = NULL;
+    if (ft_runs_get(request->service->runs, run, &record, &err) != FT_OK) {
+        ft_request_fail(request, &err);
+        return;
+    }
+    ft_request_results(request, record);
+}
+
+/* A run somebody waits for: its model is the answer's promise, so anything but FINISHED is an error. */
+static void answer_ended(struct ft_request *request)
+{
+    struct ft_err err = {0};
+    struct ft_json *record = NULL;
+    enum ft_status st = ft_runs_get(request->service->runs, request->run, &record, &err);
+    const char *status = ft_json_text(ft_json_get(record, "status"), NULL);
+    if (st == FT_OK && status != NULL && strcmp(status, "FINISHED") != 0) {
+        const char *reason = ft_json_text(ft_json_get(record, "reason"), NULL);
+        st = strcmp(status, "CANCELLED") == 0
+                 ? FT_FAIL(&err, CANCELLED, "run '%s' was cancelled", request->run)
+                 : FT_FAIL(&err, INVALID, "run '%s' is %s: %s", request->run, status,
+                           reason != NULL ? reason : "");
+    }
+    if (st != FT_OK) {
+        ft_json_free(record);
+        ft_request_fail(request, &err);
+        return;
+    }
+    ft_request_results(request, record);
+}
+
+/* Registers the run and, with wait, the request beside it. The mutex spans both: a run that ends at once must
+ * find its waiter. *held: the request waits and is not the caller's any more. */
+static enum ft_status submit(struct ft_request *request, const struct order *order, char id[FT_RUN_ID],
+                             bool *held, struct ft_err *err)
+{
+    struct ft_service *service = request->service;
+    struct ft_run_spec spec = {.name = order->name,
+                               .model = order->model,
+                               .dataset = order->dataset,
+                               .eval_dataset = order->eval_dataset,
+                               .options = order->options};
+    *held = false;
+    (void)pthread_mutex_lock(&service->mutex);
+    enum ft_status st = FT_OK;
+    if (order->wait) {
+        st = ft_grow(&service->waiters, &service->waiters_capacity, service->n_waiters + 1,
+                     sizeof(struct ft_request *), err);
+    }
+    if (st == FT_OK) {
+        st = ft_runs_submit(service->runs, &spec, id, err);
+    }
+    if (st == FT_OK && order->wait) {
+        (void)snprintf(request->run, sizeof request->run, "%s", id);
+        service->waiters[service->n_waiters++] = request;
+        *held = true;
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return st;
+}
+
+void ft_endpoint_fit(struct ft_request *request)
+{
+    struct order order = {0};
+    struct ft_err err = {0};
+    char id[FT_RUN_ID] = "";
+    bool held = false;
+    enum ft_status st = read_order(request, &order, &err);
+    if (st == FT_OK) {
+        st = submit(request, &order, id, &held, &err);
+    }
+    if (st == FT_OK) {
+        FT_LOG_INFO_LINE("server", "run created run=%s", id);
+    }
+    order_release(&order);
+    if (held) {
+        return;
+    }
+    if (st != FT_OK) {
+        ft_request_fail(request, &err);
+        return;
+    }
+    answer_run(request, id);
+}
+
+/* Take one waiter for that run (NULL: for any) off the list. */
+static struct ft_request *take_waiter(struct ft_service *service, const char *run)
+{
+    struct ft_request *found = NULL;
+    (void)pthread_mutex_lock(&service->mutex);
+    for (size_t i = 0; i < service->n_waiters && found == NULL; i++) {
+        if (run == NULL || strcmp(service->waiters[i]->run, run) == 0) {
+            found = service->waiters[i];
+            service->waiters[i] = service->waiters[--service->n_waiters];
+        }
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
+    return found;
+}
+
+void ft_run_has_ended(void *arg, const char *run)
+{
+    struct ft_service *service = arg;
+    struct ft_err err = {0};
+    enum ft_run_state state = FT_RUN_CREATED;
+    char *path = NULL;
+    if (ft_runs_state(service->runs, run, &state, &err) != FT_OK || !ft_run_ended(state)) {
+        return; /* cut off by a shutdown: it goes on later, and its waiters have been told */
+    }
+    if (state == FT_RUN_FINISHED && ft_runs_artifact(service->runs, run, &path, &err) == FT_OK) {
+        ft_encode_preload(service->encode, path); /* the next request finds the new model loaded */
+        ft_free(path);
+    }
+    for (struct ft_request *r = take_waiter(service, run); r != NULL; r = take_waiter(service, run)) {
+        answer_ended(r);
+    }
+}
+
+void ft_release_waiters(struct ft_service *service)
+{
+    for (struct ft_request *r = take_waiter(service, NULL); r != NULL; r = take_waiter(service, NULL)) {
+        struct ft_err err = {0};
+        (void)FT_FAIL(&err, UNAVAILABLE, "the service is going down; run '%s' goes on at its next start",
+                      r->run);
+        ft_request_fail(r, &err);
+    }
+}
+
+/* parameters.run, which must be there. */
+static enum ft_status asked_run(const struct ft_request *request, const char **run, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_request_text(request, "run", run, err));
+    if (*run == NULL) {
+        return FT_FAIL(err, INVALID, "parameters.run is missing: the id that /fit answered, or one of /runs");
+    }
+    return FT_OK;
+}
+
+static struct ft_json *wrap(const char *key, struct ft_json *take_value)
+{
+    struct ft_err err = {0};
+    struct ft_json *object = ft_json_object();
+    if (object == NULL) {
+        ft_json_free(take_value);
+        return NULL;
+    }
+    if (ft_json_set(object, key, take_value, &err) != FT_OK) {
+        ft_json_free(object);
+        return NULL;
+    }
+    return object;
+}
+
+void ft_endpoint_runs(struct ft_request *request)
+{
+    struct ft_err err = {0};
+    struct ft_json *list = NULL;
+    int64_t limit = 0;
+    enum ft_status st = ft_request_int(request, "limit", 100, 1, 10000, &limit, &err);
+    if (st == FT_OK) {
+        st = ft_runs_list(request->service->runs, limit, &list, &err);
+    }
+    if (st != FT_OK) {
+        ft_request_fail(request, &err);
+        return;
+    }
+    ft_request_results(request, wrap("runs", list));
+}
+
+void ft_endpoint_status(struct ft_request *request)
+{
+    struct ft_err err = {0};
+    const char *run = NULL;
+    if (asked_run(request, &run, &err) != FT_OK) {
+        ft_request_fail(request, &err);
+        return;
+    }
+    answer_run(request, run);
+}
+
+void ft_endpoint_cancel(struct ft_request *request)
+{
+    struct ft_err err = {0};
+    const char *run = NULL;
+    enum ft_status st = asked_run(request, &run, &err);
+    if (st == FT_OK) {
+        st = ft_runs_cancel(request->service->runs, run, &err);
+    }
+    if (st != FT_OK) {
+        ft_request_fail(request, &err);
+        return;
+    }
+    answer_run(request, run);
+}
+
+/* {run, <key>: events of that kind}: parameters `from` (negative: from the end) and `limit`. */
+static void answer_events(struct ft_request *request, const char *kind, const char *key,
+                          int64_t from_standard)
+{
+    struct ft_err err = {0};
+    const char *run = NULL;
+    struct ft_json *events = NULL;
+    int64_t from = 0;
+    int64_t limit = 0;
+    enum ft_status st = asked_run(request, &run, &err);
+    if (st == FT_OK) {
+        st = ft_request_int(request, "from", from_standard, -1000000, INT32_MAX, &from, &err);
+    }
+    if (st == FT_OK) {
+        st = ft_request_int(request, "limit", 1000, 1, 100000, &limit, &err);
+    }
+    if (st == FT_OK) {
+        st = ft_runs_events(request->service->runs, run, kind, from, limit, &events, &err);
+    }
+    if (st != FT_OK) {
+        ft_request_fail(request, &err);
+        return;
+    }
+    struct ft_json *object = wrap(key, events);
+    if (object != NULL && ft_json_set(object, "run", ft_json_of_text(run), &err) != FT_OK) {
+        ft_json_free(object);
+        object = NULL;
+    }
+    ft_request_results(request, object);
+}
+
+void ft_endpoint_logs(struct ft_request *request)
+{
+    answer_events(request, NULL, "events", -200);
+}
+
+void ft_endpoint_metrics(struct ft_request *request)
+{
+    answer_events(request, "metrics", "metrics", 0);
+}

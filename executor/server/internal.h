@@ -1,0 +1,123 @@
+/*
+ * internal.h - the service's inside: its parts and the life of one request.
+ */
+#ifndef FT_SERVER_INTERNAL_H
+#define FT_SERVER_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "executor/base/arena.h"
+#include "executor/base/thread.h"
+#include "executor/rpc/server.h"
+#include "executor/runs/runs.h"
+#include "executor/server/service.h"
+#include "executor/store/journal.h"
+#include "executor/wire/control.h"
+#include "executor/wire/document.h"
+#include "executor/wire/jina.h"
+
+struct ft_datasets; /* datasets.c: the journals that are open */
+struct ft_encode;   /* encode.c: the thread that owns the device */
+
+struct ft_service {
+    const struct ft_config *config;
+    const struct ft_engine *engine;
+    struct ft_runs *runs;
+    struct ft_datasets *datasets;
+    struct ft_encode *encode;
+    struct ft_rpc_server *rpc;
+    struct ft_rpc_method *methods;
+    struct ft_queue *requests; /* of struct ft_request */
+    struct ft_thread **handlers;
+    double started_at;
+    atomic_bool serving;
+
+    pthread_mutex_t mutex;         /* guards all below; taken before the registry's own lock */
+    struct ft_rpc_call **watchers; /* Health/Watch */
+    size_t n_watchers, watchers_capacity;
+    struct ft_request **waiters; /* /fit with wait, each with its run's id */
+    size_t n_waiters, waiters_capacity;
+};
+
+/* One message of Jina's in hand. Whoever holds it answers or fails it, which frees it. */
+struct ft_request {
+    struct ft_service *service;
+    struct ft_rpc_call *call;
+    enum ft_jina_form form;
+    bool stream; /* one of many of a JinaRPC/Call */
+    struct ft_jina_request jina;
+    struct ft_json
+        *options; /* parameters without Jina's own keys, those under our name merged over the rest */
+    struct ft_arena arena;
+    struct ft_document *docs; /* in arena, once ft_request_docs() was called */
+    char *model;              /* /encode: path of the model asked for */
+    char run[FT_RUN_ID];      /* /fit with wait */
+};
+
+/* request.c */
+enum ft_status ft_request_read(struct ft_request *request, struct ft_err *err); /* scan the message */
+void ft_request_answer(struct ft_request *request, struct ft_jina_reply *reply);
+void ft_request_fail(struct ft_request *request, const struct ft_err *why);
+void ft_request_pass(struct ft_request *request); /* back as it came */
+/* parameters.__results__[name] = results, which is taken over. */
+void ft_request_results(struct ft_request *request, struct ft_json *take_results);
+/* All Documents scanned; FT_UNSUPPORTED for docarray v2's and docs_bytes. Errors name id and position. */
+enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err);
+/* "document 3 (id 'x')" in front of what err says. */
+enum ft_status ft_wrap_document(const struct ft_request *request, size_t i, struct ft_err *err);
+/* Text of parameters[key]; NULL: absent. FT_INVALID: not text (numbers are taken as written). */
+enum ft_status ft_request_text(const struct ft_request *request, const char *key, const char **text,
+                               struct ft_err *err);
+enum ft_status ft_request_int(const struct ft_request *request, const char *key, int64_t standard,
+                              int64_t low, int64_t high, int64_t *value, struct ft_err *err);
+
+/* dispatch.c: answers or fails the request, or hands it over. */
+void ft_dispatch(struct ft_request *request);
+
+/* methods.c: the gRPC methods, FT_METHODS of them. */
+extern const size_t ft_method_count;
+void ft_methods_fill(struct ft_service *service, struct ft_rpc_method *methods);
+void ft_health_changed(struct ft_service *service,
+                       bool last); /* tell the watchers; the last time they are let go */
+
+/* Endpoints. Each answers, fails or hands over. */
+void ft_endpoint_train(struct ft_request *request);
+void ft_endpoint_fit(struct ft_request *request);
+void ft_endpoint_runs(struct ft_request *request);
+void ft_endpoint_status(struct ft_request *request);
+void ft_endpoint_logs(struct ft_request *request);
+void ft_endpoint_metrics(struct ft_request *request);
+void ft_endpoint_cancel(struct ft_request *request);
+void ft_endpoint_artifact(struct ft_request *request);
+void ft_endpoint_encode(struct ft_request *request);
+
+/* fit.c */
+void ft_run_has_ended(void *service, const char *run); /* struct ft_runs_options.ended */
+void ft_release_waiters(struct ft_service *service);   /* shutting down */
+/* The path a model's name stands for: a run's id, a name below DATA_DIR/models, the configured model; name
+ * NULL: the newest finished run's if `tuned`, else the configured one. *path is the caller's. */
+enum ft_status ft_model_path(struct ft_service *service, const char *name, bool tuned, char **path,
+                             struct ft_err *err);
+
+/* encode.c */
+enum ft_status ft_encode_new(struct ft_service *service, struct ft_encode **encode, struct ft_err *err);
+/* Load now, from the thread that starts the service: an error is the service's. */
+enum ft_status ft_encode_load(struct ft_encode *encode, const char *model, struct ft_err *err);
+/* False: the queue is full and the request still the caller's. */
+bool ft_encode_push(struct ft_encode *encode, struct ft_request *request);
+void ft_encode_preload(struct ft_encode *encode, const char *model); /* if the queue has room */
+void ft_encode_free(struct ft_encode *encode);
+
+/* datasets.c */
+enum ft_status ft_datasets_new(const char *data_dir, struct ft_datasets **datasets, struct ft_err *err);
+void ft_datasets_free(struct ft_datasets *datasets);
+bool ft_dataset_name_valid(const char *name);
+/* Durable when it returns. */
+enum ft_status ft_datasets_append(struct ft_datasets *datasets, const char *name,
+                                  const struct ft_document *docs, size_t count,
+                                  struct ft_journal_result *result, struct ft_err *err);
+/* Folder of a dataset that exists; FT_NOT_FOUND. *dir is the caller's. */
+enum ft_status ft_datasets_dir(struct ft_datasets *datasets, const char *name, char **dir,
+                               struct ft_err *err);
+#endif

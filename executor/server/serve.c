@@ -1,0 +1,28 @@
+#include "executor/server/serve.h"
+
+#include <time.h>
+
+#include "executor/base/log.h"
+#include "executor/server/service.h"
+
+enum { POLL_NS = 50000000 };
+
+enum ft_status ft_serve(const struct ft_config *config, const struct ft_cancel *cancel, struct ft_err *err)
+{
+    struct ft_service *service = NULL;
+    enum ft_log_level level;
+    if (config->log_level[0] != '\0' && ft_log_level_parse(config->log_level, &level)) {
+        ft_log_level_set(level);
+    }
+    FT_RETURN_IF_FAILED(ft_service_start(config, ft_engine_standard(), &service, err));
+    FT_LOG_INFO_LINE("server", "serving host=%s port=%d name=%s workspace=\"%s\"", config->host,
+                     ft_service_port(service), config->name, config->workspace);
+    while (!ft_cancelled(cancel)) {
+        const struct timespec nap = {0, POLL_NS};
+        (void)nanosleep(&nap, NULL); /* ends early at a signal */
+    }
+    FT_LOG_INFO_LINE("server", "draining seconds=%lld", (long long)config->drain_seconds);
+    ft_service_stop(service);
+    FT_LOG_INFO_LINE("server", "stopped port=%lld", (long long)config->port);
+    return FT_OK;
+}

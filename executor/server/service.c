@@ -1,0 +1,132 @@
+#include "executor/server/service.h"
+
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/clock.h"
+#include "executor/base/log.h"
+#include "executor/server/internal.h"
+
+static void handler_main(void *arg)
+{
+    struct ft_service *service = arg;
+    for (;;) {
+        struct ft_request *request = ft_queue_pop(service->requests, -1);
+        if (request == NULL) { /* closed and empty */
+            return;
+        }
+        ft_dispatch(request);
+    }
+}
+
+static enum ft_status start_handlers(struct ft_service *service, struct ft_err *err)
+{
+    size_t count = (size_t)service->config->handlers;
+    FT_RETURN_IF_FAILED(ft_new(count, sizeof(struct ft_thread *), &service->handlers, err));
+    for (size_t i = 0; i < count; i++) {
+        FT_RETURN_IF_FAILED(ft_thread_start("handler", handler_main, service, &service->handlers[i], err));
+    }
+    return FT_OK;
+}
+
+/* The model that the first request will ask for, if any is known. */
+static enum ft_status load_model(struct ft_service *service, struct ft_err *err)
+{
+    char *path = NULL;
+    FT_RETURN_IF_FAILED(ft_runs_newest(service->runs, &path, err));
+    enum ft_status st = FT_OK;
+    if (path == NULL && service->config->model[0] != '\0') {
+        st = ft_new_text(service->config->model, &path, err);
+    }
+    if (st == FT_OK && path != NULL) {
+        st = ft_encode_load(service->encode, path, err);
+    }
+    ft_free(path);
+    return st;
+}
+
+static enum ft_status start_parts(struct ft_service *service, struct ft_err *err)
+{
+    const struct ft_config *config = service->config;
+    const struct ft_runs_options runs = {.data_dir = config->workspace,
+                                         .at_once = config->runs_at_once,
+                                         .threads = config->run_threads,
+                                         .nice = config->run_nice,
+                                         .device = config->device,
+                                         .ended = ft_run_has_ended,
+                                         .arg = service};
+    FT_RETURN_IF_FAILED(ft_encode_new(service, &service->encode, err));
+    FT_RETURN_IF_FAILED(ft_runs_open(&runs, &service->runs, err));
+    FT_RETURN_IF_FAILED(ft_datasets_new(config->workspace, &service->datasets, err));
+    FT_RETURN_IF_FAILED(load_model(service, err));
+    FT_RETURN_IF_FAILED(start_handlers(service, err));
+    FT_RETURN_IF_FAILED(ft_new(ft_method_count, sizeof *service->methods, &service->methods, err));
+    ft_methods_fill(service, service->methods);
+    const struct ft_rpc_options rpc = {.host = config->host,
+                                       .port = (int)config->port,
+                                       .methods = service->methods,
+                                       .n_methods = ft_method_count};
+    atomic_store(&service->serving, true);
+    return ft_rpc_server_new(&rpc, &service->rpc, err);
+}
+
+enum ft_status ft_service_start(const struct ft_config *config, const struct ft_engine *engine,
+                                struct ft_service **service, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_service *s = NULL;
+    *service = NULL;
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *s, &s, err));
+    s->config = config;
+    s->engine = engine;
+    s->started_at = ft_clock_seconds();
+    (void)pthread_mutex_init(&s->mutex, NULL);
+    FT_TRY(ft_queue_new((size_t)config->request_queue, &s->requests, err));
+    FT_TRY(start_parts(s, err));
+    *service = s;
+    s = NULL;
+done:
+    ft_service_stop(s);
+    return st;
+}
+
+int ft_service_port(const struct ft_service *service)
+{
+    return ft_rpc_server_port(service->rpc);
+}
+
+/* From the front to the back: nothing new comes in, what is in hand goes out, then the threads behind it end.
+ */
+void ft_service_stop(struct ft_service *service)
+{
+    if (service == NULL) {
+        return;
+    }
+    int grace_ms = (int)service->config->drain_seconds * 1000;
+    atomic_store(&service->serving, false);
+    if (service->runs != NULL) {
+        ft_runs_stop(service->runs, grace_ms); /* workers checkpoint while requests drain */
+    }
+    if (service->rpc != NULL) {
+        ft_rpc_server_drain(service->rpc);
+    }
+    ft_health_changed(service, true);
+    ft_release_waiters(service);
+    ft_rpc_server_free(service->rpc, grace_ms);
+    if (service->requests != NULL) {
+        ft_queue_close(service->requests);
+    }
+    for (int64_t i = 0; service->handlers != NULL && i < service->config->handlers; i++) {
+        ft_thread_join(service->handlers[i]);
+    }
+    ft_runs_close(service->runs, grace_ms);
+    ft_encode_free(service->encode);
+    ft_datasets_free(service->datasets);
+    ft_queue_free(service->requests);
+    (void)pthread_mutex_destroy(&service->mutex);
+    ft_free(service->handlers);
+    ft_free(service->methods);
+    ft_free(service->watchers);
+    ft_free(service->waiters);
+    ft_free(service);
+}

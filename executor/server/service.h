@@ -1,0 +1,22 @@
+/*
+ * service.h - the service between start and stop: gRPC in front, handler threads, one thread that owns the
+ * device, the registry of runs behind. ft_serve() runs one; tests run one with an engine of their own.
+ *
+ * A request's way: gRPC's thread puts it into a bounded queue -> a handler thread reads it and answers, or
+ * gives it to the encode thread's bounded queue -> the answer goes out from there. Full queues are answered
+ * with BUSY. Thread-safety: start and stop from one thread.
+ */
+#ifndef FT_SERVER_SERVICE_H
+#define FT_SERVER_SERVICE_H
+
+#include "executor/config/config.h"
+#include "executor/server/engine.h"
+
+struct ft_service; /* opaque */
+/* Serving when it returns: the model is loaded. config and engine are borrowed while the service lives. */
+FT_MUST_CHECK enum ft_status ft_service_start(const struct ft_config *config, const struct ft_engine *engine,
+                                              struct ft_service **service, struct ft_err *err);
+int ft_service_port(const struct ft_service *service);
+/* NOT_SERVING, answer what is in hand for at most config->drain_seconds, stop workers, free. NULL is fine. */
+void ft_service_stop(struct ft_service *service);
+#endif

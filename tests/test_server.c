@@ -1,0 +1,675 @@
+/* links: ft_server ft_rpc ft_runs ft_config ft_store ft_wire ft_codec ft_base */
+/*
+ * The service over real gRPC on the loopback, with an engine that this file brings and workers that are this
+ * program again. Requests and answers are bytes captured from Jina (tests/data/jina) or made here.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "executor/base/clock.h"
+#include "executor/base/log.h"
+#include "executor/base/thread.h"
+#include "executor/codec/digest.h"
+#include "executor/rpc/client.h"
+#include "executor/server/service.h"
+#include "executor/wire/docarray_v1.h"
+#include "executor/wire/jina.h"
+#include "executor/wire/struct.h"
+#include "tests/support.h"
+
+static struct ft_err err;
+
+enum { DIM = 4, ARTIFACT_BYTES = (9 << 20) + 5 };
+
+/* ---- an engine: a text becomes 1 2 3 4, a tensor of four floats itself; models are paths that are
+ * remembered */
+
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool blocked; /* compute() waits while set */
+    char opened[512];
+    atomic_int computed;
+} engine = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static enum ft_status open_model(const struct ft_config *config, const char *model, void **encoder,
+                                 struct ft_err *e)
+{
+    (void)config;
+    if (strstr(model, "broken") != NULL) {
+        return FT_FAIL(e, CORRUPT, "%s is broken", model);
+    }
+    (void)pthread_mutex_lock(&engine.mutex);
+    (void)snprintf(engine.opened, sizeof engine.opened, "%s", model);
+    (void)pthread_mutex_unlock(&engine.mutex);
+    *encoder = &engine;
+    return FT_OK;
+}
+
+static void close_model(void *encoder)
+{
+    assert_ptr_equal(encoder, &engine);
+}
+
+static size_t four(void *encoder)
+{
+    (void)encoder;
+    return DIM;
+}
+
+static enum ft_status prepare(void *encoder, const struct ft_content *content, float *row, struct ft_err *e)
+{
+    static const float text[DIM] = {1, 2, 3, 4};
+    (void)encoder;
+    if (content->kind == FT_CONTENT_TEXT) {
+        memcpy(row, text, sizeof text);
+        return FT_OK;
+    }
+    if (content->kind != FT_CONTENT_TENSOR || content->bytes.size != sizeof text) {
+        return FT_FAIL(e, INVALID, "not four floats");
+    }
+    memcpy(row, content->bytes.data, sizeof text);
+    return FT_OK;
+}
+
+static enum ft_status compute(void *encoder, const float *rows_in, size_t rows, float *out, struct ft_err *e)
+{
+    (void)encoder;
+    (void)e;
+    (void)pthread_mutex_lock(&engine.mutex);
+    while (engine.blocked) {
+        (void)pthread_cond_wait(&engine.changed, &engine.mutex);
+    }
+    (void)pthread_mutex_unlock(&engine.mutex);
+    memcpy(out, rows_in, rows * DIM * sizeof *out);
+    (void)atomic_fetch_add(&engine.computed, 1);
+    return FT_OK;
+}
+
+static void block(bool blocked)
+{
+    (void)pthread_mutex_lock(&engine.mutex);
+    engine.blocked = blocked;
+    (void)pthread_cond_broadcast(&engine.changed);
+    (void)pthread_mutex_unlock(&engine.mutex);
+}
+
+static enum ft_status check_fit(const struct ft_json *options, struct ft_err *e)
+{
+    for (struct ft_json_iter *it = ft_json_first(options); it != NULL; it = ft_json_next(options, it)) {
+        if (strcmp(ft_json_key(it), "act") != 0) {
+            return FT_FAIL(e, INVALID, "no option is called '%s'", ft_json_key(it));
+        }
+    }
+    return FT_OK;
+}
+
+static const struct ft_engine ENGINE = {open_model, close_model, four, four, prepare, compute, check_fit};
+
+/* ---- a worker: what spec.json's act says */
+
+static void put(const char *dir, const char *folder, const char *run, const char *name, struct ft_bytes bytes)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s/%s", dir, folder, run);
+    ASSERT_OK(ft_dir_make(path, &err));
+    (void)snprintf(path, sizeof path, "%s/%s/%s/%s", dir, folder, run, name);
+    ASSERT_OK(ft_file_write(path, bytes, &err));
+}
+
+static uint8_t *artifact_bytes(void)
+{
+    uint8_t *bytes = malloc(ARTIFACT_BYTES);
+    for (size_t i = 0; i < ARTIFACT_BYTES; i++) {
+        bytes[i] = (uint8_t)(i * 2654435761U >> 13);
+    }
+    return bytes;
+}
+
+static int play(char **argv)
+{
+    const char *run = argv[3];
+    const char *dir = argv[5];
+    char path[512];
+    struct ft_buf spec = {0};
+    (void)snprintf(path, sizeof path, "%s/runs/%s/spec.json", dir, run);
+    ASSERT_OK(ft_file_read(path, 1 << 16, &spec, &err));
+    if (strstr((const char *)spec.data, "\"fail\"") != NULL) {
+        put(dir, "runs", run, "result.json",
+            ft_bytes_of_text("{\"status\":\"FAILED\",\"reason\":\"one class\"}"));
+        return 1;
+    }
+    uint8_t *bytes = artifact_bytes();
+    put(dir, "artifacts", run, "model.zip", ft_bytes_of(bytes, ARTIFACT_BYTES));
+    free(bytes);
+    put(dir, "runs", run, "events.jsonl",
+        ft_bytes_of_text("{\"event\":\"metrics\",\"when\":\"before\",\"metrics\":{\"map\":0.25}}\n"));
+    put(dir, "runs", run, "result.json",
+        ft_bytes_of_text("{\"status\":\"FINISHED\",\"summary\":{\"metrics\":{\"after\":{\"map\":0.5}}}}"));
+    ft_buf_release(&spec);
+    return 0;
+}
+
+/* ---- a service and a client */
+
+struct fixture {
+    char *dir;
+    struct ft_config config;
+    struct ft_service *service;
+    char target[64];
+};
+
+static int set_up(void **state)
+{
+    static struct fixture f;
+    memset(&f, 0, sizeof f);
+    ASSERT_OK(ft_dir_temp("server", &f.dir, &err));
+    ASSERT_OK(ft_config_init(&f.config, &err));
+    ASSERT_OK(ft_config_set(&f.config, "test", "workspace", f.dir, &err));
+    ASSERT_OK(ft_config_set(&f.config, "test", "host", "127.0.0.1", &err));
+    ASSERT_OK(ft_config_set(&f.config, "test", "port", "0", &err));
+    ASSERT_OK(ft_config_set(&f.config, "test", "name", "myexec/rep-0", &err));
+    ASSERT_OK(ft_config_set(&f.config, "test", "model", "/m/classifier.onnx", &err));
+    ASSERT_OK(ft_config_set(&f.config, "test", "encode_queue", "2", &err));
+    ASSERT_OK(ft_config_set(&f.config, "test", "encode_batch_size", "3", &err));
+    ASSERT_OK(ft_config_set(&f.config, "test", "drain_seconds", "5", &err));
+    ASSERT_OK(ft_service_start(&f.config, &ENGINE, &f.service, &err));
+    (void)snprintf(f.target, sizeof f.target, "127.0.0.1:%d", ft_service_port(f.service));
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    ft_service_stop(f->service);
+    ft_config_release(&f->config);
+    ASSERT_OK(ft_path_remove(f->dir, &err));
+    ft_free(f->dir);
+    return 0;
+}
+
+static struct ft_rpc_answer call(const struct fixture *f, const char *method, struct ft_bytes request)
+{
+    struct ft_rpc_answer answer;
+    struct ft_err e = {0};
+    enum ft_status st = ft_rpc_call(f->target, method, request, 20000, &answer, &e);
+    if (st != FT_OK) {
+        fail_msg("%s: %s", method, e.text);
+    }
+    return answer;
+}
+
+static const char SINGLE[] = "/jina.JinaSingleDataRequestRPC/process_single_data";
+
+/* A request made here. parameters: JSON. docs: their bytes. */
+static struct ft_buf make_request(const char *endpoint, const char *parameters, const struct ft_buf *docs,
+                                  size_t count)
+{
+    struct ft_buf out = {0};
+    struct ft_buf part = {0};
+    struct ft_buf data = {0};
+    struct ft_json *json = NULL;
+    ASSERT_OK(ft_pb_put_text(&part, 1, "0123", &err));
+    ASSERT_OK(ft_pb_put_text(&part, 3, endpoint, &err));
+    ASSERT_OK(ft_pb_put_bytes(&out, 1, ft_buf_bytes(&part), &err));
+    part.size = 0;
+    ASSERT_OK(ft_json_parse(ft_bytes_of_text(parameters), &json, &err));
+    ASSERT_OK(ft_struct_write(json, &part, &err));
+    ASSERT_OK(ft_pb_put_bytes(&out, 2, ft_buf_bytes(&part), &err));
+    part.size = 0;
+    for (size_t i = 0; i < count; i++) {
+        ASSERT_OK(ft_pb_put_bytes(&part, 1, ft_buf_bytes(&docs[i]), &err));
+    }
+    ASSERT_OK(ft_pb_put_bytes(&data, 1, ft_buf_bytes(&part), &err));
+    ASSERT_OK(ft_pb_put_bytes(&out, 4, ft_buf_bytes(&data), &err));
+    ft_json_free(json);
+    ft_buf_release(&part);
+    ft_buf_release(&data);
+    return out;
+}
+
+/* A Document with a tensor of four floats. */
+static struct ft_buf vector_doc(const char *id, const char *label, float first)
+{
+    const float values[DIM] = {first, 0.5F, -1, 7};
+    struct ft_document doc = {.id = ft_bytes_of_text(id), .has_label = label != NULL};
+    struct ft_buf out = {0};
+    if (label != NULL) {
+        doc.label = ft_bytes_of_text(label);
+    }
+    doc.content = (struct ft_content){.kind = FT_CONTENT_TENSOR,
+                                      .bytes = ft_bytes_of(values, sizeof values),
+                                      .dtype = "<f4",
+                                      .rank = 1,
+                                      .dims = {DIM}};
+    ASSERT_OK(ft_docarray_v1_write(&doc, &out, &err));
+    return out;
+}
+
+/* Sends and scans the answer; *answer must outlive *scanned. */
+static void ask(const struct fixture *f, const char *endpoint, const char *parameters,
+                const struct ft_buf *docs, size_t count, struct ft_rpc_answer *answer,
+                struct ft_jina_request *scanned)
+{
+    struct ft_buf request = make_request(endpoint, parameters, docs, count);
+    *answer = call(f, SINGLE, ft_buf_bytes(&request));
+    assert_int_equal(answer->code, 0);
+    ASSERT_OK(ft_jina_request_scan(ft_buf_bytes(&answer->message), FT_JINA_DATA, scanned, &err));
+    ft_buf_release(&request);
+}
+
+static void let_go(struct ft_rpc_answer *answer, struct ft_jina_request *scanned)
+{
+    ft_jina_request_release(scanned);
+    ft_buf_release(&answer->message);
+}
+
+/* The service must refuse, saying this. */
+static void refused(const struct fixture *f, const char *endpoint, const char *parameters,
+                    const struct ft_buf *docs, size_t count, const char *part)
+{
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    ask(f, endpoint, parameters, docs, count, &answer, &scanned);
+    assert_true(answer.is_error);
+    assert_int_equal(scanned.n_docs, count); /* the request's Documents stay */
+    if (memmem(answer.message.data, answer.message.size, part, strlen(part)) == NULL) {
+        fail_msg("'%s' is not in the answer of %s", part, endpoint);
+    }
+    let_go(&answer, &scanned);
+}
+
+static const struct ft_json *results_of(const struct ft_jina_request *scanned)
+{
+    const struct ft_json *results =
+        ft_json_get(ft_json_get(scanned->parameters, "__results__"), "myexec/rep-0");
+    assert_non_null(results);
+    return results;
+}
+
+/* ---- tests */
+
+static void captured_requests_get_the_captured_answers(void **state)
+{
+    const struct fixture *f = *state;
+    static const char *const cases[][3] = {
+        {SINGLE, "jina/v1/req_encode.bin", "jina/v1/resp_encode.bin"},
+        {"/jina.JinaDataRequestRPC/process_data", "jina/v1/req_list.bin", "jina/v1/resp_list.bin"},
+        {SINGLE, "jina/v1/req_unknown.bin", "jina/v1/resp_unknown.bin"},
+    };
+    for (size_t i = 0; i < 3; i++) {
+        struct ft_buf request = golden(cases[i][1]);
+        struct ft_buf want = golden(cases[i][2]);
+        struct ft_rpc_answer answer = call(f, cases[i][0], ft_buf_bytes(&request));
+        assert_int_equal(answer.code, 0);
+        assert_false(answer.is_error);
+        struct ft_jina_request ours;
+        struct ft_jina_request theirs;
+        ASSERT_OK(ft_jina_request_scan(ft_buf_bytes(&answer.message), FT_JINA_DATA, &ours, &err));
+        ASSERT_OK(ft_jina_request_scan(ft_buf_bytes(&want), FT_JINA_DATA, &theirs, &err));
+        /* Tags are maps, whose order Python changes; test_wire_jina compares them member by member. */
+        assert_int_equal(answer.message.size, want.size);
+        size_t head = (size_t)(ours.docs[0].data - answer.message.data);
+        assert_memory_equal(answer.message.data, want.data, head);
+        assert_int_equal(ours.n_docs, theirs.n_docs);
+        for (size_t d = 0; d < ours.n_docs; d++) {
+            assert_int_equal(ours.docs[d].size, theirs.docs[d].size);
+        }
+        ft_jina_request_release(&ours);
+        ft_jina_request_release(&theirs);
+        ft_buf_release(&answer.message);
+        ft_buf_release(&request);
+        ft_buf_release(&want);
+    }
+    struct ft_buf dry = golden("jina/v1/req_dry.bin");
+    struct ft_rpc_answer answer = call(f, SINGLE, ft_buf_bytes(&dry));
+    assert_true(ft_bytes_equal(ft_buf_bytes(&answer.message), ft_buf_bytes(&dry)));
+    ft_buf_release(&answer.message);
+    ft_buf_release(&dry);
+}
+
+static void control_calls_are_answered(void **state)
+{
+    const struct fixture *f = *state;
+    static const uint8_t list[] = {0x3a, 0x00};
+    struct ft_buf want = golden("jina/v2/endpoint_discovery_recommended.bin");
+    struct ft_rpc_answer a =
+        call(f, "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery", ft_bytes_of(NULL, 0));
+    assert_true(ft_bytes_equal(ft_buf_bytes(&a.message), ft_buf_bytes(&want)));
+    ft_buf_release(&a.message);
+    ft_buf_release(&want);
+    a = call(f, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", ft_bytes_of(list, 2));
+    assert_int_equal(a.code, 0);
+    assert_non_null(memmem(a.message.data, a.message.size, "jina.JinaSingleDataRequestRPC", 29));
+    ft_buf_release(&a.message);
+    ASSERT_OK(ft_rpc_ping(f->target, 1000, &err));
+    a = call(f, "/grpc.health.v1.Health/Check", ft_bytes_of_text("\x0a\x04nope"));
+    assert_int_equal(a.code, 5);
+    ft_buf_release(&a.message);
+    a = call(f, "/jina.JinaGatewayDryRunRPC/dry_run", ft_bytes_of(NULL, 0));
+    assert_int_equal(a.code, 0);
+    assert_int_equal(a.message.size, 0);
+    ft_buf_release(&a.message);
+    a = call(f, "/jina.JinaInfoRPC/_status", ft_bytes_of(NULL, 0));
+    assert_non_null(memmem(a.message.data, a.message.size, "finetuner", 9));
+    ft_buf_release(&a.message);
+    a = call(f, "/no.Such/method", ft_bytes_of(NULL, 0));
+    assert_int_equal(a.code, 12);
+    ft_buf_release(&a.message);
+}
+
+static void documents_that_do_not_fit_are_named(void **state)
+{
+    const struct fixture *f = *state;
+    struct ft_buf docs[2] = {vector_doc("good", "a", 1), {0}};
+    struct ft_document uri = {
+        .id = ft_bytes_of_text("far"), .has_label = true, .label = ft_bytes_of_text("a")};
+    uri.content.kind = FT_CONTENT_URI;
+    uri.content.bytes = ft_bytes_of_text("file:///etc/passwd");
+    ASSERT_OK(ft_docarray_v1_write(&uri, &docs[1], &err));
+    refused(f, "/encode", "{}", docs, 2, "document 1 (id 'far'): a uri is not fetched");
+    refused(f, "/train", "{}", docs, 2, "document 1 (id 'far'): a uri is not fetched");
+    ft_buf_release(&docs[1]);
+    docs[1] = vector_doc("bare", NULL, 1);
+    refused(f, "/train", "{}", docs, 2, "document 1 (id 'bare'): no label");
+    ft_buf_release(&docs[1]);
+    ASSERT_OK(ft_pb_put_text(&docs[1], 1, "empty", &err));
+    refused(f, "/encode", "{}", docs, 2, "document 1 (id 'empty'): no text, blob or tensor");
+    ft_buf_release(&docs[1]);
+    struct ft_document blob = {.id = ft_bytes_of_text("odd")};
+    blob.content.kind = FT_CONTENT_BLOB;
+    blob.content.bytes = ft_bytes_of_text("xyz");
+    ASSERT_OK(ft_docarray_v1_write(&blob, &docs[1], &err));
+    refused(f, "/encode", "{}", docs, 2, "document 1 (id 'odd'): not four floats");
+    refused(f, "/train", "{\"dataset\": \"../x\"}", docs, 1, "is no name");
+    refused(f, "/train", "{\"dataset\": 3}", docs, 1, "parameters.dataset is");
+    refused(f, "/encode", "{\"model\": \"../../etc/passwd\"}", docs, 1, "there is no run and no model");
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/datasets/default", f->dir);
+    assert_int_equal(ft_path_kind(path), FT_PATH_NONE); /* nothing of any of these was stored */
+    ft_buf_release(&docs[0]);
+    ft_buf_release(&docs[1]);
+    struct ft_buf v2 = golden("jina/v2/req_encode.bin");
+    struct ft_rpc_answer answer = call(f, SINGLE, ft_buf_bytes(&v2));
+    assert_true(answer.is_error);
+    assert_non_null(memmem(answer.message.data, answer.message.size, "docarray", 8));
+    ft_buf_release(&answer.message);
+    ft_buf_release(&v2);
+    answer = call(f, SINGLE, ft_bytes_of_text("\xff\xff\xff"));
+    assert_true(answer.is_error);
+    ft_buf_release(&answer.message);
+    struct ft_buf single = golden("jina/v1/req_stream_doc.bin");
+    answer = call(f, "/jina.JinaSingleDocumentRequestRPC/stream_doc", ft_buf_bytes(&single));
+    assert_non_null(memmem(answer.message.data, answer.message.size, "must be generator", 17));
+    ft_buf_release(&answer.message);
+    ft_buf_release(&single);
+}
+
+static void empty_requests_come_back(void **state)
+{
+    const struct fixture *f = *state;
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    ask(f, "/encode", "{}", NULL, 0, &answer, &scanned);
+    assert_false(answer.is_error);
+    assert_int_equal(scanned.n_docs, 0);
+    let_go(&answer, &scanned);
+    ask(f, "/train", "{}", NULL, 0, &answer, &scanned);
+    assert_false(answer.is_error);
+    let_go(&answer, &scanned);
+}
+
+static void vectors_are_encoded_in_batches(void **state)
+{
+    const struct fixture *f = *state;
+    struct ft_buf docs[8];
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    int before = atomic_load(&engine.computed);
+    for (size_t i = 0; i < 8; i++) {
+        char id[8];
+        (void)snprintf(id, sizeof id, "d%zu", i);
+        docs[i] = vector_doc(id, NULL, (float)i);
+    }
+    ask(f, "/", "{}", docs, 8, &answer, &scanned);
+    assert_int_equal(atomic_load(&engine.computed) - before, 3); /* 3 + 3 + 2 */
+    assert_int_equal(scanned.n_docs, 8);
+    for (size_t i = 0; i < 8; i++) {
+        struct ft_buf want = {0};
+        const float values[DIM] = {(float)i, 0.5F, -1, 7};
+        ASSERT_OK(ft_docarray_v1_splice(ft_buf_bytes(&docs[i]), values, DIM, &want, &err));
+        assert_true(ft_bytes_equal(ft_buf_bytes(&want), scanned.docs[i]));
+        ft_buf_release(&want);
+        ft_buf_release(&docs[i]);
+    }
+    let_go(&answer, &scanned);
+}
+
+static void artifact_comes_back_in_parts(const struct fixture *f, const char *run)
+{
+    char parameters[128];
+    char sha256[FT_SHA256_HEX];
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    struct ft_arena arena = {0};
+    uint8_t *bytes = artifact_bytes();
+    size_t at = 0;
+    ft_sha256_of(ft_bytes_of(bytes, ARTIFACT_BYTES), sha256);
+    (void)snprintf(parameters, sizeof parameters, "{\"run\": \"%s\"}", run);
+    ask(f, "/artifact", parameters, NULL, 0, &answer, &scanned);
+    assert_int_equal(scanned.n_docs, 3); /* 4 + 4 + 1 MiB and 5 bytes */
+    for (size_t i = 0; i < scanned.n_docs; i++) {
+        struct ft_document doc;
+        ASSERT_OK(ft_docarray_v1_scan(scanned.docs[i], &arena, &doc, &err));
+        assert_int_equal(doc.content.kind, FT_CONTENT_BLOB);
+        assert_true(doc.content.bytes.size <= 4 << 20);
+        assert_memory_equal(doc.content.bytes.data, bytes + at, doc.content.bytes.size);
+        at += doc.content.bytes.size;
+        assert_non_null(memmem(scanned.docs[i].data, scanned.docs[i].size, sha256, FT_SHA256_HEX - 1));
+    }
+    assert_int_equal(at, ARTIFACT_BYTES);
+    free(bytes);
+    ft_arena_release(&arena);
+    let_go(&answer, &scanned);
+    (void)snprintf(parameters, sizeof parameters, "{\"run\": \"%s\", \"part\": 2}", run);
+    ask(f, "/artifact", parameters, NULL, 0, &answer, &scanned);
+    assert_int_equal(scanned.n_docs, 1);
+    let_go(&answer, &scanned);
+    (void)snprintf(parameters, sizeof parameters, "{\"run\": \"%s\", \"part\": 3}", run);
+    refused(f, "/artifact", parameters, NULL, 0, "has 3 parts");
+}
+
+/* What /status, /metrics, /logs, /runs say of a finished run. */
+static void run_is_told_about(const struct fixture *f, const char *run)
+{
+    char parameters[128];
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    (void)snprintf(parameters, sizeof parameters, "{\"run\": \"%s\"}", run);
+    ask(f, "/status", parameters, NULL, 0, &answer, &scanned);
+    assert_string_equal(ft_json_text(ft_json_get(results_of(&scanned), "status"), NULL), "FINISHED");
+    let_go(&answer, &scanned);
+    ask(f, "/metrics", parameters, NULL, 0, &answer, &scanned);
+    assert_int_equal(ft_json_count(ft_json_get(results_of(&scanned), "metrics")), 1);
+    let_go(&answer, &scanned);
+    ask(f, "/logs", parameters, NULL, 0, &answer, &scanned);
+    assert_int_equal(ft_json_count(ft_json_get(results_of(&scanned), "events")), 1);
+    let_go(&answer, &scanned);
+    ask(f, "/runs", "{}", NULL, 0, &answer, &scanned);
+    assert_int_equal(ft_json_count(ft_json_get(results_of(&scanned), "runs")), 1);
+    let_go(&answer, &scanned);
+    refused(f, "/cancel", parameters, NULL, 0, "has ended already: FINISHED");
+}
+
+static void train_fit_encode_and_fetch(void **state)
+{
+    const struct fixture *f = *state;
+    struct ft_buf docs[2] = {vector_doc("a", "x", 1), vector_doc("b", "y", 2)};
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    refused(f, "/fit", "{}", NULL, 0, "there is no dataset 'default'");
+    ask(f, "/train", "{}", docs, 2, &answer, &scanned);
+    assert_false(answer.is_error);
+    assert_int_equal(ft_json_int(ft_json_get(results_of(&scanned), "stored")), 2);
+    assert_true(ft_bytes_equal(scanned.docs[1], ft_buf_bytes(&docs[1])));
+    let_go(&answer, &scanned);
+    ask(f, "/train", "{}", docs, 2, &answer, &scanned); /* Jina retries: stored once */
+    assert_int_equal(ft_json_int(ft_json_get(results_of(&scanned), "stored")), 0);
+    assert_int_equal(ft_json_int(ft_json_get(results_of(&scanned), "duplicates")), 2);
+    let_go(&answer, &scanned);
+    refused(f, "/fit", "{\"epochz\": 1}", NULL, 0, "no option is called 'epochz'");
+    refused(f, "/fit", "{\"work_dir\": \"/\"}", NULL, 0, "cannot be given to a service");
+    refused(f, "/fit", "{\"wait\": 1}", NULL, 0, "parameters.wait is");
+    refused(f, "/fit", "{\"eval_dataset\": \"none\"}", NULL, 0, "there is no dataset 'none'");
+    refused(f, "/status", "{}", NULL, 0, "parameters.run is missing");
+    refused(f, "/status", "{\"run\": \"x\"}", NULL, 0, "there is no run 'x'");
+    ask(f, "/fit", "{\"act\": \"finish\", \"wait\": true, \"__results__\": {}}", NULL, 0, &answer, &scanned);
+    assert_false(answer.is_error);
+    char run[64];
+    (void)snprintf(run, sizeof run, "%s", ft_json_text(ft_json_get(results_of(&scanned), "run"), NULL));
+    assert_string_equal(ft_json_text(ft_json_get(results_of(&scanned), "status"), NULL), "FINISHED");
+    assert_non_null(ft_json_get(results_of(&scanned), "metrics"));
+    let_go(&answer, &scanned);
+    run_is_told_about(f, run);
+    artifact_comes_back_in_parts(f, run);
+    ask(f, "/encode", "{}", docs, 1, &answer, &scanned);
+    assert_false(answer.is_error);
+    assert_non_null(strstr(engine.opened, run)); /* the newest model, without being asked for */
+    let_go(&answer, &scanned);
+    ask(f, "/encode", "{\"myexec\": {\"model\": \"classifier\"}}", docs, 1, &answer, &scanned);
+    assert_false(answer.is_error);
+    let_go(&answer, &scanned);
+    ask(f, "/fit", "{\"act\": \"fail\"}", NULL, 0, &answer, &scanned); /* does not wait */
+    assert_false(answer.is_error);
+    let_go(&answer, &scanned);
+    refused(f, "/fit", "{\"act\": \"fail\", \"wait\": true}", NULL, 0, "one class");
+    ft_buf_release(&docs[0]);
+    ft_buf_release(&docs[1]);
+}
+
+struct client {
+    const struct fixture *f;
+    struct ft_buf request;
+    struct ft_rpc_answer answer;
+    enum ft_status st;
+};
+
+static void client_main(void *arg)
+{
+    struct client *c = arg;
+    struct ft_err e = {0};
+    c->st = ft_rpc_call(c->f->target, SINGLE, ft_buf_bytes(&c->request), 20000, &c->answer, &e);
+}
+
+/* The device blocked, its queue full: health answers at once, requests beyond the queue are refused, none is
+ * lost. */
+static void a_full_queue_refuses_and_health_answers(void **state)
+{
+    enum { CLIENTS = 10 };
+    const struct fixture *f = *state;
+    struct client clients[CLIENTS];
+    struct ft_thread *threads[CLIENTS];
+    struct ft_buf doc = vector_doc("a", NULL, 1);
+    block(true);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        clients[i] = (struct client){.f = f, .request = make_request("/encode", "{}", &doc, 1)};
+        ASSERT_OK(ft_thread_start("client", client_main, &clients[i], &threads[i], &err));
+    }
+    for (int i = 0; i < 20; i++) {
+        const struct timespec nap = {0, 20000000};
+        double start = ft_clock_seconds();
+        ASSERT_OK(ft_rpc_ping(f->target, 1000, &err));
+        assert_true(ft_clock_seconds() - start < 1);
+        (void)nanosleep(&nap, NULL);
+    }
+    block(false);
+    size_t refused_count = 0;
+    for (size_t i = 0; i < CLIENTS; i++) {
+        ft_thread_join(threads[i]);
+        assert_int_equal(clients[i].st, FT_OK);
+        assert_int_equal(clients[i].answer.code, 0);
+        if (clients[i].answer.is_error) {
+            refused_count++;
+            assert_non_null(memmem(clients[i].answer.message.data, clients[i].answer.message.size,
+                                   "encode_queue = 2", 16));
+        }
+        ft_buf_release(&clients[i].request);
+        ft_buf_release(&clients[i].answer.message);
+    }
+    /* One computes, two wait; the rest found no room. */
+    assert_int_equal(refused_count, CLIENTS - 3);
+    ft_buf_release(&doc);
+}
+
+/* Requests in hand are answered while the service goes down. */
+static void stopping_answers_what_is_in_hand(void **state)
+{
+    struct fixture *f = *state;
+    struct ft_buf doc = vector_doc("a", NULL, 1);
+    struct client client = {.f = f, .request = make_request("/encode", "{}", &doc, 1)};
+    struct ft_thread *thread = NULL;
+    struct ft_thread *unblock = NULL;
+    block(true);
+    ASSERT_OK(ft_thread_start("client", client_main, &client, &thread, &err));
+    const struct timespec nap = {0, 300000000};
+    (void)nanosleep(&nap, NULL);
+    struct ft_service *service = f->service;
+    f->service = NULL;
+    ASSERT_OK(ft_thread_start("stop", (ft_thread_main)ft_service_stop, service, &unblock, &err));
+    (void)nanosleep(&nap, NULL);
+    assert_int_equal(ft_rpc_ping(f->target, 500, &err), FT_UNAVAILABLE);
+    block(false);
+    ft_thread_join(thread);
+    ft_thread_join(unblock);
+    assert_int_equal(client.st, FT_OK);
+    assert_false(client.answer.is_error);
+    ft_buf_release(&client.request);
+    ft_buf_release(&client.answer.message);
+    ft_buf_release(&doc);
+}
+
+static void starting_fails_with_the_reason(void **state)
+{
+    struct fixture *f = *state;
+    struct ft_service *second = NULL;
+    assert_int_equal(ft_service_start(&f->config, &ENGINE, &second, &err),
+                     FT_BUSY); /* the workspace is held */
+    struct ft_config config;
+    char text[600];
+    ASSERT_OK(ft_config_init(&config, &err));
+    (void)snprintf(text, sizeof text, "%s/other", f->dir);
+    ASSERT_OK(ft_config_set(&config, "test", "workspace", text, &err));
+    ASSERT_OK(ft_config_set(&config, "test", "model", "broken.onnx", &err));
+    assert_int_equal(ft_service_start(&config, &ENGINE, &second, &err), FT_CORRUPT);
+    ASSERT_OK(ft_config_set(&config, "test", "model", "", &err));
+    (void)snprintf(text, sizeof text, "%d", ft_service_port(f->service));
+    ASSERT_OK(ft_config_set(&config, "test", "port", text, &err));
+    ASSERT_OK(ft_config_set(&config, "test", "host", "127.0.0.1", &err));
+    assert_int_equal(ft_service_start(&config, &ENGINE, &second, &err), FT_UNAVAILABLE);
+    assert_null(second);
+    ft_config_release(&config);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 6 && strcmp(argv[1], "worker") == 0) {
+        return play(argv);
+    }
+    ft_log_level_set(FT_LOG_OFF);
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE(captured_requests_get_the_captured_answers),
+        CASE(control_calls_are_answered),
+        CASE(documents_that_do_not_fit_are_named),
+        CASE(empty_requests_come_back),
+        CASE(vectors_are_encoded_in_batches),
+        CASE(train_fit_encode_and_fetch),
+        CASE(a_full_queue_refuses_and_health_answers),
+        CASE(stopping_answers_what_is_in_hand),
+        CASE(starting_fails_with_the_reason),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
