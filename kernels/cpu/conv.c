@@ -78,10 +78,9 @@ static enum ft_status shape_of(const struct ft_attrs *attrs, const struct ft_typ
     return weight_mds(w, attrs->group, s, err);
 }
 
-/* Arithmetic is some 16 times cheaper than the memory traffic that ft_cpu_threads() counts. */
 static int conv_threads(const struct ft_cpu *cpu, const struct shape *s)
 {
-    return ft_cpu_threads(cpu, s->flops / 16);
+    return ft_cpu_threads(cpu, s->flops / FT_CPU_FLOPS);
 }
 
 /* ---- primitive descriptors; owned by the caller */

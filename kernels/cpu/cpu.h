@@ -22,8 +22,10 @@ struct ft_cpu {
     struct dnnl_stream *stream;
 };
 
-/* Work below this many elements touched (or as much arithmetic) is not worth waking a second thread. */
-#define FT_CPU_GRAIN ((int64_t)16384)
+/* Each thread gets at least this many elements touched, or FT_CPU_FLOPS times as many operations: less is not
+ * worth waking it (20 to 50 us when OpenMP does not spin). */
+#define FT_CPU_GRAIN ((int64_t)65536)
+enum { FT_CPU_FLOPS = 32 };
 
 static inline struct ft_cpu *ft_cpu_of(struct ft_device *device)
 {

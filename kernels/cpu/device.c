@@ -218,7 +218,7 @@ int64_t ft_cpu_product(const struct ft_type *t, int from, int to)
 
 int64_t ft_cpu_lanes(int64_t elements)
 {
-    int64_t lanes = elements / FT_CPU_GRAIN;
+    int64_t lanes = elements / (FT_CPU_GRAIN / 4);
     lanes = lanes < FT_CPU_LANES ? lanes : FT_CPU_LANES;
     return lanes > 1 ? lanes : 1;
 }

@@ -189,6 +189,7 @@ static void pdist_groups(void *context, int thread, int64_t begin, int64_t end)
 static enum ft_status pdist_run(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
                                 void *scratch, struct ft_err *err)
 {
+    (void)scratch;
     (void)err;
     const struct pdist *k = (const struct pdist *)(const void *)kernel;
     const struct ft_cpu *cpu = ft_cpu_of(kernel->device);
@@ -227,84 +228,104 @@ enum ft_status ft_cpu_pdist(struct ft_device *device, const struct ft_call *call
 }
 
 /* ---- pdist_bwd: da_i = sum_j w_ij (a_i - b_j), db_j = sum_i w_ij (b_j - a_i); zero weights are passed over,
- * and after mining most are */
+ * and after mining many are. The other side comes in blocks that stay in L1 while a thread's rows pass. */
+
+enum { BLOCK = 32 };
 
 struct bwd_job {
     const struct pdist *k;
     const struct ft_vec *vec;
     const float *dd, *d, *a, *b;
     float *da, *db;
-    char *scratch; /* per thread: 16 x longer of m and n weights, as many indices */
 };
 
-static int64_t longer(const struct pdist *k)
-{
-    return k->m > k->n ? k->m : k->n;
-}
-
-static size_t bwd_bytes(const struct pdist *k)
-{
-    return (size_t)longer(k) * (FT_VEC_TILE_COLS + 2) * sizeof(float);
-}
-
-/* d distance^2 / d distance has its subgradient 0 at 0, as torch.cdist. */
-static inline float slope(const struct bwd_job *job, int64_t at)
+/* d loss / d |a_i - b_j|^2, times 2; the subgradient at 0 is 0, as torch.cdist has it. */
+static void slopes(const struct bwd_job *job, int64_t at, int64_t n, float *w)
 {
     if (job->k->kind == FT_DIST_SQEUCLIDEAN) {
-        return 2.0F * job->dd[at];
+        job->vec->scale(job->dd + at, w, (size_t)n, 2.0F);
+    } else {
+        job->vec->quotient(job->dd + at, job->d + at, w, (size_t)n);
     }
-    return job->d[at] == 0.0F ? 0.0F : job->dd[at] / job->d[at];
 }
 
-/* Keep the weights that are not zero; w and index may be compacted in place. */
-static int64_t compact(const float *from, int64_t n, float *w, int32_t *index)
+/* The weights of one row against one block, without the zeros. */
+struct list {
+    struct ft_vec_weights weights;
+    int32_t index[BLOCK];
+    float weight[BLOCK];
+};
+
+static void compact(const float *from, int64_t n, struct list *list)
 {
     int64_t count = 0;
     for (int64_t j = 0; j < n; j++) {
         float v = from[j];
-        w[count] = v;
-        index[count] = (int32_t)j;
+        list->weight[count] = v;
+        list->index[count] = (int32_t)j;
         count += v != 0.0F;
     }
-    return count;
+    list->weights.count = count;
+    list->weights.index = list->index;
+    list->weights.weight = list->weight;
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 static void bwd_a_rows(void *context, int thread, int64_t begin, int64_t end)
 {
     const struct bwd_job *job = context;
     const struct pdist *k = job->k;
-    float *w = (float *)(void *)(job->scratch + (size_t)thread * bwd_bytes(k));
-    int32_t *index = (int32_t *)(void *)(w + longer(k));
-    for (int64_t i = begin; i < end; i++) {
-        for (int64_t j = 0; j < k->n; j++) {
-            w[j] = slope(job, i * k->n + j);
+    (void)thread;
+    memset(job->da + begin * k->depth, 0, (size_t)((end - begin) * k->depth) * sizeof *job->da);
+    for (int64_t first = 0; first < k->n; first += BLOCK) {
+        int64_t n = least(BLOCK, k->n - first);
+        for (int64_t i = begin; i < end; i++) {
+            float line[BLOCK];
+            struct list list;
+            slopes(job, i * k->n + first, n, line);
+            compact(line, n, &list);
+            job->vec->weighted_difference(job->a + i * k->depth, job->b + first * k->depth, &list.weights,
+                                          k->depth, job->da + i * k->depth);
         }
-        int64_t count = compact(w, k->n, w, index);
-        job->vec->weighted_difference(job->a + i * k->depth, job->b, index, w, count, k->depth,
-                                      job->da + i * k->depth);
     }
 }
 
-/* Sixteen columns of weights at a time, so that memory is read in lines. */
+/* Sixteen rows of b against BLOCK of a: weights are read in lines and turned. */
+static void bwd_b_tile(const struct bwd_job *job, int64_t col, int64_t cols, int64_t first, int64_t n)
+{
+    const struct pdist *k = job->k;
+    float turned[FT_VEC_TILE_COLS][BLOCK];
+    for (int64_t i = 0; i < n; i++) {
+        float line[FT_VEC_TILE_COLS];
+        slopes(job, (first + i) * k->n + col, cols, line);
+        for (int64_t c = 0; c < cols; c++) {
+            turned[c][i] = line[c];
+        }
+    }
+    for (int64_t c = 0; c < cols; c++) {
+        struct list list;
+        int64_t row = (col + c) * k->depth;
+        compact(turned[c], n, &list);
+        job->vec->weighted_difference(job->b + row, job->a + first * k->depth, &list.weights, k->depth,
+                                      job->db + row);
+    }
+}
+
 static void bwd_b_panels(void *context, int thread, int64_t begin, int64_t end)
 {
     const struct bwd_job *job = context;
     const struct pdist *k = job->k;
-    float *tile = (float *)(void *)(job->scratch + (size_t)thread * bwd_bytes(k));
-    float *w = tile + longer(k) * FT_VEC_TILE_COLS;
-    int32_t *index = (int32_t *)(void *)(w + longer(k));
-    for (int64_t p = begin; p < end; p++) {
-        int64_t first = p * FT_VEC_TILE_COLS;
-        int64_t cols = k->n - first < FT_VEC_TILE_COLS ? k->n - first : FT_VEC_TILE_COLS;
-        for (int64_t i = 0; i < k->m; i++) {
-            for (int64_t c = 0; c < cols; c++) {
-                tile[c * k->m + i] = slope(job, i * k->n + first + c);
-            }
-        }
-        for (int64_t c = 0; c < cols; c++) {
-            int64_t count = compact(tile + c * k->m, k->m, w, index);
-            int64_t row = (first + c) * k->depth;
-            job->vec->weighted_difference(job->b + row, job->a, index, w, count, k->depth, job->db + row);
+    (void)thread;
+    int64_t from = begin * FT_VEC_TILE_COLS;
+    int64_t to = least(end * FT_VEC_TILE_COLS, k->n);
+    memset(job->db + from * k->depth, 0, (size_t)((to - from) * k->depth) * sizeof *job->db);
+    for (int64_t first = 0; first < k->m; first += BLOCK) {
+        for (int64_t col = from; col < to; col += FT_VEC_TILE_COLS) {
+            bwd_b_tile(job, col, least(FT_VEC_TILE_COLS, to - col), first, least(BLOCK, k->m - first));
         }
     }
 }
@@ -312,6 +333,7 @@ static void bwd_b_panels(void *context, int thread, int64_t begin, int64_t end)
 static enum ft_status pdist_bwd_run(struct ft_kernel *kernel, const struct ft_arg *in,
                                     const struct ft_arg *out, void *scratch, struct ft_err *err)
 {
+    (void)scratch;
     (void)err;
     const struct pdist *k = (const struct pdist *)(const void *)kernel;
     const struct ft_cpu *cpu = ft_cpu_of(kernel->device);
@@ -322,8 +344,7 @@ static enum ft_status pdist_bwd_run(struct ft_kernel *kernel, const struct ft_ar
                           .a = ft_in(in, 2),
                           .b = ft_in(in, 3),
                           .da = ft_out(out, 0),
-                          .db = ft_out(out, 1),
-                          .scratch = scratch};
+                          .db = ft_out(out, 1)};
     ft_cpu_items(cpu, k->m, k->n * k->depth / 8, bwd_a_rows, &job);
     ft_cpu_items(cpu, panels_of(k), FT_VEC_TILE_COLS * k->m * k->depth / 8, bwd_b_panels, &job);
     return FT_OK;
@@ -332,7 +353,6 @@ static enum ft_status pdist_bwd_run(struct ft_kernel *kernel, const struct ft_ar
 enum ft_status ft_cpu_pdist_bwd(struct ft_device *device, const struct ft_call *call,
                                 struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(prepare_pdist(device, call, pdist_bwd_run, 2, kernel, err));
-    *scratch = (size_t)ft_cpu_of(device)->threads * bwd_bytes((const struct pdist *)(const void *)*kernel);
-    return FT_OK;
+    *scratch = 0;
+    return prepare_pdist(device, call, pdist_bwd_run, 2, kernel, err);
 }

@@ -186,7 +186,7 @@ enum ft_status ft_cpu_matmul(struct ft_device *device, const struct ft_call *cal
     mm->bias = call->n_in == 3 && !mm->late_bias;
     s.with_bias = mm->bias;
     s.alpha = call->attrs.alpha;
-    s.threads = ft_cpu_threads(ft_cpu_of(device), s.flops / 16);
+    s.threads = ft_cpu_threads(ft_cpu_of(device), s.flops / FT_CPU_FLOPS);
     mm->cols = ft_extent(&call->out[0], call->out[0].rank - 1);
     mm->rows = ft_elements(&call->out[0]) / mm->cols;
     FT_TRY(make(mm, &s, scratch, err));

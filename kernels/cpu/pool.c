@@ -9,9 +9,14 @@
  * runs the same code on planes of width 1, without vectors.
  */
 
+/* One spatial axis, worked out beforehand: divisions a pixel would cost more than the pixel. */
 struct axis {
     int64_t in, out, kernel, stride, dilation, begin, end;
-    int32_t *covered; /* (out): taps of each window that count in an average */
+    int64_t most;        /* windows over one position, at most */
+    int32_t *first;      /* (out, 2): first and one past the last tap of a window that lie inside */
+    int32_t *covered;    /* (out): taps of a window that count in an average */
+    int32_t *windows;    /* (in, most): the windows over a position */
+    int32_t *windows_of; /* (in): how many */
 };
 
 struct pool {
@@ -41,8 +46,8 @@ struct pool_job {
 static void pool_free(struct ft_kernel *kernel)
 {
     struct pool *k = (struct pool *)(void *)kernel;
-    ft_free(k->h.covered);
-    ft_free(k->w.covered);
+    ft_free(k->h.first);
+    ft_free(k->w.first);
     ft_free(k);
 }
 
@@ -64,65 +69,49 @@ static struct taps taps_of(const struct pool_job *job, int thread)
 
 /* ---- taps */
 
-/* First and one past the last tap of window o that lie inside. */
-static void inside(const struct axis *a, int64_t o, int64_t *first, int64_t *last)
-{
-    int64_t start = o * a->stride - a->begin;
-    int64_t f = start < 0 ? (-start + a->dilation - 1) / a->dilation : 0;
-    int64_t l = a->in - start > 0 ? (a->in - start + a->dilation - 1) / a->dilation : 0;
-    *first = f;
-    *last = l < a->kernel ? l : a->kernel;
-}
-
-/* The window of tap k that covers position i; -1: none. */
-static int64_t covering(const struct axis *a, int64_t i, int64_t k)
-{
-    int64_t start = i + a->begin - k * a->dilation;
-    if (start < 0 || start % a->stride != 0 || start / a->stride >= a->out) {
-        return -1;
-    }
-    return start / a->stride;
-}
-
 /* Pixels of x under window (oh, ow). */
 static int window_taps(const struct pool *k, int64_t plane, int64_t oh, int64_t ow, const struct taps *t)
 {
-    int64_t h0 = 0;
-    int64_t h1 = 0;
-    int64_t w0 = 0;
-    int64_t w1 = 0;
-    inside(&k->h, oh, &h0, &h1);
-    inside(&k->w, ow, &w0, &w1);
     int count = 0;
-    for (int64_t kh = h0; kh < h1; kh++) {
+    int64_t base = plane * k->h.in * k->w.in;
+    int64_t left = ow * k->w.stride - k->w.begin;
+    for (int64_t kh = k->h.first[2 * oh]; kh < k->h.first[2 * oh + 1]; kh++) {
         int64_t row = (oh * k->h.stride - k->h.begin + kh * k->h.dilation) * k->w.in;
-        int64_t at = row + ow * k->w.stride - k->w.begin;
-        for (int64_t kw = w0; kw < w1; kw++) {
-            int64_t pixel = at + kw * k->w.dilation;
+        for (int64_t kw = k->w.first[2 * ow]; kw < k->w.first[2 * ow + 1]; kw++) {
+            int64_t pixel = row + left + kw * k->w.dilation;
             t->index[count] = (int32_t)pixel;
-            t->offset[count] = (plane * k->h.in * k->w.in + pixel) * k->width;
+            t->offset[count] = (base + pixel) * k->width;
             count++;
         }
     }
     return count;
 }
 
-/* Windows over pixel (h, w) of x, with the weight that an average gives it. */
+/* Windows over pixel (h, w) of x. */
 static int pixel_taps(const struct pool *k, int64_t plane, int64_t h, int64_t w, const struct taps *t)
 {
     int count = 0;
-    for (int64_t kh = 0; kh < k->h.kernel; kh++) {
-        int64_t oh = covering(&k->h, h, kh);
-        for (int64_t kw = 0; oh >= 0 && kw < k->w.kernel; kw++) {
-            int64_t ow = covering(&k->w, w, kw);
-            if (ow >= 0) {
-                t->offset[count] = ((plane * k->h.out + oh) * k->w.out + ow) * k->width;
-                t->weight[count] = 1.0F / (float)(k->h.covered[oh] * k->w.covered[ow]);
-                count++;
-            }
+    for (int32_t i = 0; i < k->h.windows_of[h]; i++) {
+        int64_t row = (plane * k->h.out + k->h.windows[h * k->h.most + i]) * k->w.out;
+        for (int32_t j = 0; j < k->w.windows_of[w]; j++) {
+            t->offset[count] = (row + k->w.windows[w * k->w.most + j]) * k->width;
+            count++;
         }
     }
     return count;
+}
+
+/* What the average of each of those windows gives the pixel. */
+static void pixel_weights(const struct pool *k, int64_t h, int64_t w, const struct taps *t)
+{
+    int count = 0;
+    for (int32_t i = 0; i < k->h.windows_of[h]; i++) {
+        int32_t rows = k->h.covered[k->h.windows[h * k->h.most + i]];
+        for (int32_t j = 0; j < k->w.windows_of[w]; j++) {
+            t->weight[count] = 1.0F / ((float)rows * (float)k->w.covered[k->w.windows[w * k->w.most + j]]);
+            count++;
+        }
+    }
 }
 
 /* ---- rows of pixels */
@@ -166,7 +155,7 @@ static void avg_rows(void *context, int thread, int64_t begin, int64_t end)
         int64_t oh = row % k->h.out;
         for (int64_t ow = 0; ow < k->w.out; ow++) {
             int count = window_taps(k, row / k->h.out, oh, ow, &t);
-            float weight = 1.0F / (float)(k->h.covered[oh] * k->w.covered[ow]);
+            float weight = 1.0F / ((float)k->h.covered[oh] * (float)k->w.covered[ow]);
             for (int i = 0; i < count; i++) {
                 t.weight[i] = weight;
             }
@@ -184,6 +173,7 @@ static void avg_bwd_rows(void *context, int thread, int64_t begin, int64_t end)
     for (int64_t row = begin; row < end; row++) {
         for (int64_t w = 0; w < k->w.in; w++) {
             int count = pixel_taps(k, row / k->h.in, row % k->h.in, w, &t);
+            pixel_weights(k, row % k->h.in, w, &t);
             job->vec->pool_sum(job->x, t.offset, t.weight, count, job->y + (row * k->w.in + w) * k->width,
                                (size_t)k->width);
         }
@@ -250,39 +240,59 @@ static enum ft_status avgpool_bwd_run(struct ft_kernel *kernel, const struct ft_
 
 /* ---- preparation */
 
+/* First and one past the last tap of window o within `in` positions. */
+static void taps_inside(const struct axis *a, int64_t o, int64_t in, int32_t *first, int32_t *last)
+{
+    int64_t start = o * a->stride - a->begin;
+    int64_t f = start < 0 ? (-start + a->dilation - 1) / a->dilation : 0;
+    int64_t l = in - start > 0 ? (in - start + a->dilation - 1) / a->dilation : 0;
+    *first = (int32_t)f;
+    *last = (int32_t)(l < a->kernel ? l : a->kernel);
+}
+
+static void fill_windows(struct axis *a)
+{
+    for (int64_t i = 0; i < a->in; i++) {
+        for (int64_t k = a->kernel - 1; k >= 0; k--) {
+            int64_t start = i + a->begin - k * a->dilation;
+            if (start >= 0 && start % a->stride == 0 && start / a->stride < a->out) {
+                a->windows[i * a->most + a->windows_of[i]] = (int32_t)(start / a->stride);
+                a->windows_of[i]++;
+            }
+        }
+    }
+}
+
 /* Taps inside x count; with include_pad those on its pads too, but never those past pad_end. */
-static enum ft_status make_axis(const struct ft_window *w, int i, int64_t in, int64_t out, bool include_pad,
-                                struct axis *a, struct ft_err *err)
+static enum ft_status make_axis(const struct ft_window *w, int i, bool include_pad, struct axis *a,
+                                struct ft_err *err)
 {
     bool there = i >= 0; /* rank 1 has no h */
-    a->in = in;
-    a->out = out;
     a->kernel = there ? w->kernel[i] : 1;
     a->stride = there ? w->stride[i] : 1;
     a->dilation = there ? w->dilation[i] : 1;
     a->begin = there ? w->pad_begin[i] : 0;
     a->end = there ? w->pad_end[i] : 0;
-    FT_RETURN_IF_FAILED(ft_new((size_t)out, sizeof *a->covered, &a->covered, err));
-    for (int64_t o = 0; o < out; o++) {
-        int64_t first = 0;
-        int64_t last = 0;
-        inside(a, o, &first, &last);
-        if (include_pad) {
-            struct axis padded = *a;
-            padded.in += a->end;
-            inside(&padded, o, &first, &last);
-            first = 0;
-        }
-        a->covered[o] = (int32_t)(last - first);
+    a->most = a->kernel < a->out ? a->kernel : a->out;
+    if (a->dilation == 1) {
+        int64_t side_by_side = (a->kernel + a->stride - 1) / a->stride;
+        a->most = a->most < side_by_side ? a->most : side_by_side;
     }
+    FT_RETURN_IF_FAILED(
+        ft_new((size_t)(3 * a->out + a->in * (a->most + 1)), sizeof *a->first, &a->first, err));
+    a->covered = a->first + 2 * a->out;
+    a->windows = a->covered + a->out;
+    a->windows_of = a->windows + a->in * a->most;
+    for (int64_t o = 0; o < a->out; o++) {
+        int32_t *first = &a->first[2 * o];
+        int32_t ignored = 0;
+        int32_t last = 0;
+        taps_inside(a, o, a->in, &first[0], &first[1]);
+        taps_inside(a, o, a->in + a->end, &ignored, &last);
+        a->covered[o] = include_pad ? last : first[1] - first[0];
+    }
+    fill_windows(a);
     return FT_OK;
-}
-
-static int64_t windows_over(const struct axis *a)
-{
-    int64_t reach = (a->kernel - 1) * a->dilation + 1;
-    int64_t most = (reach + a->stride - 1) / a->stride;
-    return most < a->kernel ? most : a->kernel;
 }
 
 static enum ft_status prepare(struct ft_device *device, const struct ft_call *call, const struct ft_type *x,
@@ -300,10 +310,12 @@ static enum ft_status prepare(struct ft_device *device, const struct ft_call *ca
     bool include_pad = call->attrs.count_include_pad != 0;
     const struct ft_window *w = &call->attrs.window;
     int rank = x->rank;
-    FT_TRY(make_axis(w, w->rank - 2, rank == 4 ? ft_extent(x, 2) : 1, rank == 4 ? ft_extent(y, 2) : 1,
-                     include_pad, &k->h, err));
-    FT_TRY(
-        make_axis(w, w->rank - 1, ft_extent(x, rank - 1), ft_extent(y, rank - 1), include_pad, &k->w, err));
+    k->h.in = rank == 4 ? ft_extent(x, 2) : 1;
+    k->h.out = rank == 4 ? ft_extent(y, 2) : 1;
+    k->w.in = ft_extent(x, rank - 1);
+    k->w.out = ft_extent(y, rank - 1);
+    FT_TRY(make_axis(w, w->rank - 2, include_pad, &k->h, err));
+    FT_TRY(make_axis(w, w->rank - 1, include_pad, &k->w, err));
     k->planes = ft_extent(x, 0) * (last ? 1 : channels);
     k->width = last ? channels : 1;
     *kernel = made;
@@ -318,7 +330,7 @@ done:
 static void want_scratch(struct ft_kernel *kernel, bool forward, size_t *scratch)
 {
     struct pool *k = (struct pool *)(void *)kernel;
-    k->taps = forward ? k->h.kernel * k->w.kernel : windows_over(&k->h) * windows_over(&k->w);
+    k->taps = forward ? k->h.kernel * k->w.kernel : k->h.most * k->w.most;
     *scratch = (size_t)ft_cpu_of(kernel->device)->threads * taps_bytes(k);
 }
 

@@ -38,11 +38,11 @@ struct triplet_job {
     float inverse;
 };
 
-/* One anchor's columns, sorted into positives and negatives. */
+/* One anchor's columns: those of its own class by number, all others side by side. */
 struct anchor {
-    int32_t *positive, *negative;
+    int32_t *same, *positive;  /* columns of the class; those without the anchor itself */
     float *mine, *dist, *hits; /* of the negatives */
-    int64_t positives, negatives;
+    int64_t sames, positives, negatives;
 };
 
 static int64_t padded(const struct triplet *k)
@@ -60,6 +60,38 @@ static size_t records_bytes(const struct triplet *k)
     return ((size_t)k->m * sizeof(struct record) + FT_ALIGN - 1) / FT_ALIGN * FT_ALIGN;
 }
 
+/* Run r of neighbouring negatives: columns *from .. *to - 1. There is one before each column of the class and
+ * one after the last. */
+static void run_of(const struct anchor *a, int64_t n, int64_t r, int64_t *from, int64_t *to)
+{
+    *from = r > 0 ? a->same[r - 1] + 1 : 0;
+    *to = r < a->sames ? a->same[r] : n;
+}
+
+static void negatives_of(const struct anchor *a, const float *row, int64_t n, float *out)
+{
+    for (int64_t r = 0; r <= a->sames; r++) {
+        int64_t from = 0;
+        int64_t to = 0;
+        run_of(a, n, r, &from, &to);
+        memcpy(out, row + from, (size_t)(to - from) * sizeof *out);
+        out += to - from;
+    }
+    memset(out, 0, PAD * sizeof *out);
+}
+
+static void scatter_hits(const struct triplet_job *job, const struct anchor *a, float sign, float *row)
+{
+    const float *hits = a->hits;
+    for (int64_t r = 0; r <= a->sames; r++) {
+        int64_t from = 0;
+        int64_t to = 0;
+        run_of(a, job->k->n, r, &from, &to);
+        job->vec->scale(hits, row + from, (size_t)(to - from), sign);
+        hits += to - from;
+    }
+}
+
 static struct anchor gather(const struct triplet_job *job, int64_t i, int thread)
 {
     const struct triplet *k = job->k;
@@ -68,22 +100,22 @@ static struct anchor gather(const struct triplet_job *job, int64_t i, int thread
     a.dist = a.mine + width;
     a.hits = a.dist + width;
     a.positive = (int32_t *)(void *)(a.hits + width);
-    a.negative = a.positive + width;
-    const float *mine = job->mine + i * k->n;
-    const float *dist = job->dist + i * k->n;
+    a.same = a.positive + width;
     int32_t label = job->la[i];
     for (int64_t j = 0; j < k->n; j++) {
-        bool same = job->lb[j] == label;
-        a.positive[a.positives] = (int32_t)j;
-        a.positives += same && j != i + k->offset;
-        a.negative[a.negatives] = (int32_t)j;
-        a.mine[a.negatives] = mine[j];
-        a.dist[a.negatives] = dist[j];
-        a.negatives += !same;
+        if (job->lb[j] == label) {
+            a.same[a.sames++] = (int32_t)j;
+            a.positive[a.positives] = (int32_t)j;
+            a.positives += j != i + k->offset;
+        }
     }
-    size_t tail = PAD * sizeof(float);
-    memset(a.mine + a.negatives, 0, tail);
-    memset(a.dist + a.negatives, 0, tail);
+    a.negatives = k->n - a.sames;
+    negatives_of(&a, job->mine + i * k->n, k->n, a.mine);
+    if (job->dist == job->mine) {
+        a.dist = a.mine;
+    } else {
+        negatives_of(&a, job->dist + i * k->n, k->n, a.dist);
+    }
     memset(a.hits, 0, (size_t)width * sizeof(float));
     return a;
 }
@@ -113,25 +145,34 @@ static void set_interval(const struct triplet *k, struct ft_vec_pair *pair)
     }
 }
 
-static int64_t first_max(const float *x, const int32_t *index, int64_t n)
+static int64_t farthest_positive(const float *mine, const struct anchor *a)
 {
     int64_t best = 0;
-    for (int64_t i = 1; i < n; i++) {
-        best = x[index[i]] > x[index[best]] ? i : best;
+    for (int64_t p = 1; p < a->positives; p++) {
+        best = mine[a->positive[p]] > mine[a->positive[best]] ? p : best;
     }
     return best;
 }
 
-/* Position among the negatives of the one that goes with positive j (a column). */
-static int64_t single_negative(const struct triplet_job *job, const struct anchor *a, float mine_positive,
-                               int64_t farthest)
+static int64_t farthest_negative(const struct triplet_job *job, const struct anchor *a)
+{
+    float most = job->vec->max(a->mine, (size_t)a->negatives);
+    int64_t at = 0;
+    while (at < a->negatives - 1 && a->mine[at] != most) {
+        at++;
+    }
+    return at;
+}
+
+/* Position among the negatives of the one that goes with a positive. */
+static int64_t single_negative(const struct triplet_job *job, const struct anchor *a, float mine_positive)
 {
     if (job->k->miner == FT_MINER_BATCH_HARD) {
         int64_t nearest = job->vec->min_above(a->mine, a->negatives, -INFINITY);
         return nearest >= 0 ? nearest : 0;
     }
     int64_t beyond = job->vec->min_above(a->mine, a->negatives, mine_positive);
-    return beyond >= 0 ? beyond : farthest;
+    return beyond >= 0 ? beyond : farthest_negative(job, a);
 }
 
 /* Which positives take part, and for the miners of single negatives with whom: calls back for each. */
@@ -157,13 +198,12 @@ static void each_positive(const struct triplet_job *job, const struct anchor *a,
     int64_t first = 0;
     int64_t last = a->positives;
     if (k->miner == FT_MINER_BATCH_HARD) {
-        first = first_max(mine, a->positive, a->positives);
+        first = farthest_positive(mine, a);
         last = first + 1;
     }
-    int64_t farthest = first_max(mine, a->negative, a->negatives);
     for (int64_t p = first; p < last; p++) {
         int32_t j = a->positive[p];
-        body(job, a, i, j, single_negative(job, a, mine[j], farthest), r);
+        body(job, a, i, j, single_negative(job, a, mine[j]), r);
     }
 }
 
@@ -203,8 +243,8 @@ static void triplet_anchors(void *context, int thread, int64_t begin, int64_t en
         float *ddist = job->pos + i * k->n;
         memset(ddist, 0, (size_t)k->n * sizeof *ddist);
         each_positive(job, &a, i, hinge_pair, &job->records[i]);
-        for (int64_t t = 0; job->records[i].active > 0 && t < a.negatives; t++) {
-            ddist[a.negative[t]] = -a.hits[t];
+        if (job->records[i].active > 0) {
+            scatter_hits(job, &a, -1.0F, ddist);
         }
     }
 }
@@ -299,8 +339,9 @@ static void all_pairs(const struct triplet_job *job, const struct anchor *a, int
         pos[a->positive[p]] = 1.0F;
     }
     for (int64_t t = 0; t < a->negatives; t++) {
-        neg[a->negative[t]] = 1.0F;
+        a->hits[t] = 1.0F;
     }
+    scatter_hits(job, a, 1.0F, neg);
     r->candidates = a->positives * a->negatives;
     r->mined = r->candidates;
     r->positives = a->positives;
@@ -322,8 +363,8 @@ static void pairs_anchors(void *context, int thread, int64_t begin, int64_t end)
             continue;
         }
         each_positive(job, &a, i, mark_pair, r);
+        scatter_hits(job, &a, 1.0F, neg);
         for (int64_t t = 0; t < a.negatives; t++) {
-            neg[a.negative[t]] = a.hits[t];
             r->negatives += a.hits[t] > 0;
         }
     }

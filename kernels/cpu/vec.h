@@ -32,6 +32,13 @@ struct ft_vec_step {
     int kind;
 };
 
+/* A sparse vector. */
+struct ft_vec_weights {
+    int64_t count;
+    const int32_t *index;
+    const float *weight;
+};
+
 /* One anchor with one positive: a triplet is mined if low < mine_negative - mine <= high, or always. */
 struct ft_vec_pair {
     float mine, low, high;
@@ -94,9 +101,11 @@ struct ft_vec {
 
     /* tile[r * FT_VEC_TILE_COLS + c] = sum over k of (rows[r][k] - panel[k * FT_VEC_TILE_COLS + c])^2 */
     void (*pdist)(const float *const rows[FT_VEC_TILE_ROWS], const float *panel, int64_t depth, float *tile);
-    /* out[k] = sum over i < count of w[i] * (x[k] - y[index[i] * depth + k]) */
-    void (*weighted_difference)(const float *x, const float *y, const int32_t *index, const float *w,
-                                int64_t count, int64_t depth, float *out);
+    /* out[k] += sum over i of w->weight[i] * (x[k] - y[w->index[i] * depth + k]) */
+    void (*weighted_difference)(const float *x, const float *y, const struct ft_vec_weights *w, int64_t depth,
+                                float *out);
+    /* y = d == 0 ? 0 : dd / d */
+    void (*quotient)(const float *dd, const float *d, float *y, size_t n);
 
     /* One (anchor, positive) against n negatives: hits of the active triplets grow by 1 (mark: of the mined
      * ones, and their number is returned). Arrays of negatives are readable up to a multiple of
