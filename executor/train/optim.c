@@ -212,14 +212,18 @@ enum ft_status ft_optim_step(struct ft_optim *o, int64_t t, double learning_rate
 {
     const struct ft_optim_spec *s = &o->spec;
     bool sgd = s->kind == FT_OPTIM_SGD;
+    /* The corrections are of the betas as the kernel sees them: 1 - 0.999 in float is off by 1e-5 of itself, and the
+     * quotient must not be. */
+    double beta1 = (double)(float)s->beta1;
+    double beta2 = (double)(float)s->beta2;
     float hyper[HYPER] = {
         (float)learning_rate,
         (float)(sgd ? s->momentum : s->beta1),
         (float)(sgd ? s->dampening : s->beta2),
         (float)s->eps,
         (float)s->weight_decay,
-        sgd ? (t > 1 ? 1.0F : 0.0F) : (float)(1.0 - pow(s->beta1, (double)t)),
-        sgd ? 0.0F : (float)(1.0 - pow(s->beta2, (double)t)),
+        sgd ? (t > 1 ? 1.0F : 0.0F) : (float)(1.0 - pow(beta1, (double)t)),
+        sgd ? 0.0F : (float)(1.0 - pow(beta2, (double)t)),
         (float)scale,
     };
     FT_RETURN_IF_FAILED(ft_flat_put(&o->hyper, 0, hyper, HYPER, err));
