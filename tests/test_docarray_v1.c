@@ -309,6 +309,13 @@ static void labels_follow_the_rules(void **state)
     put_tag(&b, "finetuner_label", ft_bytes_of("\x1a\x00", 2)); /* nor is empty text */
     assert_int_equal(scan(ft_buf_bytes(&b), &arena, &doc), FT_OK);
     assert_false(doc.has_label);
+    b.size = 0; /* an entry without a value replaces a number, and leaves nothing of it */
+    put_tag(&b, "finetuner_label", ft_bytes_of("\x11\x00\x00\x00\x00\x00\x00\x08\x40", 9));
+    assert_int_equal(scan(ft_buf_bytes(&b), &arena, &doc), FT_OK);
+    assert_true(doc.label_is_number);
+    put_tag(&b, "finetuner_label", (struct ft_bytes){0});
+    assert_int_equal(scan(ft_buf_bytes(&b), &arena, &doc), FT_OK);
+    assert_false(doc.has_label || doc.label_is_number);
     b.size = 0;
     put_tag(&b, "finetuner_label", ft_bytes_of("\x1a\x01\xff", 3));
     assert_int_equal(scan(ft_buf_bytes(&b), &arena, &doc), FT_INVALID);

@@ -243,6 +243,7 @@ static enum ft_status scan_tag(struct scan *s, struct ft_bytes entry, struct ft_
         return FT_OK;
     }
     s->doc->has_label = false; /* a later entry replaces an earlier one, also by nothing */
+    s->doc->label_is_number = false;
     s->doc->label = (struct ft_bytes){0};
     cursor = ft_pb_open(entry);
     more = true;
