@@ -8,6 +8,7 @@
  */
 
 static const struct ft_import_row rows[] = {
+    {"Abs", 1, ft_import_abs, 0},
     {"Add", 2, ft_import_binary, FT_OP_ADD},
     {"And", 2, ft_import_logic, '&'},
     {"AveragePool", 1, ft_import_pool, FT_OP_AVGPOOL},
@@ -178,6 +179,20 @@ enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft
     return FT_OK;
 }
 
+bool ft_at_no_bias(const struct ft_at *at, int i)
+{
+    const struct ft_host *h = ft_at_host(at, i);
+    if (h == NULL || ft_host_is_int(h) || ft_at_slot(at, i)->weight) {
+        return false;
+    }
+    for (int64_t k = 0; k < h->count; k++) {
+        if (ft_host_float(h, k) != 0.0F) {
+            return false;
+        }
+    }
+    return true;
+}
+
 enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err *err)
 {
     struct ft_slot *slot = ft_at_slot(at, i);
@@ -280,8 +295,7 @@ enum ft_status ft_at_add(struct ft_at *at, enum ft_op op, const struct ft_attrs 
                          int n_in, ft_value *out, struct ft_err *err)
 {
     ft_value results[FT_MAX_OUTPUTS];
-    const char *origin = NULL;
-    *out = FT_NO_VALUE;
+    const char *origin = NULL; /* `out` may be one of `in`: it is written last */
     FT_RETURN_IF_FAILED(origin_of(at, &origin, err));
     FT_RETURN_IF_FAILED(ft_graph_add(at->im->graph, op, attrs, in, n_in, origin, results, err));
     *out = results[0];
@@ -295,7 +309,6 @@ enum ft_status ft_at_reshape(struct ft_at *at, ft_value x, const struct ft_dim *
     const struct ft_type *type = ft_at_type(at, x);
     bool same = type->rank == rank;
     memset(&attrs, 0, sizeof attrs);
-    *out = FT_NO_VALUE;
     if (rank > FT_MAX_RANK) {
         return FT_FAIL(err, UNSUPPORTED, "more than %d dimensions", FT_MAX_RANK);
     }

@@ -15,6 +15,8 @@
 #include "executor/graph/graph.h"
 #include "executor/model/proto.h"
 
+#define FT_PRODUCER "finetuner" /* producer_name of files we wrote */
+
 /* ---- names to numbers */
 struct ft_names {
     struct ft_bytes *keys;
@@ -112,6 +114,8 @@ FT_MUST_CHECK enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out,
 /* Input i as a weight: host floats become a parameter. */
 FT_MUST_CHECK enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft_value *out,
                                           struct ft_err *err);
+/* Is input i zeros that the exporter made up for a module without bias? */
+bool ft_at_no_bias(const struct ft_at *at, int i);
 const struct ft_type *ft_at_type(const struct ft_at *at, ft_value v);
 /* Integers of a known input (scalar or vector) without symbols, in the arena. */
 FT_MUST_CHECK enum ft_status ft_at_ints(struct ft_at *at, int i, int64_t **out, int *count,
@@ -155,6 +159,7 @@ void ft_import_release_externals(struct ft_import *im);
     X(global_pool)                                                                                           \
     X(batchnorm)                                                                                             \
     X(unary)                                                                                                 \
+    X(abs)                                                                                                   \
     X(leaky_relu) X(hard_sigmoid) X(prelu) X(clip) X(extreme) X(binary) X(sum) X(reciprocal) X(gemm)         \
         X(matmul) X(softmax) X(reduce) X(reduce_l2) X(lp_normalization) X(dropout) X(identity) X(flatten)    \
             X(reshape) X(transpose) X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant)   \

@@ -81,6 +81,20 @@ enum ft_status ft_import_prelu(struct ft_at *at, int arg, struct ft_err *err)
     return ft_at_set(at, 0, above, err);
 }
 
+/* |x| = relu(x) + relu(-x) */
+enum ft_status ft_import_abs(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    ft_value x = FT_NO_VALUE;
+    ft_value sides[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_NEG, NULL, &x, 1, &sides[1], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_RELU, NULL, &sides[1], 1, &sides[1], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_RELU, NULL, &x, 1, &sides[0], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_ADD, NULL, sides, 2, &x, err));
+    return ft_at_set(at, 0, x, err);
+}
+
 /* Bounds are attributes before opset 11, then inputs. */
 enum ft_status ft_import_clip(struct ft_at *at, int arg, struct ft_err *err)
 {
@@ -142,13 +156,17 @@ static bool ends_with(struct ft_bytes name, const char *suffix)
     return name.size >= n && memcmp(name.data + name.size - n, suffix, n) == 0;
 }
 
-/* Only a name can tell a parameter from a buffer in an elementwise op. */
+/* Only a name can tell a parameter from a buffer in an elementwise op; our own files keep what is no
+ * parameter in Constant nodes. */
 static bool named_as_weight(const struct ft_at *at, int i)
 {
     static const char *const suffixes[] = {".weight", ".bias", ".gamma", ".beta", ".scale", ".p", ".alpha"};
     const struct ft_slot *slot = ft_at_slot(at, i);
     if (slot->kind != FT_SLOT_HOST || !slot->weight || ft_host_is_int(slot->host)) {
         return false;
+    }
+    if (ft_bytes_is(at->im->file->producer, FT_PRODUCER)) {
+        return true;
     }
     for (size_t k = 0; k < sizeof suffixes / sizeof suffixes[0]; k++) {
         if (ends_with(slot->weight_name, suffixes[k])) {
@@ -194,6 +212,18 @@ static bool as_scale(const struct ft_at *at, enum ft_op op, int known, const str
     return true;
 }
 
+/* A product with a number and then a sum with one are a single SCALE. Returns what it reads. */
+static ft_value merge_scale(const struct ft_graph *g, ft_value x, struct ft_attrs *attrs)
+{
+    int producer = ft_graph_producer(g, x);
+    const struct ft_node *node = producer < 0 ? NULL : ft_graph_node(g, producer);
+    if (node == NULL || node->op != FT_OP_SCALE || node->attrs.beta != 0.0F || attrs->alpha != 1.0F) {
+        return x;
+    }
+    attrs->alpha = node->attrs.alpha;
+    return node->in[0];
+}
+
 /* The value whose clipped L2 norm over the last axis `v` is, as PyTorch's F.normalize exports it (see
  * reduce_l2): [EXPAND_TO] CLIP SQRT REDUCE_SUM MUL(x, x). */
 static bool is_clipped_norm(const struct ft_graph *g, ft_value v, ft_value x, float *eps)
@@ -228,6 +258,48 @@ static bool is_clipped_norm(const struct ft_graph *g, ft_value v, ft_value x, fl
         v = node->in[0];
     }
     return false;
+}
+
+/* The x of |x| as ft_import_abs() makes it, else v. */
+static ft_value without_sign(const struct ft_graph *g, ft_value v)
+{
+    int sum = ft_graph_producer(g, v);
+    if (sum < 0 || ft_graph_node(g, sum)->op != FT_OP_ADD) {
+        return v;
+    }
+    const struct ft_node *add = ft_graph_node(g, sum);
+    int above = ft_graph_producer(g, add->in[0]);
+    int below = ft_graph_producer(g, add->in[1]);
+    if (above < 0 || below < 0 || ft_graph_node(g, above)->op != FT_OP_RELU ||
+        ft_graph_node(g, below)->op != FT_OP_RELU) {
+        return v;
+    }
+    ft_value x = ft_graph_node(g, above)->in[0];
+    int neg = ft_graph_producer(g, ft_graph_node(g, below)->in[0]);
+    return neg >= 0 && ft_graph_node(g, neg)->op == FT_OP_NEG && ft_graph_node(g, neg)->in[0] == x ? x : v;
+}
+
+/* x^2 is x x, x^0.5 the square root: exact, and with a gradient for every x. */
+static enum ft_status plain_power(struct ft_at *at, ft_value x, bool *done, struct ft_err *err)
+{
+    const struct ft_host *h = ft_at_host(at, 1);
+    ft_value y = FT_NO_VALUE;
+    *done = false;
+    if (h == NULL || ft_host_is_int(h) || h->count != 1 || h->rank > ft_at_type(at, x)->rank) {
+        return FT_OK;
+    }
+    float power = ft_host_float(h, 0);
+    if (power == 2.0F) {
+        ft_value base = without_sign(at->im->graph, x);
+        ft_value in[2] = {base, base};
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, in, 2, &y, err));
+    } else if (power == 0.5F) {
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SQRT, NULL, &x, 1, &y, err));
+    } else {
+        return FT_OK;
+    }
+    *done = true;
+    return ft_at_set(at, 0, y, err);
 }
 
 static enum ft_status graph_binary(struct ft_at *at, enum ft_op op, ft_value *in, struct ft_err *err)
@@ -267,8 +339,16 @@ enum ft_status ft_import_binary(struct ft_at *at, int arg, struct ft_err *err)
             FT_RETURN_IF_FAILED(ft_at_weight(at, known, FT_PARAM_WEIGHT, &in[known], err));
         } else if (ft_at_slot(at, known)->as_weight == FT_NO_VALUE &&
                    as_scale(at, op, known, ft_at_type(at, in[1 - known]), &attrs)) {
-            FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SCALE, &attrs, &in[1 - known], 1, &y, err));
+            ft_value x = merge_scale(at->im->graph, in[1 - known], &attrs);
+            FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SCALE, &attrs, &x, 1, &y, err));
             return ft_at_set(at, 0, y, err);
+        }
+    }
+    if (op == FT_OP_POW && in[0] != FT_NO_VALUE && in[1] == FT_NO_VALUE) {
+        bool done = false;
+        FT_RETURN_IF_FAILED(plain_power(at, in[0], &done, err));
+        if (done) {
+            return FT_OK;
         }
     }
     for (int i = 0; i < 2; i++) {
@@ -346,7 +426,7 @@ enum ft_status ft_import_gemm(struct ft_at *at, int arg, struct ft_err *err)
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "transB", &swap[1], err));
     attrs.trans_a = swap[0] != 0;
     attrs.trans_b = swap[1] != 0;
-    bool has_c = ft_at_has(at, 2) && beta != 0.0F;
+    bool has_c = ft_at_has(at, 2) && beta != 0.0F && !ft_at_no_bias(at, 2);
     for (int i = 0; i < (has_c ? 3 : 2); i++) {
         FT_RETURN_IF_FAILED(ft_at_weight(at, i, FT_PARAM_WEIGHT, &in[i], err));
     }

@@ -104,7 +104,7 @@ enum ft_status ft_import_conv(struct ft_at *at, int arg, struct ft_err *err)
     struct ft_attrs attrs;
     ft_value in[3] = {FT_NO_VALUE, FT_NO_VALUE, FT_NO_VALUE};
     ft_value y = FT_NO_VALUE;
-    int n_in = ft_at_has(at, 2) ? 3 : 2;
+    int n_in = ft_at_has(at, 2) && !ft_at_no_bias(at, 2) ? 3 : 2;
     memset(&attrs, 0, sizeof attrs);
     FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
     FT_RETURN_IF_FAILED(ft_at_weight(at, 1, FT_PARAM_WEIGHT, &in[1], err));

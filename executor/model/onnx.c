@@ -335,6 +335,25 @@ static bool guess_holds(const struct ft_import *im)
     return true;
 }
 
+/* What recognised patterns left behind (the parts of a norm, an unused half) goes. */
+static enum ft_status drop_unused(struct ft_import *im, struct ft_err *err)
+{
+    int n = ft_graph_outputs(im->graph);
+    struct ft_graph *clean = NULL;
+    ft_value *values = NULL;
+    const char **names = NULL;
+    FT_RETURN_IF_FAILED(ft_arena_new(&im->arena, (size_t)n, sizeof *values, &values, err));
+    FT_RETURN_IF_FAILED(ft_arena_new(&im->arena, (size_t)n, sizeof *names, &names, err));
+    for (int i = 0; i < n; i++) {
+        values[i] = ft_graph_output_at(im->graph, i);
+        names[i] = ft_graph_output_name(im->graph, i);
+    }
+    FT_RETURN_IF_FAILED(ft_graph_extract(im->graph, values, names, n, &clean, err));
+    ft_graph_free(im->graph);
+    im->graph = clean;
+    return FT_OK;
+}
+
 static enum ft_status convert(struct ft_import *im, const char *asked, struct ft_err *err)
 {
     ft_graph_free(im->graph);
@@ -351,7 +370,8 @@ static enum ft_status convert(struct ft_import *im, const char *asked, struct ft
     FT_RETURN_IF_FAILED(ft_graph_new(&im->graph, err));
     FT_RETURN_IF_FAILED(make_inputs(im, asked, err));
     FT_RETURN_IF_FAILED(run_nodes(im, err));
-    return make_outputs(im, err);
+    FT_RETURN_IF_FAILED(make_outputs(im, err));
+    return drop_unused(im, err);
 }
 
 static enum ft_status import_graph(struct ft_import *im, const char *asked, struct ft_err *err)

@@ -469,7 +469,7 @@ static enum ft_status put_model(const struct ft_export *x, const char *graph_nam
     }
     FT_TRY(ft_buf_reserve(out, graph + 4096, err));
     FT_TRY(ft_pb_put_varint(out, MODEL_IR_VERSION, IR_VERSION, err));
-    FT_TRY(ft_pb_put_text(out, MODEL_PRODUCER, "finetuner", err));
+    FT_TRY(ft_pb_put_text(out, MODEL_PRODUCER, FT_PRODUCER, err));
     FT_TRY(ft_pb_put_text(out, MODEL_PRODUCER_VERSION, FT_VERSION, err));
     FT_TRY(ft_pb_put_header(out, MODEL_GRAPH, graph, err));
     FT_TRY(ft_buf_append(out, x->nodes.data, x->nodes.size, err));
