@@ -54,8 +54,10 @@ static void open_call(struct call_state *s, const char *host, const char *method
     s->queue = grpc_completion_queue_create_for_pluck(NULL);
     s->channel = grpc_channel_create(host, plain, &list);
     grpc_channel_credentials_release(plain);
-    s->call = grpc_channel_create_call(s->channel, NULL, GRPC_PROPAGATE_DEFAULTS, s->queue,
-                                       grpc_slice_from_copied_string(method), NULL, deadline, NULL);
+    grpc_slice path = grpc_slice_from_copied_string(method);
+    s->call = grpc_channel_create_call(s->channel, NULL, GRPC_PROPAGATE_DEFAULTS, s->queue, path, NULL,
+                                       deadline, NULL);
+    grpc_slice_unref(path);
     grpc_slice body = grpc_slice_from_copied_buffer((const char *)request.data, request.size);
     s->request = grpc_raw_byte_buffer_create(&body, 1);
     grpc_slice_unref(body);
