@@ -18,6 +18,7 @@ struct ft_cpu {
     struct ft_device base;
     int threads;
     const struct ft_vec *vec;
+    int64_t grain; /* FT_CPU_GRAIN; tests make it small so that small shapes run on several threads */
     struct dnnl_engine *engine;
     struct dnnl_stream *stream;
 };

@@ -140,9 +140,9 @@ enum ft_status ft_cpu_open(int threads, struct ft_device **device, struct ft_err
     FT_TRY(ft_new(1, sizeof *cpu, &cpu, err));
     cpu->base.table = &table;
     cpu->threads = threads > 0 ? threads : ft_parallel_processors();
-    cpu->vec = ft_vec_best();
-    /* oneDNN asks OpenMP, and OpenMP keeps the number per calling thread: the owner's. */
-    ft_parallel_limit(cpu->threads);
+    const struct ft_vec *sets[3] = {NULL};
+    cpu->vec = sets[ft_vec_available(sets) - 1];
+    cpu->grain = FT_CPU_GRAIN;
     FT_TRY(ft_dnnl_open(cpu, err));
     *device = &cpu->base;
     cpu = NULL;
@@ -173,7 +173,7 @@ enum ft_status ft_cpu_kernel(struct ft_device *device, const struct ft_call *cal
 
 int ft_cpu_threads(const struct ft_cpu *cpu, int64_t cost)
 {
-    int64_t worth = cost / FT_CPU_GRAIN;
+    int64_t worth = cost / cpu->grain;
     worth = worth < cpu->threads ? worth : cpu->threads;
     return worth > 1 ? (int)worth : 1;
 }
@@ -216,9 +216,11 @@ int64_t ft_cpu_product(const struct ft_type *t, int from, int to)
     return n;
 }
 
+enum { LANE_ELEMENTS = 16384 };
+
 int64_t ft_cpu_lanes(int64_t elements)
 {
-    int64_t lanes = elements / (FT_CPU_GRAIN / 4);
+    int64_t lanes = elements / LANE_ELEMENTS;
     lanes = lanes < FT_CPU_LANES ? lanes : FT_CPU_LANES;
     return lanes > 1 ? lanes : 1;
 }

@@ -151,14 +151,10 @@ enum ft_status ft_dnnl_run(struct ft_cpu *cpu, struct ft_dnnl *d, void *const *d
     if (d->scratch_at >= 0) {
         FT_RETURN_IF_FAILED(point(cpu, d, d->scratch_at, scratch, err));
     }
-    bool fewer = d->threads != cpu->threads;
-    if (fewer) {
-        ft_parallel_limit(d->threads);
-    }
+    /* What it was made for: scratch is sized by it, and another device may have set another number. */
+    int before = ft_parallel_limit(d->threads);
     dnnl_status_t status = dnnl_primitive_execute(d->primitive, cpu->stream, d->count, d->args);
-    if (fewer) {
-        ft_parallel_limit(cpu->threads);
-    }
+    ft_parallel_limit(before);
     return ft_dnnl_check(status, "the execution of a primitive", err);
 }
 

@@ -1,15 +1,17 @@
 #include "kernels/cpu/vec.h"
 
-const struct ft_vec *ft_vec_best(void)
+int ft_vec_available(const struct ft_vec *sets[3])
 {
+    int count = 0;
+    sets[count++] = ft_vec_base();
 #if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        sets[count++] = ft_vec_avx2();
+    }
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
-        return ft_vec_avx512();
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        return ft_vec_avx2();
+        sets[count++] = ft_vec_avx512();
     }
 #endif
-    return ft_vec_base();
+    return count;
 }
