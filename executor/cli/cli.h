@@ -59,6 +59,9 @@ FT_MUST_CHECK enum ft_status ft_args_want(const struct ft_args *args, int want, 
 FT_MUST_CHECK enum ft_status ft_arg_int(const char *key, const char *value, int64_t low, int64_t high,
                                         int64_t *out, struct ft_err *err);
 
+/* A flag's value: none, true or 1 is true; false or 0 is false. */
+FT_MUST_CHECK enum ft_status ft_arg_flag(const char *key, const char *value, bool *out, struct ft_err *err);
+
 /* One JSON object on stdout and a newline. */
 FT_MUST_CHECK enum ft_status ft_print_json(const struct ft_json *json, struct ft_err *err);
 /* "12,345,678" */

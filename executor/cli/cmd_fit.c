@@ -94,9 +94,9 @@ static enum ft_status read_args(const struct ft_args *args, struct fit_args *min
         } else if (strcmp(key, "out") == 0) {
             mine->out = value;
         } else if (strcmp(key, "json") == 0) {
-            mine->json = true;
+            FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &mine->json, err));
         } else if (strcmp(key, "quiet") == 0) {
-            mine->quiet = true;
+            FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &mine->quiet, err));
         } else {
             FT_RETURN_IF_FAILED(ft_fit_options_set(options, key, value, err));
         }
@@ -169,9 +169,11 @@ static void print_word(const char *word)
     (void)fputc('\'', stderr);
 }
 
-static void print_resume(const struct ft_args *args)
+static void print_resume(const struct ft_args *args, const struct ft_json *summary)
 {
-    (void)fputs("stopped; a checkpoint is written. Go on with:\n  finetuner fit", stderr);
+    (void)fprintf(stderr, "stopped after step %" PRId64 " of %" PRId64 ". Go on with:\n  finetuner fit",
+                  ft_json_int(ft_json_get(summary, "steps")),
+                  ft_json_int(ft_json_get(summary, "steps_planned")));
     for (int i = 0; i < args->n_positional; i++) {
         print_word(args->positional[i]);
     }
@@ -244,7 +246,7 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
         print_summary(result.summary);
     }
     if (result.cancelled) {
-        print_resume(args);
+        print_resume(args, result.summary);
         st = FT_FAIL(err, CANCELLED, "the run was stopped before its end");
     }
 done:

@@ -86,6 +86,16 @@ enum ft_status ft_arg_int(const char *key, const char *value, int64_t low, int64
     return FT_OK;
 }
 
+enum ft_status ft_arg_flag(const char *key, const char *value, bool *out, struct ft_err *err)
+{
+    bool yes = value == NULL || strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
+    if (!yes && strcmp(value, "false") != 0 && strcmp(value, "0") != 0) {
+        return FT_FAIL(err, USAGE, "--%s is a flag: true or false, not '%s'", key, value);
+    }
+    *out = yes;
+    return FT_OK;
+}
+
 static enum ft_status set_pooler(const char *value, enum ft_pooler *pooler, struct ft_err *err)
 {
     if (strcmp(value, "avg") == 0) {
@@ -103,9 +113,11 @@ static enum ft_status set(const struct row *r, const char *value, struct ft_mode
 {
     char *at = (char *)out + r->at;
     int64_t n = 0;
+    bool yes = false;
     switch (r->kind) {
     case FLAG:
-        memcpy(at, &(bool){true}, sizeof(bool));
+        FT_RETURN_IF_FAILED(ft_arg_flag(r->name, value, &yes, err));
+        memcpy(at, &yes, sizeof yes);
         return FT_OK;
     case TEXT:
         memcpy(at, &value, sizeof value);
