@@ -5,7 +5,7 @@
  * write them as JSON, turn one item into floats. Options are inferred from the input's shape and can be overridden.
  *
  * image: decode (PNG, JPEG; or a tensor (H, W), (H, W, C), (C, H, W) of |u1 or float) -> RGB or grey as the model wants
- *   -> resize (Pillow's / torchvision's antialiased filter on 8-bit pixels: within 1 of 255) -> centre crop -> / 255 ->
+ *   -> resize (Pillow 13's / torchvision's antialiased filter on 8-bit pixels, bit for bit) -> centre crop -> / 255 ->
  *   (x - mean) / std per channel -> CHW or HWC as the input's shape says. Float tensors are taken as they are (no /255,
  *   no mean and std: finetuner/SPEC E.5) and must have the input's size; |u1 tensors are pixels.
  * vector: a tensor with the input's number of elements per row, any numeric dtype, converted to float.
