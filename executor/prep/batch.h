@@ -1,8 +1,8 @@
 /*
  * batch.h - the batch contract: named inputs, labels; what a plan is fed with.
  *
- * Several inputs and towers are a list from day one; rows of all dense inputs agree. Buffers are allocated once for
- * rows_max and refilled.
+ * Several inputs and towers are a list from day one; rows of all dense inputs agree. Buffers are allocated
+ * once for rows_max and refilled.
  */
 #ifndef FT_PREP_BATCH_H
 #define FT_PREP_BATCH_H
@@ -26,7 +26,7 @@ struct ft_batch {
     uint32_t *items; /* dataset index per row; owned */
 };
 /* name and row_elements of `inputs` are taken, data is allocated. ft_batch_release(). */
-FT_MUST_CHECK enum ft_status ft_batch_init(struct ft_batch *batch, const struct ft_batch_input *inputs, int n_inputs,
-                                           size_t rows_max, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_batch_init(struct ft_batch *batch, const struct ft_batch_input *inputs,
+                                           int n_inputs, size_t rows_max, struct ft_err *err);
 void ft_batch_release(struct ft_batch *batch);
 #endif
