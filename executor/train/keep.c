@@ -99,7 +99,6 @@ static enum ft_status hash_job(struct ft_run *run, struct ft_err *err)
     ft_sha256_add(sha, ft_bytes_of_text(ft_device_name(run->device)));
     hash_graph(sha, run->graph);
     ft_sha256_finish(sha, run->job_hash);
-    sha = NULL;
 done:
     ft_sha256_free(sha);
     return st;
