@@ -169,7 +169,7 @@ static bool named_as_weight(const struct ft_at *at, int i)
         return true;
     }
     for (size_t k = 0; k < sizeof suffixes / sizeof suffixes[0]; k++) {
-        if (ends_with(slot->weight_name, suffixes[k])) {
+        if (ends_with(slot->weight_name, suffixes[k]) || ft_bytes_is(slot->weight_name, suffixes[k] + 1)) {
             return true;
         }
     }
