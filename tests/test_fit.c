@@ -107,8 +107,10 @@ static void write_data(const char *path, int classes, int each, uint64_t seed)
         ASSERT_OK(ft_buf_text(&text, "{\"tensor\": [", &err));
         for (int d = 0; d < IN; d++) {
             double centre =
-                d < 3 ? ft_rand_normal(ft_rand_at(5, FT_RAND_TEST, 900), (uint64_t)(label * 3 + d)) : 0;
-            double noise = ft_rand_normal(ft_rand_at(seed, FT_RAND_TEST, 901), (uint64_t)(i * IN + d));
+                d < 3 ? ft_rand_normal(ft_rand_at(5, FT_RAND_TEST, 900), (uint64_t)label * 3 + (uint64_t)d)
+                      : 0;
+            double noise =
+                ft_rand_normal(ft_rand_at(seed, FT_RAND_TEST, 901), (uint64_t)i * IN + (uint64_t)d);
             ASSERT_OK(ft_buf_printf(&text, &err, "%s%.5f", d > 0 ? ", " : "",
                                     1.5 * centre + (d < 3 ? 0.4 : 1.5) * noise));
         }
@@ -318,7 +320,8 @@ static void the_artifact_encodes(void **state)
     struct ft_dataset *data = NULL;
     char *path = in_folder("tuned.zip"), *eval = in_folder("eval.jsonl");
     static float all[90 * DIM], one[DIM];
-    ASSERT_OK(ft_encoder_open(path, NULL, NULL, NULL, "cpu", 1, 32, &encoder, &err));
+    struct ft_encoder_spec spec = {.model_path = path, .device = "cpu", .threads = 1, .batch_max = 32};
+    ASSERT_OK(ft_encoder_open(&spec, &encoder, &err));
     assert_int_equal(ft_encoder_dim(encoder), DIM);
     ASSERT_OK(ft_dataset_open(eval, true, &data, &err));
     assert_int_equal(ft_dataset_count(data), 90);

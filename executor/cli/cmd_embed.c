@@ -66,8 +66,16 @@ done:
 static enum ft_status open_encoder(const struct ft_args *args, const struct ft_model_args *m,
                                    struct ft_encoder **encoder, struct ft_err *err)
 {
-    return ft_encoder_open(args->positional[0], &m->tailor, &m->model, m->prep, m->device, (int)m->threads,
-                           m->batch_size, encoder, err);
+    struct ft_encoder_spec spec = {
+        .model_path = args->positional[0],
+        .tailor = &m->tailor,
+        .model_options = &m->model,
+        .prep_options = m->prep,
+        .device = m->device,
+        .threads = (int)m->threads,
+        .batch_max = m->batch_size,
+    };
+    return ft_encoder_open(&spec, encoder, err);
 }
 
 static enum ft_status write_npy(const char *path, const float *rows, size_t count, int64_t dim,

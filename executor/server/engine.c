@@ -30,10 +30,16 @@ static enum ft_status open_encoder(const struct ft_config *config, const char *m
     /* An artifact was tailored when it was made, and knows how its input is prepared. */
     bool artifact = ft_artifact_known(model);
     *encoder = NULL;
-    FT_RETURN_IF_FAILED(ft_encoder_open(model, artifact ? NULL : &tailor, artifact ? NULL : &options,
-                                        artifact || ft_json_count(config->prep) == 0 ? NULL : config->prep,
-                                        config->device, (int)config->threads, config->encode_batch_size,
-                                        &opened, err));
+    struct ft_encoder_spec spec = {
+        .model_path = model,
+        .tailor = artifact ? NULL : &tailor,
+        .model_options = artifact ? NULL : &options,
+        .prep_options = artifact || ft_json_count(config->prep) == 0 ? NULL : config->prep,
+        .device = config->device,
+        .threads = (int)config->threads,
+        .batch_max = config->encode_batch_size,
+    };
+    FT_RETURN_IF_FAILED(ft_encoder_open(&spec, &opened, err));
     *encoder = opened;
     return FT_OK;
 }

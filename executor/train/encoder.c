@@ -72,38 +72,34 @@ enum ft_status ft_encoder_share(const struct ft_encoder_parts *parts, int thread
     return FT_OK;
 }
 
-static enum ft_status load(struct ft_encoder *e, const char *model_path,
-                           const struct ft_tailor_options *tailor,
-                           const struct ft_model_options *model_options, const struct ft_json *prep_options,
-                           struct ft_err *err)
+static enum ft_status load(struct ft_encoder *e, const struct ft_encoder_spec *spec, struct ft_err *err)
 {
     struct ft_tailor_options defaults;
     memset(&defaults, 0, sizeof defaults);
-    FT_RETURN_IF_FAILED(ft_model_load(model_path, model_options, &e->own_model, err));
+    FT_RETURN_IF_FAILED(ft_model_load(spec->model_path, spec->model_options, &e->own_model, err));
     FT_RETURN_IF_FAILED(
-        ft_tailor(e->own_model, tailor != NULL ? tailor : &defaults, &e->own_graph, NULL, err));
-    return ft_input_prep(e->own_graph, e->own_model, prep_options, &e->prep, err);
+        ft_tailor(e->own_model, spec->tailor != NULL ? spec->tailor : &defaults, &e->own_graph, NULL, err));
+    return ft_input_prep(e->own_graph, e->own_model, spec->prep_options, &e->prep, err);
 }
 
-enum ft_status ft_encoder_open(const char *model_path, const struct ft_tailor_options *tailor,
-                               const struct ft_model_options *model_options,
-                               const struct ft_json *prep_options, const char *device, int threads,
-                               int64_t batch_max, struct ft_encoder **encoder, struct ft_err *err)
+enum ft_status ft_encoder_open(const struct ft_encoder_spec *spec, struct ft_encoder **encoder,
+                               struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_encoder *e = NULL;
     *encoder = NULL;
-    if (batch_max < 1) {
-        return FT_FAIL(err, INVALID, "a batch of %lld documents; wanted at least 1", (long long)batch_max);
+    if (spec->batch_max < 1) {
+        return FT_FAIL(err, INVALID, "a batch of %lld documents; wanted at least 1",
+                       (long long)spec->batch_max);
     }
     FT_TRY(ft_new(1, sizeof *e, &e, err));
-    FT_TRY(ft_device_open(device, threads, &e->own_device, err));
-    FT_TRY(load(e, model_path, tailor, model_options, prep_options, err));
+    FT_TRY(ft_device_open(spec->device, spec->threads, &e->own_device, err));
+    FT_TRY(load(e, spec, err));
     FT_TRY(ft_params_init(&e->own_params, e->own_device, e->own_graph, NULL, err));
     e->parts.device = e->own_device;
     e->parts.graph = e->own_graph;
     e->parts.params = &e->own_params;
-    FT_TRY(set_up(e, threads, batch_max, err));
+    FT_TRY(set_up(e, spec->threads, spec->batch_max, err));
     *encoder = e;
     e = NULL;
 done:

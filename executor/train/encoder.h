@@ -11,12 +11,18 @@
 #include "executor/store/dataset.h"
 
 struct ft_encoder; /* opaque */
-/* Loads (and, unless it is an artifact, tailors with `tailor`, which may be NULL = defaults). prep_options
- * may be NULL. */
-FT_MUST_CHECK enum ft_status ft_encoder_open(const char *model_path, const struct ft_tailor_options *tailor,
-                                             const struct ft_model_options *model_options,
-                                             const struct ft_json *prep_options, const char *device,
-                                             int threads, int64_t batch_max, struct ft_encoder **encoder,
+/* All borrowed for the call to ft_encoder_open(). */
+struct ft_encoder_spec {
+    const char *model_path;
+    const struct ft_tailor_options *tailor;       /* NULL = defaults */
+    const struct ft_model_options *model_options; /* may be NULL */
+    const struct ft_json *prep_options;           /* over what the model brings; may be NULL */
+    const char *device;
+    int threads;       /* 0 = one a processor */
+    int64_t batch_max; /* rows of one ft_encoder_rows() */
+};
+/* Loads and tailors; an artifact was tailored already and keeps its graph but for what is asked for. */
+FT_MUST_CHECK enum ft_status ft_encoder_open(const struct ft_encoder_spec *spec, struct ft_encoder **encoder,
                                              struct ft_err *err);
 void ft_encoder_free(struct ft_encoder *encoder);
 int64_t ft_encoder_dim(const struct ft_encoder *encoder);
