@@ -7,6 +7,7 @@
 #include "executor/base/file.h"
 #include "executor/codec/yaml.h"
 #include "executor/codec/zip.h"
+#include "executor/model/internal.h"
 #include "executor/model/metadata.h"
 #include "executor/model/onnx.h"
 
@@ -167,7 +168,9 @@ static enum ft_status check_target(const char *path, bool zip, struct ft_err *er
 {
     enum ft_path_kind kind = ft_path_kind(path);
     struct ft_dir_list list = {0};
-    if (kind == FT_PATH_NONE || ft_artifact_known(path)) {
+    bool known = false;
+    FT_RETURN_IF_FAILED(ft_artifact_probe(path, &known, err));
+    if (kind == FT_PATH_NONE || known) {
         return kind == FT_PATH_DIR && zip ? FT_FAIL(err, EXISTS, "%s is a folder", path) : FT_OK;
     }
     if (kind == FT_PATH_DIR && !zip) {

@@ -328,22 +328,36 @@ done:
     return st;
 }
 
-bool ft_artifact_known(const char *path)
+/* Not an artifact is an answer; no memory is a failure. */
+enum ft_status ft_artifact_probe(const char *path, bool *known, struct ft_err *err)
 {
-    struct ft_err ignored = {0};
     struct files f = {0};
     char *config = NULL;
     char *models = NULL;
-    bool known = false;
+    enum ft_status st = FT_OK;
+    *known = false;
     if (ft_path_kind(path) == FT_PATH_DIR) {
-        known = ft_path_join(path, "config.yml", &config, &ignored) == FT_OK &&
-                ft_path_join(path, "models", &models, &ignored) == FT_OK &&
-                ft_path_kind(config) == FT_PATH_FILE && ft_path_kind(models) == FT_PATH_DIR;
+        FT_TRY(ft_path_join(path, "config.yml", &config, err));
+        FT_TRY(ft_path_join(path, "models", &models, err));
+        *known = ft_path_kind(config) == FT_PATH_FILE && ft_path_kind(models) == FT_PATH_DIR;
     } else if (ft_path_kind(path) == FT_PATH_FILE && ft_path_has_suffix(path, ".zip")) {
-        known = open_files(path, &f, &ignored) == FT_OK;
+        st = open_files(path, &f, err);
+        *known = st == FT_OK;
+        if (st != FT_NOMEM && st != FT_OK) {
+            ft_err_clear(err);
+            st = FT_OK;
+        }
         ft_zip_close(f.zip);
     }
+done:
     ft_free(config);
     ft_free(models);
-    return known;
+    return st;
+}
+
+bool ft_artifact_known(const char *path)
+{
+    struct ft_err ignored = {0};
+    bool known = false;
+    return ft_artifact_probe(path, &known, &ignored) == FT_OK && known;
 }

@@ -9,4 +9,6 @@
 /* A folder or .zip that ft_artifact_known() accepts. */
 FT_MUST_CHECK enum ft_status ft_artifact_read(const char *path, const struct ft_model_options *options,
                                               struct ft_model **model, struct ft_err *err);
+/* ft_artifact_known() for those who can pass a failure on. */
+FT_MUST_CHECK enum ft_status ft_artifact_probe(const char *path, bool *known, struct ft_err *err);
 #endif

@@ -28,6 +28,9 @@ static enum ft_status shape_json(const struct ft_type *type, int from, struct ft
     struct ft_json *list = ft_json_array();
     enum ft_status st = FT_OK;
     *out = NULL;
+    if (list == NULL) {
+        return FT_FAIL(err, NOMEM, "no memory for metadata");
+    }
     for (int i = from; i < type->rank; i++) {
         FT_TRY(ft_json_push(list, dim_json(type->dim[i]), err));
     }
@@ -71,6 +74,10 @@ static enum ft_status set_inputs(struct ft_json *o, const struct ft_graph *g, st
     struct ft_json *shape = NULL;
     struct ft_json *taken = NULL;
     enum ft_status st = FT_OK;
+    if (names == NULL || shapes == NULL || types == NULL) {
+        st = FT_FAIL(err, NOMEM, "no memory for metadata");
+        goto done;
+    }
     for (int i = 0; i < ft_graph_inputs(g); i++) {
         ft_value v = ft_graph_input_at(g, i);
         const struct ft_type *type = ft_graph_type(g, v);
@@ -145,6 +152,10 @@ static enum ft_status set_preprocess(struct ft_json *o, const struct ft_artifact
     struct ft_json *options = ft_json_object();
     const struct ft_type *type = ft_graph_type(a->graph, ft_graph_input_at(a->graph, 0));
     enum ft_status st = FT_OK;
+    if (options == NULL) {
+        st = FT_FAIL(err, NOMEM, "no memory for metadata");
+        goto done;
+    }
     if (is_image(a) && type->rank == 4) {
         bool last = type->dim[3].coef <= 4 && ft_dim_is_known(type->dim[3]) && type->dim[1].coef > 4;
         FT_TRY(ft_json_set(options, "height", dim_json(type->dim[last ? 1 : 2]), err));
@@ -272,7 +283,7 @@ enum ft_status ft_metadata_input_map(const struct ft_artifact *artifact, const c
     struct ft_json *o = ft_json_object();
     struct ft_json *list = ft_json_array();
     enum ft_status st = FT_OK;
-    if (o == NULL) {
+    if (o == NULL || list == NULL) {
         st = FT_FAIL(err, NOMEM, "no memory for metadata");
         goto done;
     }

@@ -81,26 +81,29 @@ done:
     return st;
 }
 
-static bool folder_has(const char *dir, const char *name)
+static enum ft_status folder_has(const char *dir, const char *name, bool *has, struct ft_err *err)
 {
-    struct ft_err ignored = {0};
     char *path = NULL;
-    bool there = ft_path_join(dir, name, &path, &ignored) == FT_OK && ft_path_kind(path) == FT_PATH_FILE;
+    FT_RETURN_IF_FAILED(ft_path_join(dir, name, &path, err));
+    *has = *has || ft_path_kind(path) == FT_PATH_FILE;
     ft_free(path);
-    return there;
+    return FT_OK;
 }
 
 static enum ft_status load_any(const char *path, const struct ft_model_options *options,
                                struct ft_model **model, struct ft_err *err)
 {
     enum ft_path_kind kind = ft_path_kind(path);
+    bool artifact = false;
+    bool text_model = false;
     if (kind == FT_PATH_NONE) {
         return FT_FAIL(err, NOT_FOUND, "no model at %s", path);
     }
     if (kind == FT_PATH_OTHER) {
         return FT_FAIL(err, INVALID, "%s is neither a file nor a folder", path);
     }
-    if (ft_artifact_known(path)) {
+    FT_RETURN_IF_FAILED(ft_artifact_probe(path, &artifact, err));
+    if (artifact) {
         return ft_artifact_read(path, options, model, err);
     }
     if (kind == FT_PATH_FILE && ft_path_has_suffix(path, ".zip")) {
@@ -109,7 +112,9 @@ static enum ft_status load_any(const char *path, const struct ft_model_options *
     if (kind == FT_PATH_FILE) {
         return load_onnx(path, options, model, err);
     }
-    if (folder_has(path, "modules.json") || folder_has(path, "config.json")) {
+    FT_RETURN_IF_FAILED(folder_has(path, "modules.json", &text_model, err));
+    FT_RETURN_IF_FAILED(folder_has(path, "config.json", &text_model, err));
+    if (text_model) {
         return FT_FAIL(
             err, UNSUPPORTED,
             "%s is a Hugging Face or sentence-transformers folder: text models are not built into this "
