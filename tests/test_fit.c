@@ -9,6 +9,7 @@
 #include "executor/base/rand.h"
 #include "executor/model/onnx.h"
 #include "executor/train/encoder.h"
+#include "executor/train/feed.h"
 #include "executor/train/fit.h"
 
 #define FAILS(code, part, call)                                                                              \
@@ -346,6 +347,84 @@ static void the_artifact_encodes(void **state)
     ft_free(eval);
 }
 
+static struct ft_sampler *sampler_of(const struct ft_dataset *data, struct ft_sampler_shape *shape)
+{
+    struct ft_err err = {0};
+    const uint32_t *items[6];
+    size_t counts[6];
+    struct ft_sampler *sampler = NULL;
+    for (size_t c = 0; c < 6; c++) {
+        items[c] = ft_dataset_class_items(data, c, &counts[c]);
+    }
+    struct ft_sampler_classes classes = {6, items, counts};
+    ASSERT_OK(ft_sampler_fit_shape(&classes, 24, 4, shape, &err));
+    ASSERT_OK(ft_sampler_new(&classes, shape, 3, &sampler, &err));
+    return sampler;
+}
+
+static void batches_are_the_same_kept_or_prepared_on_the_way(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct ft_dataset *data = NULL;
+    struct ft_prep prep;
+    struct ft_rows rows[2];
+    struct ft_sampler *sampler[2];
+    struct ft_feed *feed[2];
+    struct ft_sampler_shape shape;
+    char *path = in_folder("train.jsonl");
+    ASSERT_OK(ft_dataset_open(path, true, &data, &err));
+    ASSERT_OK(ft_prep_infer((const int64_t[]){IN}, 1, &prep, &err));
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(ft_rows_init(&rows[i], data, &prep, 2, i == 0 ? SIZE_MAX : 0, NULL, &err));
+        sampler[i] = sampler_of(data, &shape);
+        ASSERT_OK(ft_feed_new(&rows[i], sampler[i], shape.batch, &feed[i], &err));
+    }
+    assert_true(rows[0].kept != NULL && rows[1].kept == NULL);
+    for (int n = 0; n < 30; n++) {
+        const struct ft_batch *b[2];
+        ASSERT_OK(ft_feed_next(feed[0], &b[0], &err));
+        ASSERT_OK(ft_feed_next(feed[1], &b[1], &err));
+        assert_memory_equal(b[0]->items, b[1]->items, shape.batch * sizeof(uint32_t));
+        assert_memory_equal(b[0]->labels, b[1]->labels, shape.batch * sizeof(int32_t));
+        assert_memory_equal(b[0]->input[0].data, b[1]->input[0].data, shape.batch * IN * sizeof(float));
+        ft_feed_done(feed[0], b[0]);
+        ft_feed_done(feed[1], b[1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        ft_feed_free(feed[i]);
+        ft_sampler_free(sampler[i]);
+        ft_rows_release(&rows[i]);
+    }
+    ft_dataset_free(data);
+    ft_free(path);
+}
+
+static void a_document_that_does_not_fit_is_named(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct ft_dataset *data = NULL;
+    struct ft_prep prep;
+    struct ft_rows rows;
+    struct ft_sampler_shape shape;
+    const struct ft_batch *batch = NULL;
+    struct ft_feed *feed = NULL;
+    char *path = in_folder("train.jsonl");
+    ASSERT_OK(ft_dataset_open(path, true, &data, &err));
+    ASSERT_OK(ft_prep_infer((const int64_t[]){IN + 1}, 1, &prep, &err));
+    FAILS(INVALID, "train.jsonl:1", ft_rows_init(&rows, data, &prep, 2, SIZE_MAX, NULL, &err));
+    ASSERT_OK(ft_rows_init(&rows, data, &prep, 2, 0, NULL, &err));
+    struct ft_sampler *sampler = sampler_of(data, &shape);
+    ASSERT_OK(ft_feed_new(&rows, sampler, shape.batch, &feed, &err));
+    FAILS(INVALID, "train.jsonl:", ft_feed_next(feed, &batch, &err));
+    ft_feed_free(feed);
+    ft_sampler_free(sampler);
+    ft_rows_release(&rows);
+    ft_dataset_free(data);
+    ft_free(path);
+}
+
 static void equal_jobs_make_equal_bytes(void **state)
 {
     (void)state;
@@ -563,6 +642,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(training_improves_retrieval_and_allocates_nothing),
         cmocka_unit_test(the_artifact_encodes),
+        cmocka_unit_test(batches_are_the_same_kept_or_prepared_on_the_way),
+        cmocka_unit_test(a_document_that_does_not_fit_is_named),
         cmocka_unit_test(equal_jobs_make_equal_bytes),
         cmocka_unit_test(a_cancelled_run_goes_on_bit_for_bit),
         cmocka_unit_test(a_crashed_run_goes_on_bit_for_bit),

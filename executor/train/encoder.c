@@ -232,7 +232,7 @@ enum ft_status ft_encoder_dataset(struct ft_encoder *e, const struct ft_dataset 
                                   struct ft_err *err)
 {
     struct ft_rows rows;
-    FT_RETURN_IF_FAILED(ft_rows_init(&rows, dataset, &e->prep, e->threads, false, cancel, err));
+    FT_RETURN_IF_FAILED(ft_rows_init(&rows, dataset, &e->prep, e->threads, 0, cancel, err));
     enum ft_status st = ft_encoder_all(e, &rows, out, cancel, progress, arg, err);
     ft_rows_release(&rows);
     return st;

@@ -7,8 +7,8 @@
 
 #include "executor/base/alloc.h"
 
-/* A quarter of the memory this process may use: the machine's, or the control group's if that is less. */
-static size_t keep_limit(void)
+/* The machine's memory, or the control group's if that is less. */
+size_t ft_rows_keep_max(void)
 {
     size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     FILE *file = fopen("/sys/fs/cgroup/memory.max", "r");
@@ -115,7 +115,7 @@ done:
 }
 
 enum ft_status ft_rows_init(struct ft_rows *rows, const struct ft_dataset *dataset,
-                            const struct ft_prep *prep, int threads, bool keep,
+                            const struct ft_prep *prep, int threads, size_t keep_max,
                             const struct ft_cancel *cancel, struct ft_err *err)
 {
     size_t bytes = 0;
@@ -128,7 +128,7 @@ enum ft_status ft_rows_init(struct ft_rows *rows, const struct ft_dataset *datas
         return FT_FAIL(err, LIMIT, "%zu rows of %zu numbers do not fit any memory", rows->count,
                        rows->elements);
     }
-    return keep && bytes <= keep_limit() ? keep_all(rows, threads, cancel, err) : FT_OK;
+    return bytes <= keep_max ? keep_all(rows, threads, cancel, err) : FT_OK;
 }
 
 void ft_rows_release(struct ft_rows *rows)

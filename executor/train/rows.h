@@ -17,10 +17,12 @@ struct ft_rows {
     size_t count, elements; /* rows and floats a row */
     float *kept;            /* (count, elements) or NULL */
 };
-/* threads: how many prepare; 0 = as many as processors. keep: may rows be kept at all? FT_CANCELLED. Errors
- * name the document. */
+/* Bytes of rows that a process should keep at most: a quarter of the memory it may use. */
+size_t ft_rows_keep_max(void);
+/* threads: how many prepare; 0 = as many as processors. All rows are kept if they fit keep_max bytes (0:
+ * never). FT_CANCELLED. Errors name the document. */
 FT_MUST_CHECK enum ft_status ft_rows_init(struct ft_rows *rows, const struct ft_dataset *dataset,
-                                          const struct ft_prep *prep, int threads, bool keep,
+                                          const struct ft_prep *prep, int threads, size_t keep_max,
                                           const struct ft_cancel *cancel, struct ft_err *err);
 void ft_rows_release(struct ft_rows *rows);
 FT_MUST_CHECK enum ft_status ft_rows_get(const struct ft_rows *rows, size_t i, float *row,

@@ -245,7 +245,14 @@ static enum ft_status choose_data(struct ft_run *run, struct ft_err *err)
 
 static enum ft_status make_rows(struct ft_run *run, struct ft_run_set *set, struct ft_err *err)
 {
-    return ft_rows_init(&set->rows, set->data, &run->prep, (int)run->options.threads, true, run->job->cancel,
+    const struct ft_run_set *sets[] = {&run->train, &run->val, &run->eval};
+    size_t left = ft_rows_keep_max();
+    for (size_t i = 0; i < 3; i++) {
+        size_t kept =
+            sets[i]->rows.kept != NULL ? sets[i]->rows.count * sets[i]->rows.elements * sizeof(float) : 0;
+        left -= kept < left ? kept : left;
+    }
+    return ft_rows_init(&set->rows, set->data, &run->prep, (int)run->options.threads, left, run->job->cancel,
                         err);
 }
 
