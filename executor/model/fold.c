@@ -8,15 +8,16 @@
 /* ---- broadcasting of up to three known tensors */
 
 struct spread {
+    const struct ft_host *in[3];
     int rank;
     int64_t dims[FT_MAX_RANK];
     int64_t count;
 };
 
-static enum ft_status spread_over(const struct ft_host *const *in, int n, struct spread *s,
-                                  struct ft_err *err)
+static enum ft_status spread_over(struct spread *s, int n, struct ft_err *err)
 {
-    *s = (struct spread){.count = 1};
+    const struct ft_host *const *in = s->in;
+    s->rank = 0;
     for (int i = 0; i < n; i++) {
         s->rank = in[i]->rank > s->rank ? in[i]->rank : s->rank;
     }
@@ -56,18 +57,17 @@ static int64_t place(const struct spread *s, const struct ft_host *h, int64_t at
     return index;
 }
 
-/* Result tensor over the spread of inputs 0 .. n-1. */
-static enum ft_status spread_inputs(struct ft_at *at, int n, enum ft_dtype dtype, const struct ft_host **in,
-                                    struct spread *s, struct ft_host **out, float **floats,
-                                    struct ft_err *err)
+/* Result tensor over the spread of inputs 0 .. n-1, which stand in s->in afterwards. */
+static enum ft_status spread_inputs(struct ft_at *at, int n, enum ft_dtype dtype, struct spread *s,
+                                    struct ft_host **out, float **floats, struct ft_err *err)
 {
     for (int i = 0; i < n; i++) {
-        in[i] = ft_at_host(at, i);
-        if (in[i] == NULL) {
+        s->in[i] = ft_at_host(at, i);
+        if (s->in[i] == NULL) {
             return ft_at_unsupported(at, err, "a tensor that depends on the input");
         }
     }
-    FT_RETURN_IF_FAILED(spread_over(in, n, s, err));
+    FT_RETURN_IF_FAILED(spread_over(s, n, err));
     return ft_host_new(&at->im->arena, dtype, s->rank, s->dims, out, floats, err);
 }
 
@@ -199,7 +199,7 @@ enum ft_status ft_fold_binary(struct ft_at *at, enum ft_op op, struct ft_err *er
     if (ints != ft_host_is_int(in[1])) {
         return FT_FAIL(err, INVALID, "an integer and a float tensor");
     }
-    FT_RETURN_IF_FAILED(spread_inputs(at, 2, ints ? FT_I64 : FT_F32, in, &s, &out, &floats, err));
+    FT_RETURN_IF_FAILED(spread_inputs(at, 2, ints ? FT_I64 : FT_F32, &s, &out, &floats, err));
     for (int64_t i = 0; i < s.count; i++) {
         int64_t a = place(&s, in[0], i);
         int64_t b = place(&s, in[1], i);
@@ -263,7 +263,7 @@ enum ft_status ft_fold_extreme(struct ft_at *at, bool largest, struct ft_err *er
     if (ints != ft_host_is_int(in[1])) {
         return FT_FAIL(err, INVALID, "an integer and a float tensor");
     }
-    FT_RETURN_IF_FAILED(spread_inputs(at, 2, ints ? FT_I64 : FT_F32, in, &s, &out, &floats, err));
+    FT_RETURN_IF_FAILED(spread_inputs(at, 2, ints ? FT_I64 : FT_F32, &s, &out, &floats, err));
     for (int64_t i = 0; i < s.count; i++) {
         int64_t a = place(&s, in[0], i);
         int64_t b = place(&s, in[1], i);
@@ -318,10 +318,10 @@ static enum ft_status holds(const struct ft_host *const *in, const int64_t *i, i
 
 enum ft_status ft_import_compare(struct ft_at *at, int how, struct ft_err *err)
 {
-    const struct ft_host *in[2];
     struct ft_host *out = NULL;
     struct spread s;
-    FT_RETURN_IF_FAILED(spread_inputs(at, 2, FT_BOOL, in, &s, &out, NULL, err));
+    const struct ft_host *const *in = s.in;
+    FT_RETURN_IF_FAILED(spread_inputs(at, 2, FT_BOOL, &s, &out, NULL, err));
     if (ft_host_is_int(in[0]) != ft_host_is_int(in[1])) {
         return FT_FAIL(err, INVALID, "an integer and a float tensor");
     }
@@ -337,11 +337,11 @@ enum ft_status ft_import_compare(struct ft_at *at, int how, struct ft_err *err)
 
 enum ft_status ft_import_logic(struct ft_at *at, int how, struct ft_err *err)
 {
-    const struct ft_host *in[2];
     struct ft_host *out = NULL;
     struct spread s;
+    const struct ft_host *const *in = s.in;
     int n = how == '!' ? 1 : 2;
-    FT_RETURN_IF_FAILED(spread_inputs(at, n, FT_BOOL, in, &s, &out, NULL, err));
+    FT_RETURN_IF_FAILED(spread_inputs(at, n, FT_BOOL, &s, &out, NULL, err));
     for (int k = 0; k < n; k++) {
         if (in[k]->dtype != FT_BOOL) {
             return FT_FAIL(err, INVALID, "input %d is not boolean", k);
@@ -364,7 +364,7 @@ enum ft_status ft_import_where(struct ft_at *at, int arg, struct ft_err *err)
     struct spread s;
     float *floats = NULL;
     bool ints = in[1] != NULL && ft_host_is_int(in[1]);
-    FT_RETURN_IF_FAILED(spread_inputs(at, 3, ints ? FT_I64 : FT_F32, in, &s, &out, &floats, err));
+    FT_RETURN_IF_FAILED(spread_inputs(at, 3, ints ? FT_I64 : FT_F32, &s, &out, &floats, err));
     if (in[0]->dtype != FT_BOOL || ft_host_is_int(in[2]) != ints) {
         return FT_FAIL(err, INVALID, "its inputs are not a boolean and two tensors of one type");
     }
@@ -552,9 +552,11 @@ enum ft_status ft_fold_concat(struct ft_at *at, int axis, struct ft_err *err)
     return FT_OK;
 }
 
-enum ft_status ft_fold_slice(struct ft_at *at, const struct ft_host *x, int axis, int64_t start,
-                             int64_t count, int64_t step, const struct ft_host **out, struct ft_err *err)
+enum ft_status ft_fold_slice(struct ft_at *at, const struct ft_host *x, const struct ft_host_slice *slice,
+                             const struct ft_host **out, struct ft_err *err)
 {
+    int axis = slice->axis;
+    int64_t count = slice->count;
     struct ft_host *h = NULL;
     float *floats = NULL;
     int64_t dims[FT_MAX_RANK];
@@ -567,7 +569,8 @@ enum ft_status ft_fold_slice(struct ft_at *at, const struct ft_host *x, int axis
     for (int64_t i = 0; i < h->count; i++) {
         int64_t o = i / (count * inner);
         int64_t k = i / inner % count;
-        copy_element(x, (o * x->dims[axis] + start + k * step) * inner + i % inner, h, floats, i);
+        copy_element(x, (o * x->dims[axis] + slice->start + k * slice->step) * inner + i % inner, h, floats,
+                     i);
     }
     *out = h;
     return FT_OK;

@@ -260,7 +260,7 @@ static enum ft_status fill_layers(const struct ft_graph *original, const bool *n
         kept += needed[n];
     }
     int added = ft_graph_nodes(tailored) - kept;
-    report->n_layers = (size_t)(nodes + added);
+    report->n_layers = (size_t)nodes + (size_t)added;
     FT_RETURN_IF_FAILED(ft_arena_new(arena, report->n_layers, sizeof *report->layers, &report->layers, err));
     FT_RETURN_IF_FAILED(
         ft_arena_new(arena, (size_t)ft_graph_params(original), sizeof(bool), &c.counted, err));

@@ -161,10 +161,12 @@ void ft_import_release_externals(struct ft_import *im);
     X(unary)                                                                                                 \
     X(abs)                                                                                                   \
     X(leaky_relu)                                                                                            \
-    X(hard_sigmoid) X(prelu) X(clip) X(extreme) X(binary) X(sum) X(reciprocal) X(gemm) X(matmul) X(softmax)  \
-        X(reduce) X(reduce_l2) X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) X(transpose) \
-            X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) X(constant_of_shape)      \
-                X(shape) X(size) X(gather) X(cast) X(expand) X(where) X(compare) X(logic) X(range) X(round)
+    X(hard_sigmoid)                                                                                          \
+    X(prelu)                                                                                                 \
+    X(clip) X(extreme) X(binary) X(sum) X(reciprocal) X(gemm) X(matmul) X(softmax) X(reduce) X(reduce_l2)    \
+        X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) X(transpose) X(squeeze)             \
+            X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) X(constant_of_shape) X(shape)        \
+                X(size) X(gather) X(cast) X(expand) X(where) X(compare) X(logic) X(range) X(round)
 #define FT_IMPORT_PROTOTYPE(name)                                                                            \
     enum ft_status ft_import_##name(struct ft_at *at, int arg, struct ft_err *err);
 FT_IMPORT_HANDLERS(FT_IMPORT_PROTOTYPE)
@@ -176,8 +178,12 @@ FT_MUST_CHECK enum ft_status ft_fold_binary(struct ft_at *at, enum ft_op op, str
 FT_MUST_CHECK enum ft_status ft_fold_extreme(struct ft_at *at, bool largest, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_fold_transpose(struct ft_at *at, const int *perm, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_fold_concat(struct ft_at *at, int axis, struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_fold_slice(struct ft_at *at, const struct ft_host *x, int axis, int64_t start,
-                                           int64_t count, int64_t step, const struct ft_host **out,
+struct ft_host_slice { /* `count` elements of an axis: start, start + step, ... */
+    int axis;
+    int64_t start, count, step;
+};
+FT_MUST_CHECK enum ft_status ft_fold_slice(struct ft_at *at, const struct ft_host *x,
+                                           const struct ft_host_slice *slice, const struct ft_host **out,
                                            struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_fold_gather(struct ft_at *at, int axis, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_fold_expand(struct ft_at *at, const struct ft_host *x, int rank,

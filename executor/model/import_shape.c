@@ -324,13 +324,10 @@ static enum ft_status slice_host(struct ft_at *at, const struct slices *s, struc
 {
     const struct ft_host *x = ft_at_host(at, 0);
     for (int i = 0; i < s->count; i++) {
-        int axis = 0;
-        int64_t first = 0;
-        int64_t count = 0;
-        int64_t step = s->step == NULL ? 1 : s->step[i];
-        FT_RETURN_IF_FAILED(ft_at_axis(at, s->axis == NULL ? i : s->axis[i], x->rank, &axis, err));
-        clamp_slice(x->dims[axis], s->start[i], s->end[i], step, &first, &count);
-        FT_RETURN_IF_FAILED(ft_fold_slice(at, x, axis, first, count, step, &x, err));
+        struct ft_host_slice part = {.step = s->step == NULL ? 1 : s->step[i]};
+        FT_RETURN_IF_FAILED(ft_at_axis(at, s->axis == NULL ? i : s->axis[i], x->rank, &part.axis, err));
+        clamp_slice(x->dims[part.axis], s->start[i], s->end[i], part.step, &part.start, &part.count);
+        FT_RETURN_IF_FAILED(ft_fold_slice(at, x, &part, &x, err));
     }
     ft_at_set_host(at, 0, x);
     return FT_OK;
@@ -377,7 +374,8 @@ static enum ft_status split_part(struct ft_at *at, int i, int axis, int64_t star
     ft_value y = FT_NO_VALUE;
     const struct ft_host *h = ft_at_host(at, 0);
     if (h != NULL) {
-        FT_RETURN_IF_FAILED(ft_fold_slice(at, h, axis, start, count, 1, &h, err));
+        const struct ft_host_slice part = {axis, start, count, 1};
+        FT_RETURN_IF_FAILED(ft_fold_slice(at, h, &part, &h, err));
         ft_at_set_host(at, i, h);
         return FT_OK;
     }

@@ -42,14 +42,10 @@ static enum ft_status name_of(const char *path, char **out, struct ft_err *err)
 {
     const char *base = ft_path_base(path);
     size_t size = strlen(base);
-    char *name = NULL;
-    *out = NULL;
+    FT_RETURN_IF_FAILED(ft_new_text(base, out, err));
     if (ft_path_has_suffix(base, ".onnx") && size > strlen(".onnx")) {
-        size -= strlen(".onnx");
+        (*out)[size - strlen(".onnx")] = '\0';
     }
-    FT_RETURN_IF_FAILED(ft_new(size + 1, 1, &name, err));
-    memcpy(name, base, size);
-    *out = name;
     return FT_OK;
 }
 

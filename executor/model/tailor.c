@@ -11,11 +11,17 @@
 
 /* ---- adding to the graph */
 
-static enum ft_status add(struct ft_graph *g, enum ft_op op, const struct ft_attrs *attrs, const ft_value *in,
-                          int n_in, const char *origin, ft_value *out, struct ft_err *err)
+struct adding {
+    enum ft_op op;
+    const struct ft_attrs *attrs;
+    const char *origin;
+};
+
+static enum ft_status add(struct ft_graph *g, struct adding what, const ft_value *in, int n_in, ft_value *out,
+                          struct ft_err *err)
 {
     ft_value results[FT_MAX_OUTPUTS];
-    enum ft_status st = ft_graph_add(g, op, attrs, in, n_in, origin, results, err);
+    enum ft_status st = ft_graph_add(g, what.op, what.attrs, in, n_in, what.origin, results, err);
     *out = results[0];
     return st;
 }
@@ -70,7 +76,7 @@ static enum ft_status add_mean(struct ft_graph *g, ft_value x, const char *origi
     for (int i = 2; i < ft_graph_type(g, x)->rank; i++) {
         attrs.axes[attrs.axes_count++] = i;
     }
-    return add(g, FT_OP_REDUCE_MEAN, &attrs, &x, 1, origin, out, err);
+    return add(g, (struct adding){FT_OP_REDUCE_MEAN, &attrs, origin}, &x, 1, out, err);
 }
 
 /* mean(max(x, eps)^p)^(1/p), p trained. */
@@ -93,14 +99,14 @@ static enum ft_status add_gem(struct ft_graph *g, const struct ft_tailor_options
     free_stem(g, "gem", "p", stem);
     (void)snprintf(name, sizeof name, "%s.p", stem);
     FT_RETURN_IF_FAILED(add_param(g, name, &type, FT_PARAM_WEIGHT, &fill, &p, err));
-    FT_RETURN_IF_FAILED(add(g, FT_OP_CLIP, &clip, &x, 1, "gem/clip", &pair[0], err));
+    FT_RETURN_IF_FAILED(add(g, (struct adding){FT_OP_CLIP, &clip, "gem/clip"}, &x, 1, &pair[0], err));
     pair[1] = p;
-    FT_RETURN_IF_FAILED(add(g, FT_OP_POW, NULL, pair, 2, "gem/pow", &pair[0], err));
+    FT_RETURN_IF_FAILED(add(g, (struct adding){FT_OP_POW, NULL, "gem/pow"}, pair, 2, &pair[0], err));
     FT_RETURN_IF_FAILED(add_mean(g, pair[0], "gem/mean", &pair[0], err));
     FT_RETURN_IF_FAILED(ft_graph_const(g, "", &type, &one, &inverse[0], err));
     inverse[1] = p;
-    FT_RETURN_IF_FAILED(add(g, FT_OP_DIV, NULL, inverse, 2, "gem/inverse", &pair[1], err));
-    return add(g, FT_OP_POW, NULL, pair, 2, "gem/root", out, err);
+    FT_RETURN_IF_FAILED(add(g, (struct adding){FT_OP_DIV, NULL, "gem/inverse"}, inverse, 2, &pair[1], err));
+    return add(g, (struct adding){FT_OP_POW, NULL, "gem/root"}, pair, 2, out, err);
 }
 
 static enum ft_status flatten(struct ft_graph *g, ft_value x, ft_value *out, struct ft_err *err)
@@ -116,7 +122,7 @@ static enum ft_status flatten(struct ft_graph *g, ft_value x, ft_value *out, str
             return FT_FAIL(err, LIMIT, "the embedding is too large");
         }
     }
-    return add(g, FT_OP_RESHAPE, &attrs, &x, 1, "flatten", out, err);
+    return add(g, (struct adding){FT_OP_RESHAPE, &attrs, "flatten"}, &x, 1, out, err);
 }
 
 static bool all_ones_from(const struct ft_type *t, int axis)
@@ -162,7 +168,7 @@ static enum ft_status add_linear(struct ft_graph *g, const char *stem, int numbe
     (void)snprintf(name, sizeof name, "%s.%d.weight", stem, number);
     (void)snprintf(origin, sizeof origin, "%s.%d", stem, number);
     FT_RETURN_IF_FAILED(add_param(g, name, &type, FT_PARAM_WEIGHT, &fill, &pair[1], err));
-    return add(g, FT_OP_MATMUL, &attrs, pair, 2, origin, v, err);
+    return add(g, (struct adding){FT_OP_MATMUL, &attrs, origin}, pair, 2, v, err);
 }
 
 static enum ft_status add_batchnorm(struct ft_graph *g, const char *stem, int number, ft_value *v,
@@ -190,7 +196,7 @@ static enum ft_status add_batchnorm(struct ft_graph *g, const char *stem, int nu
         FT_RETURN_IF_FAILED(add_param(g, name, &type, vectors[i].role, &fill, &in[i + 1], err));
     }
     (void)snprintf(name, sizeof name, "%s.%d", stem, number);
-    return add(g, FT_OP_BATCHNORM, &attrs, in, 5, name, v, err);
+    return add(g, (struct adding){FT_OP_BATCHNORM, &attrs, name}, in, 5, v, err);
 }
 
 static enum ft_status add_projection(struct ft_graph *g, const struct ft_tailor_options *o, ft_value *v,
@@ -206,7 +212,7 @@ static enum ft_status add_projection(struct ft_graph *g, const struct ft_tailor_
         FT_RETURN_IF_FAILED(add_linear(g, stem, number++, width, o->seed, v, err));
         FT_RETURN_IF_FAILED(add_batchnorm(g, stem, number++, v, err));
         (void)snprintf(origin, sizeof origin, "%s.%d", stem, number++);
-        FT_RETURN_IF_FAILED(add(g, FT_OP_RELU, NULL, v, 1, origin, v, err));
+        FT_RETURN_IF_FAILED(add(g, (struct adding){FT_OP_RELU, NULL, origin}, v, 1, v, err));
     }
     FT_RETURN_IF_FAILED(add_linear(g, stem, number++, o->output_dim, o->seed, v, err));
     return add_batchnorm(g, stem, number, v, err);
@@ -221,7 +227,7 @@ static enum ft_status add_normalize(struct ft_graph *g, ft_value *v, struct ft_e
     }
     memset(&attrs, 0, sizeof attrs);
     attrs.eps = 1e-12F; /* torch.nn.functional.normalize */
-    return add(g, FT_OP_L2_NORMALIZE, &attrs, v, 1, "normalize", v, err);
+    return add(g, (struct adding){FT_OP_L2_NORMALIZE, &attrs, "normalize"}, v, 1, v, err);
 }
 
 /* ---- all of it */

@@ -204,6 +204,15 @@ done:
 
 /* ---- running */
 
+struct run {
+    struct ft_device *device;
+    struct ft_plan *plan;
+    void **memory;
+    int n_memory;
+    struct ft_map maps[MAX_INPUTS];
+    struct ft_npy npys[MAX_INPUTS];
+};
+
 /* One element of an .npy array as double. */
 static double element(const struct ft_npy *npy, size_t i)
 {
@@ -222,29 +231,33 @@ static double element(const struct ft_npy *npy, size_t i)
     return (double)f;
 }
 
-static enum ft_status bind(struct ft_device *device, struct ft_plan *plan, const struct ft_type *type,
-                           ft_value v, const struct ft_npy *npy, const void *floats, void **memory,
+/* Where a value's data come from: an .npy file, or the graph's floats. */
+struct source {
+    const struct ft_npy *npy;
+    const float *floats;
+};
+
+static enum ft_status bind(struct run *r, const struct ft_graph *g, ft_value v, struct source from,
                            struct ft_err *err)
 {
-    size_t bytes = ft_plan_bytes(plan, v);
-    bool wide = ft_device_float(device) == FT_F64;
+    const struct ft_type *type = ft_graph_type(g, v);
+    size_t bytes = ft_plan_bytes(r->plan, v);
+    bool wide = ft_device_float(r->device) == FT_F64;
     size_t size = type->dtype != FT_F32 ? ft_dtype_size(type->dtype) : wide ? 8 : 4;
+    void **memory = &r->memory[r->n_memory++];
     char *host = NULL;
     enum ft_status st = FT_OK;
-    *memory = NULL;
-    FT_TRY(ft_device_alloc(device, bytes, memory, err));
+    FT_TRY(ft_device_alloc(r->device, bytes, memory, err));
     FT_TRY(ft_new(bytes + 8, 1, &host, err));
     for (size_t i = 0; i < bytes / size; i++) {
-        double d = npy != NULL ? element(npy, i) : (double)((const float *)floats)[i];
+        double d = from.npy != NULL ? element(from.npy, i) : (double)from.floats[i];
         float f = (float)d;
         int64_t n = (int64_t)d;
-        const void *from = type->dtype != FT_F32 ? (const void *)&n
-                           : wide                ? (const void *)&d
-                                                 : (const void *)&f;
-        memcpy(host + i * size, from, size);
+        const void *bits = wide ? (const void *)&d : (const void *)&f;
+        memcpy(host + i * size, type->dtype != FT_F32 ? (const void *)&n : bits, size);
     }
-    FT_TRY(ft_device_upload(device, *memory, host, bytes, err));
-    FT_TRY(ft_plan_bind(plan, v, *memory, err));
+    FT_TRY(ft_device_upload(r->device, *memory, host, bytes, err));
+    FT_TRY(ft_plan_bind(r->plan, v, *memory, err));
 done:
     ft_free(host);
     return st;
@@ -283,15 +296,6 @@ done:
     return st;
 }
 
-struct run {
-    struct ft_device *device;
-    struct ft_plan *plan;
-    void **memory;
-    int n_memory;
-    struct ft_map maps[MAX_INPUTS];
-    struct ft_npy npys[MAX_INPUTS];
-};
-
 static enum ft_status prepare(const struct probe *p, const struct ft_graph *g, struct run *r,
                               struct ft_err *err)
 {
@@ -315,7 +319,7 @@ static enum ft_status prepare(const struct probe *p, const struct ft_graph *g, s
     spec.n_wanted = ft_graph_outputs(g);
     FT_RETURN_IF_FAILED(ft_device_open(p->device, 2, &r->device, err));
     FT_RETURN_IF_FAILED(ft_plan_new(r->device, g, &spec, &r->plan, err));
-    return ft_new((size_t)(p->n_inputs + ft_graph_params(g)), sizeof *r->memory, &r->memory, err);
+    return ft_new((size_t)p->n_inputs + (size_t)ft_graph_params(g), sizeof *r->memory, &r->memory, err);
 }
 
 static enum ft_status run_graph(const struct probe *p, const struct ft_graph *g, struct ft_json *to,
@@ -327,13 +331,11 @@ static enum ft_status run_graph(const struct probe *p, const struct ft_graph *g,
     FT_TRY(prepare(p, g, &r, err));
     for (int i = 0; i < p->n_inputs; i++) {
         ft_value v = ft_graph_input_at(g, i);
-        FT_TRY(
-            bind(r.device, r.plan, ft_graph_type(g, v), v, &r.npys[i], NULL, &r.memory[r.n_memory++], err));
+        FT_TRY(bind(&r, g, v, (struct source){.npy = &r.npys[i]}, err));
     }
     for (int i = 0; i < ft_graph_params(g); i++) {
         ft_value v = ft_graph_param_at(g, i);
-        FT_TRY(bind(r.device, r.plan, ft_graph_type(g, v), v, NULL, ft_graph_data(g, v),
-                    &r.memory[r.n_memory++], err));
+        FT_TRY(bind(&r, g, v, (struct source){.floats = ft_graph_data(g, v)}, err));
     }
     FT_TRY(ft_plan_run(r.plan, err));
     FT_TRY(ft_device_wait(r.device, err));
