@@ -23,7 +23,7 @@
 #include "executor/codec/digest.h"
 #include "executor/codec/image.h"
 
-enum { SIDE = 32, INK = 26, CHARACTERS = 62, RENDER = 128, TEST_FAMILY_EVERY = 6, MAX_FONTS = 4096 };
+enum { SIDE = 32, INK = 28, CHARACTERS = 62, RENDER = 128, TEST_FAMILY_EVERY = 6, MAX_FONTS = 4096 };
 
 static const char characters[CHARACTERS + 1] =
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -63,14 +63,13 @@ static bool wanted(const char *name)
     return false;
 }
 
-/* Average the drawn bitmap down to the ink box: a plain area filter on an up to RENDER-sized drawing. */
-static void place(const FT_Bitmap *bitmap, uint8_t *cell)
+/* Average the drawn bitmap down by INK / largest: a plain area filter. */
+static void place(const FT_Bitmap *bitmap, int largest, uint8_t *cell)
 {
     int rows = (int)bitmap->rows;
     int width = (int)bitmap->width;
-    int longer = rows > width ? rows : width;
-    int out_rows = (rows * INK + longer / 2) / longer;
-    int out_width = (width * INK + longer / 2) / longer;
+    int out_rows = (rows * INK + largest / 2) / largest;
+    int out_width = (width * INK + largest / 2) / largest;
     out_rows = out_rows < 1 ? 1 : out_rows;
     out_width = out_width < 1 ? 1 : out_width;
     int top = (SIDE - out_rows) / 2;
@@ -93,6 +92,16 @@ static void place(const FT_Bitmap *bitmap, uint8_t *cell)
     }
 }
 
+static bool render(FT_Face face, int c)
+{
+    FT_UInt index = FT_Get_Char_Index(face, (FT_ULong)characters[c]);
+    if (index == 0 || FT_Load_Glyph(face, index, FT_LOAD_RENDER | FT_LOAD_NO_HINTING) != 0) {
+        return false;
+    }
+    const FT_Bitmap *bitmap = &face->glyph->bitmap;
+    return bitmap->rows > 0 && bitmap->width > 0 && bitmap->pixel_mode == FT_PIXEL_MODE_GRAY;
+}
+
 /* False: this font cannot draw all characters. */
 static bool draw(FT_Face face, struct font *font)
 {
@@ -100,16 +109,21 @@ static bool draw(FT_Face face, struct font *font)
         FT_Set_Pixel_Sizes(face, 0, RENDER) != 0) {
         return false;
     }
+    int largest = 1;
     for (int c = 0; c < CHARACTERS; c++) {
-        FT_UInt index = FT_Get_Char_Index(face, (FT_ULong)characters[c]);
-        if (index == 0 || FT_Load_Glyph(face, index, FT_LOAD_RENDER | FT_LOAD_NO_HINTING) != 0) {
+        if (!render(face, c)) {
             return false;
         }
-        const FT_Bitmap *bitmap = &face->glyph->bitmap;
-        if (bitmap->rows == 0 || bitmap->width == 0 || bitmap->pixel_mode != FT_PIXEL_MODE_GRAY) {
+        int rows = (int)face->glyph->bitmap.rows;
+        int width = (int)face->glyph->bitmap.width;
+        largest = rows > largest ? rows : largest;
+        largest = width > largest ? width : largest;
+    }
+    for (int c = 0; c < CHARACTERS; c++) {
+        if (!render(face, c)) {
             return false;
         }
-        place(bitmap, font->pixels[c]);
+        place(&face->glyph->bitmap, largest, font->pixels[c]);
     }
     ft_sha256_of(ft_bytes_of(font->pixels, sizeof font->pixels), font->digest);
     return true;
