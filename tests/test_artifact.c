@@ -314,7 +314,7 @@ static void what_is_no_model_is_refused(void **state)
     write_below(f, "text.onnx", "hello world");
     LOAD_FAILS(CORRUPT, "text.onnx", f, "text.onnx");
     write_below(f, "empty.onnx", "");
-    LOAD_FAILS(CORRUPT, "not an ONNX model", f, "empty.onnx");
+    LOAD_FAILS(CORRUPT, "not a whole ONNX model: no graph inside", f, "empty.onnx");
     write_below(f, "no.zip", "hello");
     LOAD_FAILS(INVALID, "not an artifact", f, "no.zip");
     ft_free(second);

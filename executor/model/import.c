@@ -155,6 +155,18 @@ static enum ft_status slot_name(struct ft_import *im, struct ft_bytes name, cons
     return FT_OK;
 }
 
+/* Kernels compute with floats only; an input of integers can be looked at for its shape. */
+static enum ft_status graph_value(const struct ft_at *at, int i, ft_value *out, struct ft_err *err)
+{
+    ft_value v = ft_at_slot(at, i)->value;
+    if (ft_at_type(at, v)->dtype != FT_F32) {
+        return FT_FAIL(err, UNSUPPORTED, "input %d is a tensor of %s: only float tensors are computed with",
+                       i, ft_dtype_name(ft_at_type(at, v)->dtype));
+    }
+    *out = v;
+    return FT_OK;
+}
+
 enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft_value *out,
                             struct ft_err *err)
 {
@@ -164,8 +176,7 @@ enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft
     const char *name = NULL;
     *out = FT_NO_VALUE;
     if (slot->kind == FT_SLOT_GRAPH) {
-        *out = slot->value;
-        return FT_OK;
+        return graph_value(at, i, out, err);
     }
     if (*made == FT_NO_VALUE) {
         if (ft_host_is_int(slot->host)) {
@@ -200,8 +211,7 @@ enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err
     const char *name = NULL;
     *out = FT_NO_VALUE;
     if (slot->kind == FT_SLOT_GRAPH) {
-        *out = slot->value;
-        return FT_OK;
+        return graph_value(at, i, out, err);
     }
     ft_value trained = slot->as_weight != FT_NO_VALUE ? slot->as_weight : slot->as_state;
     if (trained != FT_NO_VALUE) {

@@ -279,16 +279,20 @@ static ft_value without_sign(const struct ft_graph *g, ft_value v)
     return neg >= 0 && ft_graph_node(g, neg)->op == FT_OP_NEG && ft_graph_node(g, neg)->in[0] == x ? x : v;
 }
 
-/* x^2 is x x, x^0.5 the square root: exact, and with a gradient for every x. */
-static enum ft_status plain_power(struct ft_at *at, ft_value x, bool *done, struct ft_err *err)
+/* x^2 is x x, x^0.5 the square root: exact, and with a gradient for every x. An exponent may be an integer.
+ */
+static enum ft_status plain_power(struct ft_at *at, ft_value x, ft_value *exponent, bool *done,
+                                  struct ft_err *err)
 {
     const struct ft_host *h = ft_at_host(at, 1);
+    const struct ft_type scalar = ft_type_of(FT_F32, 0, NULL);
     ft_value y = FT_NO_VALUE;
     *done = false;
-    if (h == NULL || ft_host_is_int(h) || h->count != 1 || h->rank > ft_at_type(at, x)->rank) {
+    if (h == NULL || h->count != 1 || h->rank > ft_at_type(at, x)->rank ||
+        (ft_host_is_int(h) && !ft_dim_is_known(h->ints[0]))) {
         return FT_OK;
     }
-    float power = ft_host_float(h, 0);
+    float power = ft_host_is_int(h) ? (float)h->ints[0].coef : ft_host_float(h, 0);
     if (power == 2.0F) {
         ft_value base = without_sign(at->im->graph, x);
         ft_value in[2] = {base, base};
@@ -296,7 +300,7 @@ static enum ft_status plain_power(struct ft_at *at, ft_value x, bool *done, stru
     } else if (power == 0.5F) {
         FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SQRT, NULL, &x, 1, &y, err));
     } else {
-        return FT_OK;
+        return ft_at_const(at, &scalar, &power, exponent, err);
     }
     *done = true;
     return ft_at_set(at, 0, y, err);
@@ -346,7 +350,7 @@ enum ft_status ft_import_binary(struct ft_at *at, int arg, struct ft_err *err)
     }
     if (op == FT_OP_POW && in[0] != FT_NO_VALUE && in[1] == FT_NO_VALUE) {
         bool done = false;
-        FT_RETURN_IF_FAILED(plain_power(at, in[0], &done, err));
+        FT_RETURN_IF_FAILED(plain_power(at, in[0], &in[1], &done, err));
         if (done) {
             return FT_OK;
         }
@@ -448,6 +452,19 @@ enum ft_status ft_import_gemm(struct ft_at *at, int arg, struct ft_err *err)
     return ft_at_set(at, 0, y, err);
 }
 
+/* Equal batch axes, or a matrix on one side. */
+static bool batches_match(const struct ft_type *a, const struct ft_type *b)
+{
+    if (a->rank == 2 || b->rank == 2) {
+        return true;
+    }
+    bool same = a->rank == b->rank;
+    for (int i = 0; same && i < a->rank - 2; i++) {
+        same = ft_dim_equal(a->dim[i], b->dim[i]);
+    }
+    return same;
+}
+
 enum ft_status ft_import_matmul(struct ft_at *at, int arg, struct ft_err *err)
 {
     (void)arg;
@@ -461,6 +478,9 @@ enum ft_status ft_import_matmul(struct ft_at *at, int arg, struct ft_err *err)
         if (ft_at_type(at, in[i])->rank < 2) {
             return ft_at_unsupported(at, err, "a vector as operand");
         }
+    }
+    if (!batches_match(ft_at_type(at, in[0]), ft_at_type(at, in[1]))) {
+        return ft_at_unsupported(at, err, "batch axes that broadcast");
     }
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MATMUL, &attrs, in, 2, &y, err));
     return ft_at_set(at, 0, y, err);

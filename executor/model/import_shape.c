@@ -132,6 +132,8 @@ enum ft_status ft_import_reshape(struct ft_at *at, int arg, struct ft_err *err)
             out[i] = x[i];
         } else if (known && out[i].coef == -1 && unknown < 0) {
             unknown = i;
+        } else if (known && out[i].coef == 0 && allow_zero && ft_at_host(at, 0) == NULL) {
+            return ft_at_unsupported(at, err, "an empty tensor");
         } else if (out[i].coef < 1 && !(known && out[i].coef == 0 && ft_at_host(at, 0) != NULL)) {
             return FT_FAIL(err, INVALID, "extent %d of its target shape is %lld", i, (long long)out[i].coef);
         } else if (i == 0 && known && out[0].coef == at->im->fixed_batch && x_rank > 0 &&
@@ -352,6 +354,9 @@ static enum ft_status slice_graph(struct ft_at *at, const struct slices *s, stru
         clamp_slice(extent.coef, s->start[i], s->end[i], 1, &attrs.start, &attrs.count);
         if (attrs.start == 0 && attrs.count == extent.coef) {
             continue;
+        }
+        if (attrs.count == 0) {
+            return ft_at_unsupported(at, err, "an empty slice");
         }
         FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SLICE, &attrs, &x, 1, &x, err));
     }

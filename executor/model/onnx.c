@@ -476,7 +476,11 @@ enum ft_status ft_onnx_read(struct ft_bytes bytes, const char *dir, const struct
     memset(&im, 0, sizeof im);
     im.file = &file;
     im.dir = dir;
-    FT_TRY(ft_onnx_parse(bytes, &im.arena, &file, err));
+    st = ft_onnx_parse(bytes, &im.arena, &file, err);
+    if (st == FT_CORRUPT) { /* protobuf's words alone do not tell a text file from a broken download */
+        st = ft_err_wrap(err, "not a whole ONNX model");
+    }
+    FT_TRY(st);
     FT_TRY(check_versions(&file, err));
     FT_TRY(import_graph(&im, asked, err));
     FT_TRY(ft_new(1, sizeof *m, &m, err));

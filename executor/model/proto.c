@@ -528,7 +528,7 @@ enum ft_status ft_onnx_parse(struct ft_bytes bytes, struct ft_arena *arena, stru
         FT_RETURN_IF_FAILED(read_model_field(&f, file, &graph, &has_graph, err));
     }
     if (!has_graph) {
-        return FT_FAIL(err, CORRUPT, "no graph inside: this is not an ONNX model");
+        return FT_FAIL(err, CORRUPT, "no graph inside");
     }
     return read_graph(graph, arena, file, err);
 }

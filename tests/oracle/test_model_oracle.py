@@ -304,6 +304,58 @@ def test_unsupported_nodes_are_named(tmp_path):
         assert part in message
 
 
+# ---- onnx's own tests of single nodes
+
+def node_cases(ops):
+    import importlib
+    import pkgutil
+
+    import onnx.backend.test.case.node as node
+
+    for module in pkgutil.iter_modules(node.__path__):
+        importlib.import_module(node.__name__ + "." + module.name)
+    for case in node.collect_testcases(None):
+        model = case.model
+        if model is None or len(model.graph.node) != 1 or model.graph.node[0].op_type not in ops:
+            continue
+        inputs, outputs = case.data_sets[0]
+        if not inputs or not all(isinstance(v, np.ndarray) for v in inputs) or not isinstance(outputs[0], np.ndarray):
+            continue
+        static = onnx.ModelProto()
+        static.CopyFrom(model)
+        for port, value in list(zip(static.graph.input, inputs))[1:]:  # all but the first are known
+            static.graph.initializer.append(onnx.numpy_helper.from_array(value, port.name))
+        del static.graph.input[1:]
+        for opset in static.opset_import:  # since 23 these ops only took more element types
+            opset.version = min(opset.version, 22)
+        yield case.name, static, inputs[0], outputs[0]
+
+
+def test_onnx_node_tests(tmp_path):
+    """Equal, or refused as unsupported: integers, 3-D windows, empty tensors, data-dependent shapes."""
+    table = pathlib.Path(__file__).parents[2] / "executor" / "model" / "import.c"
+    ops = {line.split('"')[1] for line in table.read_text().splitlines() if line.startswith('    {"')}
+    equal, refused = set(), {}
+    for name, model, x, want in node_cases(ops):
+        onnx.save(model, tmp_path / "m.onnx")
+        np.save(tmp_path / "x.npy", x)
+        done = subprocess.run([PROBE, tmp_path / "m.onnx", "--input", tmp_path / "x.npy", "--out", tmp_path / "y"],
+                              capture_output=True, text=True)
+        if done.returncode == 1:
+            refused[name] = done.stderr
+            continue
+        assert done.returncode == 0, (name, done.stderr)
+        ours = np.fromfile(tmp_path / "y0.bin")
+        # 1e-3: some expected values are given with four digits.
+        np.testing.assert_allclose(ours, want.astype(np.float64).ravel(), 1e-3, 1e-5, err_msg=name)
+        equal.add(name)
+    print(len(equal), "node tests equal,", len(refused), "refused")
+    assert all(text.startswith("unsupported") for text in refused.values()), refused
+    assert len(equal) >= 210
+    never = ("conv", "gemm", "batchnorm_e", "relu", "softmax", "flatten", "transpose", "globalaverage", "concat_2d")
+    assert not [n for n in refused if n.split("test_")[1].startswith(never) and "training" not in n], refused
+
+
 # ---- ResNets
 
 def penultimate(path, x):
