@@ -6,8 +6,14 @@
  * what depends on constants only folds. Everything unsupported is refused at once with node names. An
  * initializer that several nodes read through Identity because the exporter merged equal tensors is copied
  * for each reader that trains it; one that is plainly shared by name in several consuming nodes stays shared.
- * External data files are looked up beside the model and nowhere else. A float initializer that a trainable
- * op reads as weight becomes a parameter (BatchNorm's mean and variance: state); other floats are constants.
+ * External data files are looked up beside the model and nowhere else.
+ *
+ * A float initializer that a trainable op reads as weight (Conv, Gemm, MatMul and the vector added behind it,
+ * BatchNormalization, PRelu) becomes a parameter (BatchNorm's mean and variance: state). In other elementwise
+ * ops only a name ending in .weight .bias .gamma .beta .scale .alpha .p does; other floats are constants, and
+ * we write them as Constant nodes. Dropout exported in training mode makes DROPOUT and an input "rng"; what
+ * we write has neither. ArgMax and ZipMap at the very end are taken off: the scores in front of them are the
+ * output. An export with a fixed batch gets a symbolic one when every output then has its declared shape.
  */
 #ifndef FT_MODEL_ONNX_H
 #define FT_MODEL_ONNX_H

@@ -28,10 +28,12 @@ struct ft_tailor_options {
     enum ft_pooler pooler;
     float gem_p, gem_eps; /* 0 = 3 and 1e-6; p is a trainable parameter */
     bool normalize;       /* L2-normalise the embedding inside the model */
-    const char *freeze;   /* NULL/"" = nothing, "all" or "true" = all but what tailoring adds or, without a
-                           * projection, all but   the last layer with weights (Finetuner's freeze), else
-                           * comma-separated names, node prefixes or a   number of leading layers */
-    uint64_t seed;        /* of new weights (torch's Linear init: U(-1/sqrt(fan_in), 1/sqrt(fan_in))) */
+    /* NULL/"" = nothing, "all" or "true" = all but what tailoring adds or, without a projection, all but the
+     * last layer with weights (Finetuner's freeze; a BatchNorm or bias behind a convolution or product is one
+     * layer with it), else a comma-separated list of layer names, origins, weights, or prefixes of them up to
+     * a '.' or '/' ("layer1"), or a number: so many leading layers with weights. */
+    const char *freeze;
+    uint64_t seed; /* of new weights (torch's Linear init: U(-1/sqrt(fan_in), 1/sqrt(fan_in))) */
 };
 
 /* One line of `inspect`: a node, what it makes, what it holds, what tailoring does to it. */
