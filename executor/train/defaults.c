@@ -5,9 +5,16 @@
 
 #include "executor/base/alloc.h"
 
+/* Measured with the demo's backbone, tuned for 150 steps on three quarters of its 42 training characters;
+ * MAP@R on the other quarter, mean of the four folds (two seeds a fold, five in one): BatchHardMiner 0.870
+ * with a constant schedule, 0.844 with cosine; FaceNetSemihardMiner 0.850 and 0.861. In one fold, two seeds
+ * each, constant, FaceNet: margins 0.1 and 0.4, learning rates 3e-4 and 3e-3, eight items a class, no
+ * clipping: within the spread of seeds (0.03) or below. The rule, highest mean over the folds, was fixed
+ * before three of the folds were run, after a look at the unseen characters with FaceNet and both schedules.
+ * The drawings were those of tools/glyphs before letters kept their size within a font. */
 static const struct ft_loss_default losses[] = {
-    {"TripletMarginLoss", "FaceNetSemihardMiner", "{\"margin\": 0.2}",
-     "semi-hard as FaceNet has it generalises better to unseen classes than a margin miner"},
+    {"TripletMarginLoss", "BatchHardMiner", "{\"margin\": 0.2}",
+     "best on characters held out from training, four folds"},
     {"ContrastiveLoss", "none", "{}", "all pairs, margins 0 and 1"},
 };
 enum { LOSSES = sizeof losses / sizeof *losses };

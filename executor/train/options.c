@@ -217,7 +217,7 @@ static enum ft_status set_tree(struct ft_fit_options *o, const struct row *row, 
     if (take != NULL && ft_json_kind(take) != want) {
         const char *got = ft_json_kind_name(ft_json_kind(take));
         ft_json_free(take);
-        return FT_FAIL(err, INVALID, "%s is a JSON %s, wanted an %s", row->key, got, ft_json_kind_name(want));
+        return FT_FAIL(err, INVALID, "%s is %s, wanted %s", row->key, got, ft_json_kind_name(want));
     }
     ft_json_free(*slot);
     *slot = take;
@@ -349,7 +349,7 @@ static enum ft_status read_text(struct ft_fit_options *o, const struct row *row,
         return st;
     }
     if (kind != FT_JSON_TEXT) {
-        return FT_FAIL(err, INVALID, "%s is a JSON %s, wanted a text", row->key, ft_json_kind_name(kind));
+        return FT_FAIL(err, INVALID, "%s is %s, wanted a text", row->key, ft_json_kind_name(kind));
     }
     return set_row(o, row, ft_json_text(value, NULL), err);
 }
@@ -373,14 +373,13 @@ static enum ft_status read_row(struct ft_fit_options *o, const struct row *row, 
     case REAL:
     case INTEGER:
         if (!ft_json_is_number(value)) {
-            return FT_FAIL(err, INVALID, "%s is a JSON %s, wanted a number of %g .. %g", row->key,
+            return FT_FAIL(err, INVALID, "%s is %s, wanted a number of %g .. %g", row->key,
                            ft_json_kind_name(kind), row->low, row->high);
         }
         return set_number(o, row, ft_json_real(value), err);
     case FLAG:
         if (kind != FT_JSON_BOOL) {
-            return FT_FAIL(err, INVALID, "%s is a JSON %s, wanted true or false", row->key,
-                           ft_json_kind_name(kind));
+            return FT_FAIL(err, INVALID, "%s is %s, wanted true or false", row->key, ft_json_kind_name(kind));
         }
         *(bool *)field(o, row) = ft_json_bool(value);
         return FT_OK;
