@@ -1,8 +1,8 @@
 /*
  * internal.h - what devices implement: one table of prepare functions, derived from ops.def.
  *
- * A device is a struct ft_device with this table in front of its own state. ft_kernel_prepare() in device.c runs
- * ft_op_infer() on the call, compares the result with call->out (shapes and types), then asks the table.
+ * A device is a struct ft_device with this table in front of its own state. ft_kernel_prepare() in device.c
+ * runs ft_op_infer() on the call, compares the result with call->out (shapes and types), then asks the table.
  */
 #ifndef FT_KERNELS_INTERNAL_H
 #define FT_KERNELS_INTERNAL_H
@@ -13,20 +13,20 @@
 struct ft_kernel {
     struct ft_device *device;
     enum ft_op op;
-    enum ft_status (*run)(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out, void *scratch,
-                          struct ft_err *err);
+    enum ft_status (*run)(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
+                          void *scratch, struct ft_err *err);
     void (*free)(struct ft_kernel *kernel);
 };
 
-typedef enum ft_status (*ft_prepare)(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,
-                                     size_t *scratch, struct ft_err *err);
+typedef enum ft_status (*ft_prepare)(struct ft_device *device, const struct ft_call *call,
+                                     struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
 
 struct ft_device_table {
     const char *name;
     enum ft_dtype float_dtype;
     ft_prepare prepare[FT_OP_COUNT]; /* NULL: the device lacks the op on purpose */
-    void (*layouts)(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum ft_layout *in, enum ft_layout *out,
-                    bool *follow);
+    void (*layouts)(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum ft_layout *in,
+                    enum ft_layout *out, bool *follow);
     enum ft_status (*wait)(struct ft_device *device, struct ft_err *err);
     void (*close)(struct ft_device *device);
 };
@@ -39,12 +39,12 @@ FT_MUST_CHECK enum ft_status ft_ref_open(struct ft_device **device, struct ft_er
 FT_MUST_CHECK enum ft_status ft_cpu_open(int threads, struct ft_device **device, struct ft_err *err);
 
 /* Prototypes of all prepare functions of both devices: a row without its kernel fails to link. */
-#define FT_OP(NAME, name, IN_MIN, IN_MAX, OUTPUTS, LIKE)                                                                       \
-    enum ft_status ft_ref_##name(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,      \
-                                 size_t *scratch, struct ft_err *err);                                                 \
-    enum ft_status ft_cpu_##name(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,      \
-                                 size_t *scratch, struct ft_err *err);                                                 \
-    enum ft_status ft_infer_##name(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,                   \
+#define FT_OP(NAME, name, IN_MIN, IN_MAX, OUTPUTS, LIKE)                                                     \
+    enum ft_status ft_ref_##name(struct ft_device *device, const struct ft_call *call,                       \
+                                 struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);            \
+    enum ft_status ft_cpu_##name(struct ft_device *device, const struct ft_call *call,                       \
+                                 struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);            \
+    enum ft_status ft_infer_##name(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,         \
                                    struct ft_type *out, struct ft_err *err);
 #include "kernels/ops.def"
 #undef FT_OP

@@ -1,10 +1,10 @@
 /*
  * kernel.h - the only door to the kernels: devices, ops, prepared kernels.
  *
- * Life of a kernel: ft_op_infer() checks types once for all devices; ft_kernel_prepare() on a device fixes shapes and
- * layouts, does all slow work (oneDNN primitives) and says how much scratch it wants; ft_kernel_run() only queues.
- * Nothing is allocated by ft_kernel_run() except inside oneDNN itself (it has no hook). What a device lacks comes back
- * as FT_UNSUPPORTED naming op and device: no silent fallback.
+ * Life of a kernel: ft_op_infer() checks types once for all devices; ft_kernel_prepare() on a device fixes
+ * shapes and layouts, does all slow work (oneDNN primitives) and says how much scratch it wants;
+ * ft_kernel_run() only queues. Nothing is allocated by ft_kernel_run() except inside oneDNN itself (it has no
+ * hook). What a device lacks comes back as FT_UNSUPPORTED naming op and device: no silent fallback.
  *
  * Devices: `ref` plain loops; all floats are FT_F64 there (the oracle of every other device).
  *          `cpu` oneDNN and vector code, FT_F32. CUDA is a plug-in later: the same table.
@@ -29,14 +29,14 @@ enum { FT_MAX_OUTPUTS = 5 }; /* of any row */
 
 enum ft_distance { FT_DIST_EUCLIDEAN, FT_DIST_SQEUCLIDEAN };
 enum ft_miner {
-    FT_MINER_NONE,          /* all triplets (PML without a miner; TripletMarginMiner cannot express it) */
-    FT_MINER_MARGIN_ALL,    /* PML TripletMarginMiner(type_of_triplets="all"): d_an - d_ap <= margin */
-    FT_MINER_MARGIN_HARD,   /* ... and d_an - d_ap <= 0 */
+    FT_MINER_NONE,            /* all triplets (PML without a miner; TripletMarginMiner cannot express it) */
+    FT_MINER_MARGIN_ALL,      /* PML TripletMarginMiner(type_of_triplets="all"): d_an - d_ap <= margin */
+    FT_MINER_MARGIN_HARD,     /* ... and d_an - d_ap <= 0 */
     FT_MINER_MARGIN_SEMIHARD, /* ... and d_an - d_ap > 0 */
-    FT_MINER_MARGIN_EASY,   /* d_an - d_ap > margin */
-    FT_MINER_BATCH_HARD,    /* PML BatchHardMiner: hardest positive and hardest negative of each anchor */
-    FT_MINER_FACENET_SEMIHARD /* sentence-transformers' BatchSemiHardTripletLoss: for each (a, p) the nearest negative farther
-                               * than p; if there is none, the farthest negative */
+    FT_MINER_MARGIN_EASY,     /* d_an - d_ap > margin */
+    FT_MINER_BATCH_HARD,      /* PML BatchHardMiner: hardest positive and hardest negative of each anchor */
+    FT_MINER_FACENET_SEMIHARD /* sentence-transformers' BatchSemiHardTripletLoss: for each (a, p) the nearest
+                               * negative farther than p; if there is none, the farthest negative */
 };
 enum ft_reducer { FT_REDUCE_AVG_NON_ZERO, FT_REDUCE_MEAN };
 
@@ -46,8 +46,8 @@ struct ft_window { /* spatial part of conv and pool; unused axes are zero */
     int64_t out[3]; /* pools: output extents when fixed by the importer (ceil_mode), else 0 = computed */
 };
 
-/* All attributes of all ops in one plain struct; a row's comment says which it reads. Zero it first (memset): graphs
- * compare and hash it bytewise. */
+/* All attributes of all ops in one plain struct; a row's comment says which it reads. Zero it first (memset):
+ * graphs compare and hash it bytewise. */
 struct ft_attrs {
     struct ft_window window;
     int64_t group;
@@ -76,36 +76,42 @@ struct ft_op_info {
 const struct ft_op_info *ft_op_info(enum ft_op op);
 
 /* Shape and type rules, the same for graph (symbols) and kernels (known). Fills out[0 .. outputs) row-major.
- * FT_INVALID says what is wrong in terms of the op's inputs ("conv: x has 3 channels, w wants 4 x group 1"). */
-FT_MUST_CHECK enum ft_status ft_op_infer(enum ft_op op, const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
-                                         struct ft_type *out, struct ft_err *err);
+ * FT_INVALID says what is wrong in terms of the op's inputs ("conv: x has 3 channels, w wants 4 x group 1").
+ */
+FT_MUST_CHECK enum ft_status ft_op_infer(enum ft_op op, const struct ft_attrs *attrs,
+                                         const struct ft_type *in, int n_in, struct ft_type *out,
+                                         struct ft_err *err);
 
 /* ---- devices */
 struct ft_device; /* opaque */
 /* name: "cpu", "ref", or "auto" (= cpu). threads 0 = as many as processors. FT_NOT_FOUND for an unknown name,
  * FT_UNAVAILABLE for "cuda". *device is owned by the caller: ft_device_close(), after all its kernels. */
-FT_MUST_CHECK enum ft_status ft_device_open(const char *name, int threads, struct ft_device **device, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_device_open(const char *name, int threads, struct ft_device **device,
+                                            struct ft_err *err);
 void ft_device_close(struct ft_device *device);
 const char *ft_device_name(const struct ft_device *device);
-enum ft_dtype ft_device_float(const struct ft_device *device); /* what FT_F32 of a graph is stored as: F64 on ref */
+enum ft_dtype ft_device_float(
+    const struct ft_device *device); /* what FT_F32 of a graph is stored as: F64 on ref */
 /* Device memory, zeroed, 64-byte aligned; copies complete before they return. */
-FT_MUST_CHECK enum ft_status ft_device_alloc(struct ft_device *device, size_t bytes, void **data, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_device_alloc(struct ft_device *device, size_t bytes, void **data,
+                                             struct ft_err *err);
 void ft_device_free(struct ft_device *device, void *data);
-FT_MUST_CHECK enum ft_status ft_device_upload(struct ft_device *device, void *to, const void *from, size_t bytes,
-                                              struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_device_download(struct ft_device *device, void *to, const void *from, size_t bytes,
-                                                struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_device_wait(struct ft_device *device, struct ft_err *err); /* all queued work is done */
+FT_MUST_CHECK enum ft_status ft_device_upload(struct ft_device *device, void *to, const void *from,
+                                              size_t bytes, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_device_download(struct ft_device *device, void *to, const void *from,
+                                                size_t bytes, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_device_wait(struct ft_device *device,
+                                            struct ft_err *err); /* all queued work is done */
 
 /* ---- kernels */
 struct ft_kernel; /* opaque */
-/* Which layouts a device wants: in[i] / out[i] are filled with the wanted layout of each rank-4 float operand;
- * *follow = true when any one layout does as long as all rank-4 operands share it (elementwise). */
+/* Which layouts a device wants: in[i] / out[i] are filled with the wanted layout of each rank-4 float
+ * operand; *follow = true when any one layout does as long as all rank-4 operands share it (elementwise). */
 void ft_kernel_layouts(const struct ft_device *device, enum ft_op op, const struct ft_attrs *attrs, int n_in,
                        enum ft_layout *in, enum ft_layout *out, bool *follow);
 
-/* One call with known types, layouts included. The types are copied. *scratch = bytes wanted at run time (64-byte
- * aligned, contents lost between runs). *kernel is owned by the caller: ft_kernel_free(). */
+/* One call with known types, layouts included. The types are copied. *scratch = bytes wanted at run time
+ * (64-byte aligned, contents lost between runs). *kernel is owned by the caller: ft_kernel_free(). */
 struct ft_call {
     enum ft_op op;
     struct ft_attrs attrs;
@@ -114,22 +120,24 @@ struct ft_call {
     const struct ft_type *out;
 };
 FT_MUST_CHECK enum ft_status ft_kernel_prepare(struct ft_device *device, const struct ft_call *call,
-                                               struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
+                                               struct ft_kernel **kernel, size_t *scratch,
+                                               struct ft_err *err);
 
-/* version: a number that changes whenever the data change; equal (data, version) lets a kernel keep its packed copy of a
- * weight. 0 = unknown, pack again each time. */
+/* version: a number that changes whenever the data change; equal (data, version) lets a kernel keep its
+ * packed copy of a weight. 0 = unknown, pack again each time. */
 struct ft_arg {
     void *data;
     uint64_t version;
 };
 /* Queue one run. Pointers must stay valid until ft_device_wait(); shape_only inputs may be NULL. */
-FT_MUST_CHECK enum ft_status ft_kernel_run(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
-                                           void *scratch, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_kernel_run(struct ft_kernel *kernel, const struct ft_arg *in,
+                                           const struct ft_arg *out, void *scratch, struct ft_err *err);
 void ft_kernel_free(struct ft_kernel *kernel);
 
 /* Copy a tensor between layouts and float types (same logical shape): plan boundaries and tests. */
-FT_MUST_CHECK enum ft_status ft_reorder(struct ft_device *device, const struct ft_type *from_type, const void *from,
-                                        const struct ft_type *to_type, void *to, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_reorder(struct ft_device *device, const struct ft_type *from_type,
+                                        const void *from, const struct ft_type *to_type, void *to,
+                                        struct ft_err *err);
 
 #ifdef __cplusplus
 }

@@ -1,10 +1,10 @@
 /*
  * type.h - what a tensor is: element type, symbolic dimensions, physical layout.
  *
- * A dimension is a monomial: coef x product of symbols (batch N, tokens T, ...) to small powers. A concrete dimension
- * has no symbols. So Flatten of (N, 64, 7, 7) is (N, 3136) and Reshape's -1 is an exact division, before N is known.
- * Dimensions are >= 1: empty tensors do not occur in graphs (a batch has at least one row).
- * Thread-safety: plain values.
+ * A dimension is a monomial: coef x product of symbols (batch N, tokens T, ...) to small powers. A concrete
+ * dimension has no symbols. So Flatten of (N, 64, 7, 7) is (N, 3136) and Reshape's -1 is an exact division,
+ * before N is known. Dimensions are >= 1: empty tensors do not occur in graphs (a batch has at least one
+ * row). Thread-safety: plain values.
  */
 #ifndef FT_KERNELS_TYPE_H
 #define FT_KERNELS_TYPE_H
@@ -32,8 +32,9 @@ struct ft_dim {
     uint8_t power[FT_MAX_SYMBOLS];
 };
 
-/* How the elements of a rank-4 activation lie in memory: (N, C, H, W) row-major, or the same tensor stored (N, H, W, C).
- * Logical dims are always in NCHW order. A property of plan values, never of the canonical graph. */
+/* How the elements of a rank-4 activation lie in memory: (N, C, H, W) row-major, or the same tensor stored
+ * (N, H, W, C). Logical dims are always in NCHW order. A property of plan values, never of the canonical
+ * graph. */
 enum ft_layout { FT_ROW_MAJOR, FT_CHANNELS_LAST };
 
 struct ft_type {

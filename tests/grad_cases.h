@@ -211,8 +211,9 @@ static inline void matmul_case(struct problem *p, bool batch_a, bool batch_b, in
     X(0, 0, 0)                                                                                               \
     X(0, 0, 1)                                                                                               \
     X(0, 0, 2)                                                                                               \
-    X(0, 0, 3) X(1, 1, 0) X(1, 1, 1) X(1, 1, 2) X(1, 1, 3) X(1, 0, 0) X(1, 0, 1) X(1, 0, 2) X(1, 0, 3)       \
-        X(0, 1, 0) X(0, 1, 1) X(0, 1, 2) X(0, 1, 3)
+    X(0, 0, 3)                                                                                               \
+    X(1, 1, 0) X(1, 1, 1) X(1, 1, 2) X(1, 1, 3) X(1, 0, 0) X(1, 0, 1) X(1, 0, 2) X(1, 0, 3) X(0, 1, 0)       \
+        X(0, 1, 1) X(0, 1, 2) X(0, 1, 3)
 #define MATMUL_BUILDER(ba, bb, t)                                                                            \
     static inline void matmul_##ba##bb##t(struct problem *p)                                                 \
     {                                                                                                        \
@@ -493,8 +494,8 @@ static inline void triplet_of(struct problem *p, enum ft_miner miner, enum ft_re
     X(NONE, AVG_NON_ZERO)                                                                                    \
     X(NONE, MEAN)                                                                                            \
     X(MARGIN_ALL, AVG_NON_ZERO)                                                                              \
-    X(MARGIN_HARD, AVG_NON_ZERO) X(MARGIN_SEMIHARD, MEAN) X(MARGIN_EASY, MEAN) X(BATCH_HARD, AVG_NON_ZERO)   \
-        X(FACENET_SEMIHARD, MEAN)
+    X(MARGIN_HARD, AVG_NON_ZERO)                                                                             \
+    X(MARGIN_SEMIHARD, MEAN) X(MARGIN_EASY, MEAN) X(BATCH_HARD, AVG_NON_ZERO) X(FACENET_SEMIHARD, MEAN)
 #define TRIPLET_BUILDER(miner, reducer)                                                                      \
     static inline void triplet_##miner##_##reducer(struct problem *p)                                        \
     {                                                                                                        \

@@ -212,8 +212,8 @@ enum ft_status ft_optim_step(struct ft_optim *o, int64_t t, double learning_rate
 {
     const struct ft_optim_spec *s = &o->spec;
     bool sgd = s->kind == FT_OPTIM_SGD;
-    /* The corrections are of the betas as the kernel sees them: 1 - 0.999 in float is off by 1e-5 of itself, and the
-     * quotient must not be. */
+    /* The corrections are of the betas as the kernel sees them: 1 - 0.999 in float is off by 1e-5 of itself,
+     * and the quotient must not be. */
     double beta1 = (double)(float)s->beta1;
     double beta2 = (double)(float)s->beta2;
     float hyper[HYPER] = {

@@ -11,7 +11,8 @@
 struct ft_document {
     struct ft_bytes id; /* empty: none was given */
     bool has_label;
-    bool label_is_number;  /* tags.finetuner_label was a number; label then holds its shortest text ("3", "0.5") */
+    bool label_is_number;  /* tags.finetuner_label was a number; label then holds its shortest text ("3",
+                              "0.5") */
     struct ft_bytes label; /* UTF-8, 1 .. FT_MAX_LABEL_BYTES */
     struct ft_content content;
     struct ft_bytes raw; /* the Document's own message bytes; empty when it did not come over the wire */
