@@ -51,8 +51,8 @@ static int play(char **argv)
     (void)signal(SIGTERM, on_term);
     if (strstr(spec, "\"finish\"") != NULL) {
         put(dir, run, "events.jsonl",
-            "{\"event\":\"note\",\"text\":\"one\"}\n{\"event\":\"progress\",\"step\":1}\n"
-            "{\"event\":\"progress\",\"step\":2}\n{\"event\":\"prog");
+            "{\"event\": \"note\",\"text\":\"one\"}\n{\"event\": \"progress\",\"step\":1}\n"
+            "{\"event\": \"progress\",\"step\":2}\n{\"event\": \"prog");
         put(dir, run, "result.json",
             "{\"status\":\"FINISHED\",\"summary\":{\"metrics\":{\"after\":{\"map\":0.5}},\"steps\":2}}");
     } else if (strstr(spec, "\"fail\"") != NULL) {

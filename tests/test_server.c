@@ -145,7 +145,7 @@ static int play(char **argv)
     put(dir, "artifacts", run, "model.zip", ft_bytes_of(bytes, ARTIFACT_BYTES));
     free(bytes);
     put(dir, "runs", run, "events.jsonl",
-        ft_bytes_of_text("{\"event\":\"metrics\",\"when\":\"before\",\"metrics\":{\"map\":0.25}}\n"));
+        ft_bytes_of_text("{\"event\": \"metrics\",\"when\":\"before\",\"metrics\":{\"map\":0.25}}\n"));
     put(dir, "runs", run, "result.json",
         ft_bytes_of_text("{\"status\":\"FINISHED\",\"summary\":{\"metrics\":{\"after\":{\"map\":0.5}}}}"));
     ft_buf_release(&spec);

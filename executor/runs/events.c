@@ -21,10 +21,10 @@ static bool next_line(struct ft_bytes text, size_t *at, struct ft_bytes *line)
     return true;
 }
 
-/* Is it of that kind? Every line begins {"event":"KIND", as worker.c writes it. */
+/* Is it of that kind? Every line begins {"event": "KIND", as worker.c writes it. */
 static bool is_kind(struct ft_bytes line, const char *kind)
 {
-    static const char start[] = "{\"event\":\"";
+    static const char start[] = "{\"event\": \"";
     size_t head = sizeof start - 1;
     size_t length = kind != NULL ? strlen(kind) : 0;
     return kind == NULL || (line.size > head + length && memcmp(line.data, start, head) == 0 &&

@@ -222,6 +222,28 @@ struct records {
     bool full; /* with the summary */
 };
 
+/* All of the summary but the path on our disk. */
+static enum ft_status add_full_summary(struct ft_json *record, const struct ft_json *summary,
+                                       struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *shown = ft_json_object();
+    if (shown == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory reading runs");
+    }
+    for (struct ft_json_iter *it = ft_json_first(summary); it != NULL; it = ft_json_next(summary, it)) {
+        if (strcmp(ft_json_key(it), "out") != 0) {
+            FT_TRY(ft_json_set(shown, ft_json_key(it), ft_json_copy(ft_json_value(it)), err));
+        }
+    }
+    struct ft_json *taken = shown;
+    shown = NULL;
+    st = ft_json_set(record, "summary", taken, err);
+done:
+    ft_json_free(shown);
+    return st;
+}
+
 /* What clients ask for first stands beside the summary: metrics before and after. */
 static enum ft_status add_summary(struct ft_json *record, sqlite3_stmt *row, bool full, struct ft_err *err)
 {
@@ -237,9 +259,7 @@ static enum ft_status add_summary(struct ft_json *record, sqlite3_stmt *row, boo
         FT_TRY(ft_json_set(record, "metrics", ft_json_copy(metrics), err));
     }
     if (full) {
-        struct ft_json *taken = summary;
-        summary = NULL;
-        FT_TRY(ft_json_set(record, "summary", taken, err));
+        FT_TRY(add_full_summary(record, summary, err));
     }
 done:
     ft_json_free(summary);

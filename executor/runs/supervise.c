@@ -159,8 +159,12 @@ static enum ft_status settle_result(struct ft_runs *runs, const char *id, const 
     if (state == FT_RUN_FINISHED) {
         (void)snprintf(runs->newest, sizeof runs->newest, "%s", id);
     }
-    FT_LOG_INFO_LINE("runs", "run ended run=%s status=%s reason=\"%s\"", id, ft_run_state_name(state),
-                     reason != NULL ? reason : "");
+    if (ft_run_ended(state)) {
+        FT_LOG_INFO_LINE("runs", "run ended run=%s status=%s reason=\"%s\"", id, ft_run_state_name(state),
+                         reason != NULL ? reason : "");
+    } else {
+        FT_LOG_INFO_LINE("runs", "run goes on at the next start run=%s", id);
+    }
 done:
     ft_buf_release(&summary);
     return st;

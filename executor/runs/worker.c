@@ -152,6 +152,11 @@ static enum ft_status open_run(struct worker *w, struct ft_err *err)
     FT_TRY(lock_run(w, err));
     ft_free(path);
     path = NULL;
+    /* What the worker before this one may have left while we waited for it is not ours. */
+    FT_TRY(ft_run_path(w->data_dir, w->run, "result.json", &path, err));
+    FT_TRY(ft_path_remove(path, err));
+    ft_free(path);
+    path = NULL;
     FT_TRY(ft_run_path(w->data_dir, w->run, "events.jsonl", &path, err));
     w->events_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (w->events_fd < 0) {

@@ -48,7 +48,7 @@ class Server:
         self.log = open(folder / 'server.log', 'ab')
         self.command = [str(PROGRAM), 'serve', '--host', '127.0.0.1', '--port', str(self.port), '--name', 'tuner',
                         '--workspace', str(folder / 'data'), '--model', str(model), '--threads', '1',
-                        '--run-threads', '1', *flags]
+                        '--run-threads', '1', '--log-level', 'INFO', *flags]
         self.process = None
         self.start()
 
@@ -369,7 +369,7 @@ def wait_for_progress(flow, run):
         if 'progress' in ask(flow, '/status', {'run': run}):
             return
         time.sleep(0.1)
-    raise AssertionError(f'run {run} makes no progress')
+    raise AssertionError(f'run makes no progress: {ask(flow, "/status", {"run": run})}')
 
 
 def wait_for_end(flow, run):
