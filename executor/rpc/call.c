@@ -20,10 +20,10 @@ void ft_rpc_accept_next(struct ft_rpc_server *server)
         return;
     }
     call->server = server;
-    call->accept = (struct ft_rpc_op){FT_RPC_OP_ACCEPT, call};
-    call->receive = (struct ft_rpc_op){FT_RPC_OP_RECEIVE, call};
-    call->send = (struct ft_rpc_op){FT_RPC_OP_SEND, call};
-    call->close = (struct ft_rpc_op){FT_RPC_OP_CLOSE, call};
+    call->accept = (struct ft_rpc_op){.kind = FT_RPC_OP_ACCEPT, .call = call};
+    call->receive = (struct ft_rpc_op){.kind = FT_RPC_OP_RECEIVE, .call = call};
+    call->send = (struct ft_rpc_op){.kind = FT_RPC_OP_SEND, .call = call};
+    call->close = (struct ft_rpc_op){.kind = FT_RPC_OP_CLOSE, .call = call};
     atomic_init(&call->refs, 1);
     (void)pthread_mutex_init(&call->mutex, NULL);
     call->status_text = grpc_empty_slice();
@@ -31,7 +31,7 @@ void ft_rpc_accept_next(struct ft_rpc_server *server)
     grpc_metadata_array_init(&call->metadata);
     grpc_call_error cause =
         grpc_server_request_call(server->grpc, &call->grpc, &call->details, &call->metadata, server->queue,
-                                 server->queue, &call->accept);
+                                 server->queue, ft_rpc_tag(&call->accept));
     assert(cause == GRPC_CALL_OK);
 }
 
@@ -66,7 +66,7 @@ void ft_rpc_call_unref(struct ft_rpc_call *call)
 static void start(struct ft_rpc_call *call, const grpc_op *ops, size_t count, struct ft_rpc_op *tag)
 {
     (void)atomic_fetch_add_explicit(&call->refs, 1, memory_order_relaxed);
-    grpc_call_error cause = grpc_call_start_batch(call->grpc, ops, count, tag, NULL);
+    grpc_call_error cause = grpc_call_start_batch(call->grpc, ops, count, ft_rpc_tag(tag), NULL);
     assert(cause == GRPC_CALL_OK);
 }
 

@@ -24,7 +24,15 @@ enum ft_rpc_op_kind {
 struct ft_rpc_op {
     enum ft_rpc_op_kind kind;
     struct ft_rpc_call *call; /* NULL for DOWN */
+    /* Stored before gRPC gets the tag, loaded when it comes back. gRPC's queue orders the two threads
+     * already; this says it to tools that cannot see inside gRPC. */
+    atomic_bool handed_over;
 };
+static inline void *ft_rpc_tag(struct ft_rpc_op *op)
+{
+    atomic_store_explicit(&op->handed_over, true, memory_order_release);
+    return op;
+}
 
 struct ft_rpc_call {
     struct ft_rpc_server *server;

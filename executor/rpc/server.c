@@ -42,6 +42,7 @@ static void poll_queue(void *arg)
             return;
         }
         struct ft_rpc_op *op = event.tag;
+        (void)atomic_load_explicit(&op->handed_over, memory_order_acquire);
         if (op->kind == FT_RPC_OP_DOWN) {
             (void)pthread_mutex_lock(&server->mutex);
             server->down_done = true;
@@ -146,7 +147,7 @@ enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options, struct ft
     init_conditions(s);
     s->methods = options->methods;
     s->n_methods = options->n_methods;
-    s->down = (struct ft_rpc_op){FT_RPC_OP_DOWN, NULL};
+    s->down = (struct ft_rpc_op){.kind = FT_RPC_OP_DOWN};
     s->threads = threads;
     threads = NULL;
     ft_rpc_log_init();
@@ -195,7 +196,7 @@ void ft_rpc_server_drain(struct ft_rpc_server *server)
     server->draining = true;
     (void)pthread_mutex_unlock(&server->mutex);
     if (begin) {
-        grpc_server_shutdown_and_notify(server->grpc, server->queue, &server->down);
+        grpc_server_shutdown_and_notify(server->grpc, server->queue, ft_rpc_tag(&server->down));
     }
 }
 
