@@ -136,6 +136,24 @@ done:
     return st;
 }
 
+/* The copies of its datasets that an ended run leaves (worker.c). */
+static void drop_snapshots(const struct ft_runs *runs, const char *id)
+{
+    static const char *const keys[] = {"dataset", "eval_dataset"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        struct ft_err err = {0};
+        char *path = NULL;
+        enum ft_status st = ft_run_path(runs->data_dir, id, keys[i], &path, &err);
+        if (st == FT_OK) {
+            st = ft_path_remove(path, &err);
+        }
+        if (st != FT_OK) {
+            FT_LOG_WARNING_LINE("runs", "cannot remove a copied dataset run=%s reason=\"%s\"", id, err.text);
+        }
+        ft_free(path);
+    }
+}
+
 /* The state that result.json tells, and the texts that go with it. */
 static enum ft_status settle_result(struct ft_runs *runs, const char *id, const struct ft_json *result,
                                     bool cancelling, struct ft_err *err)
@@ -160,6 +178,7 @@ static enum ft_status settle_result(struct ft_runs *runs, const char *id, const 
         (void)snprintf(runs->newest, sizeof runs->newest, "%s", id);
     }
     if (ft_run_ended(state)) {
+        drop_snapshots(runs, id);
         FT_LOG_INFO_LINE("runs", "run ended run=%s status=%s reason=\"%s\"", id, ft_run_state_name(state),
                          reason != NULL ? reason : "");
     } else {
@@ -187,10 +206,12 @@ enum ft_status ft_settle(struct ft_runs *runs, const char *id, const char *crash
         st = settle_result(runs, id, result, cancelling, err);
     } else if (cancelling) {
         st = ft_db_set_state(runs, id, FT_RUN_CANCELLED, crash, NULL, err);
+        drop_snapshots(runs, id);
     } else if (runs->closing) { /* killed because it was slow to checkpoint */
         st = go_on_later(runs, id, err);
     } else {
         st = ft_db_set_state(runs, id, FT_RUN_FAILED, crash, NULL, err);
+        drop_snapshots(runs, id);
         FT_LOG_WARNING_LINE("runs", "run failed run=%s reason=\"%s\"", id, crash);
     }
     ft_json_free(result);

@@ -347,8 +347,13 @@ def test_train_fit_encode_images_and_resume(tmp_path):
             wait_for_progress(flow, long)
             server.kill()
             server.start()
+            more = DocumentArray(Document(id=f'{d.id}+', blob=d.blob, tags=d.tags) for d in docs[:20])
+            ask(flow, '/train', docs=more)  # the run goes on with what it began with
             ended = wait_for_end(flow, long)
             assert ended['status'] == 'FINISHED' and ended['resumes'] == 1
+            assert ended['summary']['resumed_from'] > 0
+            assert ended['summary']['steps'] == 60 * 6
+            assert not list((tmp_path / 'data' / 'runs' / long).glob('dataset*'))
 
             # cancelling ends a run that trains
             other = ask(flow, '/fit', {**FIT, 'epochs': 10000, 'checkpoint_steps': 1000000})['run']
@@ -401,9 +406,16 @@ def test_start_as_jina_executor(tmp_path):
         assert ping.returncode == 0, ping.stderr
         got = Client(host='127.0.0.1', port=port).post('/', inputs=vector_docs(8, each=1))
         assert got[0].embedding.shape == (16,)
+        channel = grpc.insecure_channel(f'127.0.0.1:{port}')
+        changes = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(changes).status == health_pb2.HealthCheckResponse.SERVING
     finally:
         os.kill(process.pid, signal.SIGTERM)
         _, log = process.communicate(timeout=20)
     assert process.returncode == 0, log
+    assert next(changes).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    with pytest.raises(grpc.RpcError):
+        next(changes)
+    channel.close()
     ping = subprocess.run([str(jina), 'ping', 'executor', f'127.0.0.1:{port}'], capture_output=True)
     assert ping.returncode != 0
