@@ -213,12 +213,28 @@ static void counters_stay_true_under_threads(void **state)
     assert_int_equal(ft_alloc_stats().live_blocks, before.live_blocks);
 }
 
+static void touched_memory_raises_the_peak(void **state)
+{
+    enum { SIZE = 64 << 20 };
+    (void)state;
+    int64_t before = ft_peak_memory();
+    assert_true(before > 0);
+    char *p = ft_alloc(SIZE);
+    assert_non_null(p);
+    memset(p, 1, SIZE);
+    /* The sanitizers keep some of it for themselves: at least half shows. */
+    assert_true(ft_peak_memory() >= before + SIZE / 2);
+    ft_free(p);
+    assert_true(ft_peak_memory() >= before + SIZE / 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_and_sums_that_do_not_fit_are_refused),
         cmocka_unit_test(memory_is_aligned_counted_and_freed),
         cmocka_unit_test(only_the_chosen_allocation_fails),
+        cmocka_unit_test(touched_memory_raises_the_peak),
         cmocka_unit_test(growing_doubles_and_zeroes),
         cmocka_unit_test(arena_gives_zeroed_memory_and_frees_it_whole),
         cmocka_unit_test(buffer_grows_and_ends_with_nul),

@@ -109,7 +109,7 @@ static void help_and_defaults(void **state)
     ft_buf_release(&text);
     ASSERT_OK(ft_fit_options_init(&o, &err));
     ASSERT_OK(ft_defaults_resolve(&o, &err));
-    assert_string_equal(o.miner, "BatchHardMiner");
+    assert_string_equal(o.miner, "FaceNetSemihardMiner");
     assert_true(o.learning_rate == 1e-3);
     assert_true(ft_json_real(ft_json_get(o.loss_options, "margin")) == 0.2);
     ft_fit_options_release(&o);

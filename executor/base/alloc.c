@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,6 +196,24 @@ struct ft_alloc_stats ft_alloc_stats(void)
 void ft_alloc_reset_peak(void)
 {
     atomic_store(&peak_bytes, atomic_load(&live_bytes));
+}
+
+int64_t ft_peak_memory(void)
+{
+    static const char key[] = "VmHWM:";
+    char line[256];
+    int64_t kib = 0;
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+        if (strncmp(line, key, sizeof key - 1) == 0) {
+            kib = strtoll(line + sizeof key - 1, NULL, 10);
+            break;
+        }
+    }
+    if (status != NULL) {
+        (void)fclose(status);
+    }
+    return kib * 1024;
 }
 
 void ft_alloc_fail_at(uint64_t n)

@@ -47,6 +47,10 @@ struct ft_alloc_stats {
 struct ft_alloc_stats ft_alloc_stats(void);
 void ft_alloc_reset_peak(void);
 
+/* Most memory of this process that was resident at once, in bytes, libraries included (VmHWM; getrusage's
+ * figure starts with that of the process which started us). 0 where the system does not say. */
+int64_t ft_peak_memory(void);
+
 /* Tests: let the n-th allocation from now fail (1 = the next), once. 0 turns it off. */
 void ft_alloc_fail_at(uint64_t n);
 

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "executor/base/alloc.h"
 #include "executor/base/clock.h"
@@ -147,16 +146,12 @@ done:
 
 static enum ft_status set_figures(const struct ft_run *run, struct ft_json *o, struct ft_err *err)
 {
-    struct rusage usage;
-    memset(&usage, 0, sizeof usage);
-    (void)getrusage(RUSAGE_SELF, &usage);
     double samples = (double)run->steps_here * (double)run->train.shape.batch;
     double pace = run->train_seconds > 0 ? samples / run->train_seconds : 0;
     FT_RETURN_IF_FAILED(ft_json_set(o, "samples_per_second", ft_json_of_real(pace), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "seconds", ft_json_of_real(ft_clock_seconds() - run->started), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "train_seconds", ft_json_of_real(run->train_seconds), err));
-    FT_RETURN_IF_FAILED(
-        ft_json_set(o, "peak_memory_bytes", ft_json_of_int((int64_t)usage.ru_maxrss * 1024), err));
+    FT_RETURN_IF_FAILED(ft_json_set(o, "peak_memory_bytes", ft_json_of_int(ft_peak_memory()), err));
     FT_RETURN_IF_FAILED(
         ft_json_set(o, "allocations_in_steps", ft_json_of_int((int64_t)run->step_allocations), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "resumed_from", ft_json_of_int(run->resumed_from), err));

@@ -203,7 +203,7 @@ def test_fit_makes_retrieval_better(place, tuned, name):
 
 def test_fit_tells_its_story(place, tuned):
     err = tuned["cnn"].err
-    assert "without matmul_" in err and "10 labels" in err and "BatchHardMiner" in err
+    assert "without matmul_" in err and "10 labels" in err and "FaceNetSemihardMiner" in err
     lines = [line for line in err.splitlines() if line.startswith("Training")]
     assert 3 <= len(lines) <= 40
     for line in lines:
