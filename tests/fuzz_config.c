@@ -1,4 +1,5 @@
 /* links: ft_config ft_codec ft_base */
+/* covers: executor/config/file.c executor/config/config.c */
 /*
  * A config.yml from a stranger: a status with the line, never a crash; what was read can be written.
  */

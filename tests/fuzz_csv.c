@@ -1,4 +1,5 @@
 /* links: ft_codec ft_base */
+/* covers: executor/codec/csv.c */
 /* Any text: records whose fields can be read to their last byte, then the end or one clear refusal. */
 #include "tests/fuzz/target.h"
 

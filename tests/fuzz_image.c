@@ -1,4 +1,5 @@
 /* links: ft_codec ft_base */
+/* covers: executor/codec/image.c */
 /* Any bytes: refused, or pixels that can be read to the last; nothing is left behind by a library's jump. */
 #include "tests/fuzz/target.h"
 

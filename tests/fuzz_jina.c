@@ -1,4 +1,5 @@
 /* links: ft_wire ft_codec ft_base */
+/* covers: executor/wire/jina.c executor/wire/struct.c executor/wire/control.c */
 /*
  * An envelope from a stranger: refused, or answered with something that reads back as the same request. The
  * first byte says which of the three envelopes it is.

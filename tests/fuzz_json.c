@@ -1,4 +1,5 @@
 /* links: ft_codec ft_base */
+/* covers: executor/codec/json.c */
 /* Any text: refused, or a tree that is written and read back to the same text. */
 #include "tests/fuzz/target.h"
 

@@ -1,4 +1,5 @@
 /* links: ft_codec ft_base */
+/* covers: executor/codec/pb.c */
 /* Any message: its fields put together again are the message; every view answers; the depth check agrees with
  * a walk. */
 #include "tests/fuzz/target.h"

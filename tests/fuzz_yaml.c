@@ -1,4 +1,5 @@
 /* links: ft_codec ft_base */
+/* covers: executor/codec/yaml.c */
 /* Any text: refused, or values that are written and read back as the same values. */
 #include "tests/fuzz/target.h"
 
