@@ -322,6 +322,27 @@ static void folders_are_classes(void **state)
     ft_dataset_free(ds);
 }
 
+/* Queries need no labels: a folder of images will do, and sub-folders are labels still. */
+static void a_folder_may_hold_images_where_labels_are_not_needed(void **state)
+{
+    (void)state;
+    (void)text_file("flat/2.png", "P2");
+    (void)text_file("flat/1.jpg", "P1");
+    (void)text_file("flat/notes.txt", "N");
+    (void)text_file("flat/cat/1.png", "C1");
+    char path[600];
+    (void)snprintf(path, sizeof path, "%s/flat", folder);
+    struct ft_dataset *ds = open_ok(path, false);
+    assert_int_equal(ft_dataset_count(ds), 3);
+    assert_bytes(ft_dataset_doc(ds, 0)->id, "1.jpg");
+    assert_false(ft_dataset_doc(ds, 0)->has_label);
+    assert_int_equal(ft_dataset_class_of(ds, 1), -1);
+    assert_bytes(ft_dataset_doc(ds, 2)->id, "cat/1.png");
+    assert_int_equal(ft_dataset_class_of(ds, 2), 0);
+    ft_dataset_free(ds);
+    refused(path, true, FT_INVALID, "outside of a class folder");
+}
+
 static void folders_of_another_layout_are_explained(void **state)
 {
     (void)state;
@@ -570,6 +591,7 @@ int main(void)
         cmocka_unit_test(csv_says_what_is_wrong),
         cmocka_unit_test(folders_are_classes),
         cmocka_unit_test(folders_of_another_layout_are_explained),
+        cmocka_unit_test(a_folder_may_hold_images_where_labels_are_not_needed),
         cmocka_unit_test(document_arrays_are_read),
         cmocka_unit_test(unreadable_document_arrays_say_what_to_do),
         cmocka_unit_test(cut_document_arrays_are_corrupt),

@@ -82,7 +82,7 @@ static void wrong_options_are_refused(void **state)
     FAILS(INVALID, "whole number", ft_fit_options_set(&o, "epochs", "1.5", &err));
     FAILS(INVALID, "number", ft_fit_options_set(&o, "epochs", "many", &err));
     FAILS(INVALID, "number", ft_fit_options_set(&o, "clip-norm", "nan", &err));
-    FAILS(INVALID, "default|avg|gem", ft_fit_options_set(&o, "pooler", "av", &err));
+    FAILS(INVALID, "default|avg|GeM", ft_fit_options_set(&o, "pooler", "av", &err));
     FAILS(INVALID, "loss_options", ft_fit_options_set(&o, "loss-options", "{", &err));
     FAILS(INVALID, "object", ft_fit_options_set(&o, "loss-options", "[]", &err));
     FAILS(INVALID, "true or false", ft_fit_options_set(&o, "normalize", "maybe", &err));
@@ -415,9 +415,42 @@ static void checkpoints_keep_two_and_skip_damage(void **state)
     ft_free(dir);
 }
 
+/* What /fit asks before it promises a run: every name is checked without model and data. */
+static void names_are_checked_before_a_run(void **state)
+{
+    static const struct {
+        const char *json, *says;
+        enum ft_status code;
+    } bad[] = {
+        {"{\"loss\": \"ArcFaceLoss\"}", "TripletMarginLoss", FT_INVALID},
+        {"{\"miner\": \"HDCMiner\"}", "BatchHardMiner", FT_INVALID},
+        {"{\"optimizer\": \"Foo\"}", "AdamW", FT_INVALID},
+        {"{\"scheduler\": \"Foo\"}", "cosine", FT_INVALID},
+        {"{\"optimizer_options\": {\"momentun\": 1}}", "momentun", FT_INVALID},
+        {"{\"device\": \"cuda\"}", "cuda", FT_UNAVAILABLE},
+    };
+    struct ft_err err = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct ft_fit_options o;
+        struct ft_json *json = NULL;
+        ASSERT_OK(ft_fit_options_init(&o, &err));
+        ASSERT_OK(ft_fit_options_check(&o, &err));
+        ASSERT_OK(ft_json_parse(ft_bytes_of_text(bad[i].json), &json, &err));
+        ASSERT_OK(ft_fit_options_read(&o, json, &err));
+        assert_int_equal(ft_fit_options_check(&o, &err), bad[i].code);
+        if (strstr(err.text, bad[i].says) == NULL) {
+            fail_msg("%s: %s", bad[i].json, err.text);
+        }
+        ft_json_free(json);
+        ft_fit_options_release(&o);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_checked_before_a_run),
         cmocka_unit_test(options_are_read_in_both_spellings),
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(help_and_defaults),

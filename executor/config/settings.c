@@ -43,7 +43,7 @@ static const struct ft_setting SETTINGS[] = {
     ROW_BOOL(keep_head, "false", "Take the output of a plain .onnx as it is, nothing is cut off."),
     ROW_BOOL(normalize, "false", "L2-normalise the embeddings of a plain .onnx."),
     ROW_INT(output_dim, "0", 0, 65536, "Width of a projection put behind a plain .onnx; 0: none."),
-    ROW_TEXT(pooler, "default", "default|avg|gem", "Pooling of a plain .onnx; default: its own."),
+    ROW_TEXT(pooler, "default", "default|avg|GeM", "Pooling of a plain .onnx; default: its own."),
     ROW_TEXT(input_shape, "", NULL,
              "Input of a plain .onnx with free axes: \"N,3,224,224\" or \"height=224\"."),
     ROW_JSON(prep, "{}",

@@ -23,7 +23,7 @@ static enum ft_status open_encoder(const struct ft_config *config, const char *m
     };
     if (strcmp(config->pooler, "avg") == 0) {
         tailor.pooler = FT_POOLER_AVG;
-    } else if (strcmp(config->pooler, "gem") == 0) {
+    } else if (strcmp(config->pooler, "GeM") == 0) {
         tailor.pooler = FT_POOLER_GEM;
     }
     struct ft_model_options options = {.input_shape = none_if_empty(config->input_shape)};
@@ -76,6 +76,9 @@ static enum ft_status check_fit(const struct ft_json *options, struct ft_err *er
     enum ft_status st = ft_fit_options_init(&read, err);
     if (st == FT_OK) {
         st = ft_fit_options_read(&read, options, err);
+    }
+    if (st == FT_OK) {
+        st = ft_fit_options_check(&read, err);
     }
     ft_fit_options_release(&read);
     return st;

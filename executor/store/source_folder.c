@@ -25,18 +25,18 @@ static enum suffix suffix_of(const char *name)
     return SUFFIX_OTHER;
 }
 
-/* id and uri of an image are "class/name": the uri resolves against the folder. */
+/* id and uri of an image are "class/name", or "name" without a class: the uri resolves against the folder. */
 static enum ft_status add_image(struct ft_dataset *ds, const char *label, const char *name, const char *path,
                                 struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     char *relative = NULL;
-    struct ft_document doc = {.has_label = true};
+    struct ft_document doc = {.has_label = label[0] != '\0'};
     if (!ft_utf8_valid(ft_bytes_of_text(label)) || !ft_utf8_valid(ft_bytes_of_text(name))) {
         st = FT_FAIL(err, INVALID, "the name is not UTF-8");
         goto done;
     }
-    FT_TRY(ft_path_join(label, name, &relative, err));
+    FT_TRY(doc.has_label ? ft_path_join(label, name, &relative, err) : ft_new_text(name, &relative, err));
     FT_TRY(ft_dataset_keep(ds, ft_bytes_of_text(relative), &doc.id, err));
     FT_TRY(ft_dataset_keep(ds, ft_bytes_of_text(label), &doc.label, err));
     FT_TRY(ft_dataset_keep(ds, ft_bytes_of_text(path), &doc.content.bytes, err));
@@ -111,12 +111,14 @@ enum ft_status ft_source_folder(struct ft_dataset *ds, const char *path, struct 
         if (ft_path_kind(entry) == FT_PATH_DIR) {
             FT_TRY(add_class(ds, entry, name, err));
             classes++;
+        } else if (!ds->need_labels) {
+            FT_TRY(add_entry(ds, "", name, entry, err));
         } else if (suffix_of(name) != SUFFIX_OTHER) {
             st = FT_FAIL(err, INVALID, "%.600s is an image outside of a class folder; %s", entry, layout);
             goto done;
         }
     }
-    if (classes == 0) {
+    if (classes == 0 && ds->count == 0) {
         st = FT_FAIL(err, INVALID, "%.600s has no folders in it; %s", path, layout);
     }
 done:

@@ -1,6 +1,7 @@
 #include "executor/train/encoder.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "executor/base/alloc.h"
@@ -31,6 +32,7 @@ struct ft_encoder {
     int n_buckets;
     struct ft_flat rows, embeddings; /* (batch_max, elements), (batch_max, D) */
     void *rng;                       /* device (2) I64, when the graph reads one */
+    char about[256];
 };
 
 /* ---- life */
@@ -75,10 +77,16 @@ enum ft_status ft_encoder_share(const struct ft_encoder_parts *parts, int thread
 static enum ft_status load(struct ft_encoder *e, const struct ft_encoder_spec *spec, struct ft_err *err)
 {
     struct ft_tailor_options defaults;
+    struct ft_tailor_report report;
     memset(&defaults, 0, sizeof defaults);
+    memset(&report, 0, sizeof report);
     FT_RETURN_IF_FAILED(ft_model_load(spec->model_path, spec->model_options, &e->own_model, err));
-    FT_RETURN_IF_FAILED(
-        ft_tailor(e->own_model, spec->tailor != NULL ? spec->tailor : &defaults, &e->own_graph, NULL, err));
+    FT_RETURN_IF_FAILED(ft_tailor(e->own_model, spec->tailor != NULL ? spec->tailor : &defaults,
+                                  &e->own_graph, &report, err));
+    (void)snprintf(e->about, sizeof e->about, "embedding of %lld numbers at %s%s%s: %s",
+                   (long long)report.dim, report.embedding_at, report.head[0] != '\0' ? ", without " : "",
+                   report.head, report.why);
+    ft_tailor_report_release(&report);
     return ft_input_prep(e->own_graph, e->own_model, spec->prep_options, &e->prep, err);
 }
 
@@ -126,6 +134,11 @@ void ft_encoder_free(struct ft_encoder *e)
     ft_device_close(e->own_device);
     ft_pool_free(e->pool);
     ft_free(e);
+}
+
+const char *ft_encoder_about(const struct ft_encoder *e)
+{
+    return e->about;
 }
 
 int64_t ft_encoder_dim(const struct ft_encoder *e)

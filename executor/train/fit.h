@@ -51,6 +51,9 @@ FT_MUST_CHECK enum ft_status ft_fit_options_read(struct ft_fit_options *options,
                                                  struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_fit_options_write(const struct ft_fit_options *options,
                                                   struct ft_json **object, struct ft_err *err);
+/* Everything about options that can be known without model and data: names of losses, miners, optimisers,
+ * schedules, callbacks, devices, and their own options. What /fit asks before it promises a run. */
+FT_MUST_CHECK enum ft_status ft_fit_options_check(const struct ft_fit_options *options, struct ft_err *err);
 bool ft_fit_options_is_flag(const char *key); /* takes no value on the command line (--keep-head) */
 FT_MUST_CHECK enum ft_status ft_fit_options_help(struct ft_buf *out,
                                                  struct ft_err *err); /* one line per option */

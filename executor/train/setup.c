@@ -41,6 +41,24 @@ static enum ft_status parse_options(struct ft_run *run, struct ft_err *err)
     return FT_OK;
 }
 
+enum ft_status ft_fit_options_check(const struct ft_fit_options *options, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_run *run = NULL;
+    struct ft_device *device = NULL;
+    FT_TRY(ft_new(1, sizeof *run, &run, err));
+    FT_TRY(copy_options(run, options, err));
+    FT_TRY(parse_options(run, err));
+    FT_TRY(ft_device_open(run->options.device, 1, &device, err));
+done:
+    ft_device_close(device);
+    if (run != NULL) {
+        ft_fit_options_release(&run->options);
+        ft_free(run);
+    }
+    return st;
+}
+
 static bool is_metric(const char *name)
 {
     struct ft_metrics none;
@@ -99,7 +117,7 @@ static enum ft_status tailor(struct ft_run *run, struct ft_err *err)
     t.labels = (int64_t)ft_dataset_classes(run->job->train);
     t.output_dim = o->output_dim;
     t.pooler = strcmp(o->pooler, "avg") == 0   ? FT_POOLER_AVG
-               : strcmp(o->pooler, "gem") == 0 ? FT_POOLER_GEM
+               : strcmp(o->pooler, "GeM") == 0 ? FT_POOLER_GEM
                                                : FT_POOLER_DEFAULT;
     t.normalize = o->normalize;
     t.freeze = o->freeze;
@@ -113,6 +131,21 @@ static enum ft_status tailor(struct ft_run *run, struct ft_err *err)
     return FT_OK;
 }
 
+/* In the form that prep_options takes, so that it can be copied and changed. */
+static enum ft_status tell_prep(const struct ft_run *run, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *json = NULL;
+    struct ft_buf text = {0};
+    FT_TRY(ft_prep_write(&run->prep, &json, err));
+    FT_TRY(ft_json_write(json, 0, &text, err));
+    ft_run_note(run, "preprocessing (prep-options change it): %s", (const char *)text.data);
+done:
+    ft_buf_release(&text);
+    ft_json_free(json);
+    return st;
+}
+
 static enum ft_status load_model(struct ft_run *run, struct ft_err *err)
 {
     struct ft_model_options options = {.input_shape = run->options.input_shape};
@@ -122,7 +155,8 @@ static enum ft_status load_model(struct ft_run *run, struct ft_err *err)
         FT_RETURN_IF_FAILED(ft_new_text(run->model->name, &run->options.name, err));
     }
     FT_RETURN_IF_FAILED(tailor(run, err));
-    return ft_input_prep(run->graph, run->model, run->options.prep_options, &run->prep, err);
+    FT_RETURN_IF_FAILED(ft_input_prep(run->graph, run->model, run->options.prep_options, &run->prep, err));
+    return tell_prep(run, err);
 }
 
 /* ---- data */
