@@ -4,9 +4,12 @@
  * runs/ID/spec.json asks for: ending well, failing, crashing, waiting to be told to stop.
  */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <sqlite3.h>
 
 #include "executor/base/clock.h"
 #include "executor/base/log.h"
@@ -62,6 +65,11 @@ static int play(char **argv)
         (void)raise(SIGKILL);
     } else if (strstr(spec, "\"exit\"") != NULL) {
         code = 7;
+    } else if (strstr(spec, "\"garble\"") != NULL) {
+        put(dir, run, "events.jsonl",
+            "{\"event\": \"progress\",\"st{\"event\": \"progress\",\"step\":1}\n"
+            "{\"event\": \"progress\",\"step\":2}\n");
+        put(dir, run, "result.json", "{\"status\":");
     } else { /* wait */
         put(dir, run, "started", "");
         for (int i = 0; i < 600 && stop == 0; i++) {
@@ -76,9 +84,18 @@ static int play(char **argv)
     return code;
 }
 
+static atomic_int ended;
+
+static void count_ended(void *arg, const char *run)
+{
+    (void)arg;
+    (void)run;
+    (void)atomic_fetch_add(&ended, 1);
+}
+
 static struct ft_runs *open_runs(const char *dir)
 {
-    struct ft_runs_options options = {.data_dir = dir, .at_once = 1, .device = "cpu"};
+    struct ft_runs_options options = {.data_dir = dir, .at_once = 1, .device = "cpu", .ended = count_ended};
     struct ft_runs *runs = NULL;
     ASSERT_OK(ft_runs_open(&options, &runs, &err));
     return runs;
@@ -287,6 +304,97 @@ static void a_worker_that_does_not_listen_is_killed(void **state)
     ft_runs_close(runs, 200);
 }
 
+/* The copy of its dataset that a worker makes. */
+static void make_copy(const char *dir, const char *id)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/runs/%s/dataset", dir, id);
+    ASSERT_OK(ft_dir_make(path, &err));
+}
+
+static void copy_is_gone(const char *dir, const char *id)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/runs/%s/dataset", dir, id);
+    assert_int_equal(ft_path_kind(path), FT_PATH_NONE);
+}
+
+static void every_way_to_end_is_told_and_leaves_no_copy(void **state)
+{
+    struct fixture *f = *state;
+    struct ft_runs *runs = open_runs(f->dir);
+    char training[FT_RUN_ID];
+    char waiting[FT_RUN_ID];
+    char stuck[FT_RUN_ID];
+    char path[512];
+    submit(runs, "wait", training);
+    submit(runs, "wait", waiting);
+    submit(runs, "wait", stuck);
+    wait_started(f->dir, training);
+    atomic_store(&ended, 0);
+    make_copy(f->dir, training);
+    make_copy(f->dir, waiting);
+    make_copy(f->dir, stuck);
+    (void)snprintf(path, sizeof path, "%s/runs/%s/worker.log", f->dir, stuck);
+    ASSERT_OK(ft_dir_make(path, &err)); /* its worker cannot start */
+    ASSERT_OK(ft_runs_cancel(runs, waiting, &err));
+    assert_int_equal(atomic_load(&ended), 1);
+    copy_is_gone(f->dir, waiting);
+    ASSERT_OK(ft_runs_cancel(runs, training, &err));
+    wait_for(runs, stuck, FT_RUN_FAILED);
+    reason_holds(runs, stuck, "cannot start a worker");
+    copy_is_gone(f->dir, training);
+    for (int i = 0; i < 200 && atomic_load(&ended) < 3; i++) {
+        nap_ms(10);
+    }
+    assert_int_equal(atomic_load(&ended), 3);
+    copy_is_gone(f->dir, stuck);
+    ft_runs_close(runs, 1000);
+}
+
+/* The service dies under the same run twice: what it would leave is written by hand. */
+static void dying_twice_under_a_run_fails_it(void **state)
+{
+    struct fixture *f = *state;
+    struct ft_runs *runs = open_runs(f->dir);
+    char id[FT_RUN_ID];
+    submit(runs, "finish", id);
+    wait_for(runs, id, FT_RUN_FINISHED);
+    ft_runs_close(runs, 1000);
+    char path[512];
+    sqlite3 *db = NULL;
+    (void)snprintf(path, sizeof path, "%s/finetuner.db", f->dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "UPDATE runs SET state='STARTED', resumes=1", NULL, NULL, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    (void)snprintf(path, sizeof path, "%s/runs/%s/result.json", f->dir, id);
+    ASSERT_OK(ft_path_remove(path, &err));
+    make_copy(f->dir, id);
+    runs = open_runs(f->dir);
+    wait_for(runs, id, FT_RUN_FAILED);
+    reason_holds(runs, id, "died twice");
+    copy_is_gone(f->dir, id);
+    ft_runs_close(runs, 1000);
+}
+
+/* A full disk can cut a line of events in two and leave a result that is none. */
+static void what_a_worker_garbled_is_not_fatal(void **state)
+{
+    struct fixture *f = *state;
+    struct ft_runs *runs = open_runs(f->dir);
+    char id[FT_RUN_ID];
+    struct ft_json *events = NULL;
+    submit(runs, "garble", id);
+    wait_for(runs, id, FT_RUN_FAILED);
+    reason_holds(runs, id, "result.json");
+    ASSERT_OK(ft_runs_events(runs, id, "progress", 0, 10, &events, &err));
+    assert_int_equal(ft_json_count(events), 1);
+    assert_int_equal(ft_json_int(ft_json_get(ft_json_at(events, 0), "step")), 2);
+    ft_json_free(events);
+    ft_runs_close(runs, 1000);
+}
+
 static void memory_running_out_leaks_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -326,6 +434,9 @@ int main(int argc, char **argv)
         CASE(a_folder_belongs_to_one_process),
         CASE(closing_lets_a_run_go_on_at_the_next_start),
         CASE(a_worker_that_does_not_listen_is_killed),
+        CASE(every_way_to_end_is_told_and_leaves_no_copy),
+        CASE(dying_twice_under_a_run_fails_it),
+        CASE(what_a_worker_garbled_is_not_fatal),
         CASE(memory_running_out_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

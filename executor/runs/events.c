@@ -46,7 +46,11 @@ static enum ft_status collect(struct ft_bytes text, const char *kind, int64_t fr
             continue;
         }
         struct ft_json *event = NULL;
-        FT_RETURN_IF_FAILED(ft_json_parse(line, &event, err));
+        enum ft_status st = ft_json_parse(line, &event, err);
+        if (st != FT_OK && st != FT_NOMEM) {
+            continue; /* a full disk cut it in two; the rest of the journal still tells */
+        }
+        FT_RETURN_IF_FAILED(st);
         FT_RETURN_IF_FAILED(ft_json_push(array, event, err));
         limit--;
     }

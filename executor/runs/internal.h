@@ -65,6 +65,10 @@ void ft_supervise(void *arg);
 /* What a worker that is gone left: its state goes into the database. Mutex held. */
 enum ft_status ft_settle(struct ft_runs *runs, const char *id, const char *crash, bool cancelling,
                          struct ft_err *err);
+/* The last word on a run: its state is recorded and the copies of its datasets go. Whoever calls it sees to
+ * it that `ended` is told, which must not hold the mutex. Mutex held. */
+enum ft_status ft_run_end(struct ft_runs *runs, const char *id, enum ft_run_state state, const char *reason,
+                          const char *result, struct ft_err *err);
 /* Runs that were STARTED when the last service died. Mutex held. */
 enum ft_status ft_recover(struct ft_runs *runs, struct ft_err *err);
 #endif

@@ -81,10 +81,13 @@ enum ft_status ft_runs_open(const struct ft_runs_options *options, struct ft_run
     FT_TRY(ft_db_open(r, err));
     FT_TRY(ft_recover(r, err));
     FT_TRY(ft_db_newest(r, err));
+    *runs = r; /* before its thread, which may call `ended` at once, which may ask here */
     FT_TRY(ft_thread_start("runs", ft_supervise, r, &r->thread, err));
-    *runs = r;
     r = NULL;
 done:
+    if (r != NULL) {
+        *runs = NULL;
+    }
     ft_runs_close(r, 0);
     return st;
 }
@@ -408,7 +411,7 @@ static enum ft_status cancel_locked(struct ft_runs *runs, const char *id, bool *
         }
     }
     *ended = true;
-    return ft_db_set_state(runs, id, FT_RUN_CANCELLED, "cancelled before it started", NULL, err);
+    return ft_run_end(runs, id, FT_RUN_CANCELLED, "cancelled before it started", NULL, err);
 }
 
 enum ft_status ft_runs_cancel(struct ft_runs *runs, const char *id, struct ft_err *err)

@@ -127,6 +127,9 @@ static enum ft_status read_result(struct ft_runs *runs, const char *id, struct f
     st = ft_file_read(path, FT_MAX_CONFIG_BYTES, &text, err);
     if (st == FT_OK) {
         st = ft_json_parse(ft_buf_bytes(&text), json, err);
+        if (st != FT_OK) {
+            (void)ft_err_wrap(err, "result.json");
+        }
     } else if (st == FT_NOT_FOUND) {
         st = FT_OK;
     }
@@ -154,6 +157,19 @@ static void drop_snapshots(const struct ft_runs *runs, const char *id)
     }
 }
 
+enum ft_status ft_run_end(struct ft_runs *runs, const char *id, enum ft_run_state state, const char *reason,
+                          const char *result, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_db_set_state(runs, id, state, reason, result, err));
+    if (state == FT_RUN_FINISHED) {
+        (void)snprintf(runs->newest, sizeof runs->newest, "%s", id);
+    }
+    drop_snapshots(runs, id);
+    FT_LOG_INFO_LINE("runs", "run ended run=%s status=%s reason=\"%s\"", id, ft_run_state_name(state),
+                     reason != NULL ? reason : "");
+    return FT_OK;
+}
+
 /* The state that result.json tells, and the texts that go with it. */
 static enum ft_status settle_result(struct ft_runs *runs, const char *id, const struct ft_json *result,
                                     bool cancelling, struct ft_err *err)
@@ -173,15 +189,10 @@ static enum ft_status settle_result(struct ft_runs *runs, const char *id, const 
     if (body != NULL) {
         FT_TRY(ft_json_write(body, 0, &summary, err));
     }
-    FT_TRY(ft_db_set_state(runs, id, state, reason, (const char *)summary.data, err));
-    if (state == FT_RUN_FINISHED) {
-        (void)snprintf(runs->newest, sizeof runs->newest, "%s", id);
-    }
     if (ft_run_ended(state)) {
-        drop_snapshots(runs, id);
-        FT_LOG_INFO_LINE("runs", "run ended run=%s status=%s reason=\"%s\"", id, ft_run_state_name(state),
-                         reason != NULL ? reason : "");
+        FT_TRY(ft_run_end(runs, id, state, reason, (const char *)summary.data, err));
     } else {
+        FT_TRY(ft_db_set_state(runs, id, state, reason, (const char *)summary.data, err));
         FT_LOG_INFO_LINE("runs", "run goes on at the next start run=%s", id);
     }
 done:
@@ -201,18 +212,18 @@ enum ft_status ft_settle(struct ft_runs *runs, const char *id, const char *crash
                          struct ft_err *err)
 {
     struct ft_json *result = NULL;
-    enum ft_status st = read_result(runs, id, &result, err);
-    if (st == FT_OK && result != NULL) {
+    struct ft_err unread = {0};
+    enum ft_status st = FT_OK;
+    if (read_result(runs, id, &result, &unread) != FT_OK) { /* it must not stay STARTED for that */
+        st = ft_run_end(runs, id, FT_RUN_FAILED, unread.text, NULL, err);
+    } else if (result != NULL) {
         st = settle_result(runs, id, result, cancelling, err);
     } else if (cancelling) {
-        st = ft_db_set_state(runs, id, FT_RUN_CANCELLED, crash, NULL, err);
-        drop_snapshots(runs, id);
+        st = ft_run_end(runs, id, FT_RUN_CANCELLED, crash, NULL, err);
     } else if (runs->closing) { /* killed because it was slow to checkpoint */
         st = go_on_later(runs, id, err);
     } else {
-        st = ft_db_set_state(runs, id, FT_RUN_FAILED, crash, NULL, err);
-        drop_snapshots(runs, id);
-        FT_LOG_WARNING_LINE("runs", "run failed run=%s reason=\"%s\"", id, crash);
+        st = ft_run_end(runs, id, FT_RUN_FAILED, crash, NULL, err);
     }
     ft_json_free(result);
     return st;
@@ -248,8 +259,8 @@ static enum ft_status recover_one(struct ft_runs *runs, const struct cut_off *ru
     if (status != NULL && strcmp(status, "CANCELLED") != 0) { /* it ended while nobody looked */
         st = settle_result(runs, run->id, result, false, err);
     } else if (run->resumes > 0) {
-        st = ft_db_set_state(runs, run->id, FT_RUN_FAILED, "the service died twice while this run trained",
-                             NULL, err);
+        st = ft_run_end(runs, run->id, FT_RUN_FAILED, "the service died twice while this run trained", NULL,
+                        err);
     } else {
         st = go_on_later(runs, run->id, err);
     }
@@ -280,8 +291,9 @@ static enum ft_status read_first(void *arg, sqlite3_stmt *row, struct ft_err *er
     return FT_OK;
 }
 
-/* Start runs that wait while a worker's place is free; a run that cannot start has failed. Mutex held. */
-static void start_waiting(struct ft_runs *runs)
+/* Start runs that wait while a worker's place is free. True: this one cannot start and has failed; there may
+ * be more. Mutex held. */
+static bool start_waiting(struct ft_runs *runs, char failed[FT_RUN_ID])
 {
     for (int64_t i = 0; i < runs->at_once && !runs->closing; i++) {
         struct ft_worker *worker = &runs->workers[i];
@@ -295,7 +307,7 @@ static void start_waiting(struct ft_runs *runs)
                                     .arg = id};
         enum ft_status st = ft_db_run(runs, &query, &err);
         if (st == FT_OK && id[0] == '\0') {
-            return;
+            return false;
         }
         if (st == FT_OK) {
             st = ft_db_set_state(runs, id, FT_RUN_STARTED, NULL, NULL, &err);
@@ -307,15 +319,15 @@ static void start_waiting(struct ft_runs *runs)
             FT_LOG_ERROR_LINE("runs", "cannot start run=%s reason=\"%s\"", id, err.text);
             struct ft_err second = {0};
             worker->pid = 0;
-            if (id[0] == '\0' || ft_db_set_state(runs, id, FT_RUN_FAILED, err.text, NULL, &second) != FT_OK) {
-                return; /* the disk refuses: try again at the next wake */
-            }
-            continue;
+            (void)snprintf(failed, FT_RUN_ID, "%s", id);
+            /* false: the disk refuses, the next wake tries again */
+            return id[0] != '\0' && ft_run_end(runs, id, FT_RUN_FAILED, err.text, NULL, &second) == FT_OK;
         }
         (void)snprintf(worker->run, sizeof worker->run, "%s", id);
         worker->cancelling = false;
         FT_LOG_INFO_LINE("runs", "run started run=%s pid=%d", id, (int)worker->pid);
     }
+    return false;
 }
 
 static void crash_text(int status, char out[160])
@@ -397,7 +409,7 @@ void ft_supervise(void *arg)
     (void)pthread_mutex_lock(&runs->mutex);
     for (;;) {
         char id[FT_RUN_ID];
-        if (reap_one(runs, id)) {
+        if (reap_one(runs, id) || start_waiting(runs, id)) {
             if (runs->ended != NULL) {
                 (void)pthread_mutex_unlock(&runs->mutex);
                 runs->ended(runs->arg, id);
@@ -416,7 +428,6 @@ void ft_supervise(void *arg)
             killed = true; /* recovery at the next start resumes from the last checkpoint */
             signal_workers(runs, SIGKILL);
         }
-        start_waiting(runs);
         nap(runs);
     }
     (void)pthread_mutex_unlock(&runs->mutex);
