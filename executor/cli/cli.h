@@ -17,7 +17,7 @@ struct ft_command {
     const char *usage;                                                /* after "finetuner " */
     const char *summary;                                              /* one line */
     enum ft_status (*run)(int argc, char **argv, struct ft_err *err); /* argv after the command's name */
-    void (*help)(void); /* what --help prints below usage and summary; NULL: nothing */
+    void (*help)(const char *command); /* what --help prints below usage and summary; NULL: nothing */
 };
 const struct ft_command *ft_command_find(const char *name); /* NULL: none */
 const struct ft_command *ft_command_at(int i);              /* NULL beyond the last */
@@ -32,9 +32,9 @@ enum ft_status ft_cmd_serve(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_worker(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_ping(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_jina(int argc, char **argv, struct ft_err *err); /* called as `jina`: executor, ping */
-void ft_help_fit(void);
-void ft_help_model(void); /* options of the commands that open a model */
-void ft_help_serve(void);
+void ft_help_fit(const char *command);
+void ft_help_model(const char *command); /* options of the commands that open a model */
+void ft_help_serve(const char *command);
 
 /* The stop flag that SIGINT and SIGTERM set; a second signal ends the process at once. */
 struct ft_cancel *ft_cli_cancel(void);
@@ -48,10 +48,14 @@ struct ft_model_args {
     int64_t threads, batch_size, limit;
     bool json, quiet;
 };
-FT_MUST_CHECK enum ft_status ft_model_args_read(const struct ft_args *args, struct ft_model_args *out,
-                                                struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_model_args_read(const char *command, const struct ft_args *args,
+                                                struct ft_model_args *out, struct ft_err *err);
 void ft_model_args_release(struct ft_model_args *args);
 bool ft_model_args_flag(const char *key);
+/* A path whose suffix names another format than `suffix` or `other` (may be NULL) is a slip: FT_USAGE. NULL
+ * is fine. */
+FT_MUST_CHECK enum ft_status ft_out_check(const char *out, const char *suffix, const char *other,
+                                          struct ft_err *err);
 /* Exactly `want` positionals, else FT_USAGE with the command's usage. */
 FT_MUST_CHECK enum ft_status ft_args_want(const struct ft_args *args, int want, const char *usage,
                                           struct ft_err *err);

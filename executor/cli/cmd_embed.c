@@ -41,41 +41,47 @@ static void on_progress(void *arg, size_t done, size_t count)
                 rate > 0 ? (double)(count - done) / rate : -1, rest);
 }
 
-static enum ft_status embed(struct ft_encoder *encoder, const char *path, bool need_labels, bool quiet,
-                            struct embedded *out, struct ft_err *err)
+/* out->data is open already. */
+static enum ft_status embed(struct ft_encoder *encoder, bool quiet, struct embedded *out, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct screen screen = {.start = ft_clock_seconds()};
     ft_bar_init(&screen.bar, quiet);
-    FT_TRY(ft_dataset_open(path, need_labels, &out->data, err));
     size_t elements = 0;
     if (!ft_mul_size(ft_dataset_count(out->data), (size_t)ft_encoder_dim(encoder), &elements)) {
-        FT_TRY(FT_FAIL(err, LIMIT, "%s: too many documents", path));
+        FT_TRY(FT_FAIL(err, LIMIT, "too many documents"));
     }
     FT_TRY(ft_new(elements, sizeof(float), &out->rows, err));
     st = ft_encoder_dataset(encoder, out->data, out->rows, ft_cli_cancel(), on_progress, &screen, err);
     ft_bar_clear(&screen.bar);
-    FT_TRY(st);
 done:
-    if (st != FT_OK) {
-        embedded_release(out);
-    }
     return st;
 }
 
+/* The data's labels help the head rule, as they do in fit: both must cut at the same place. */
 static enum ft_status open_encoder(const struct ft_args *args, const struct ft_model_args *m,
-                                   struct ft_encoder **encoder, struct ft_err *err)
+                                   const struct ft_dataset *data, struct ft_encoder **encoder,
+                                   struct ft_err *err)
 {
+    struct ft_tailor_options tailor = m->tailor;
+    if (tailor.labels == 0) {
+        tailor.labels = (int64_t)ft_dataset_classes(data);
+    }
     struct ft_encoder_spec spec = {
         .model_path = args->positional[0],
-        .tailor = &m->tailor,
+        .tailor = &tailor,
         .model_options = &m->model,
         .prep_options = m->prep,
         .device = m->device,
         .threads = (int)m->threads,
         .batch_max = m->batch_size,
     };
-    return ft_encoder_open(&spec, encoder, err);
+    FT_RETURN_IF_FAILED(ft_encoder_open(&spec, encoder, err));
+    if (!m->quiet) {
+        (void)fprintf(stderr, "model %s: %s\n", ft_path_base(args->positional[0]),
+                      ft_encoder_about(*encoder));
+    }
+    return FT_OK;
 }
 
 static enum ft_status write_npy(const char *path, const float *rows, size_t count, int64_t dim,
@@ -114,11 +120,13 @@ enum ft_status ft_cmd_encode(int argc, char **argv, struct ft_err *err)
     struct ft_encoder *encoder = NULL;
     struct embedded data = {0};
     FT_TRY(ft_args_parse(argc, argv, ft_model_args_flag, &args, err));
-    FT_TRY(ft_model_args_read(&args, &m, err));
+    FT_TRY(ft_model_args_read("encode", &args, &m, err));
     FT_TRY(ft_args_want(&args, 2, ft_command_find("encode")->usage, err));
-    FT_TRY(open_encoder(&args, &m, &encoder, err));
+    FT_TRY(ft_out_check(m.out, ".npy", NULL, err));
+    FT_TRY(ft_dataset_open(args.positional[1], false, &data.data, err));
+    FT_TRY(open_encoder(&args, &m, data.data, &encoder, err));
     double start = ft_clock_seconds();
-    FT_TRY(embed(encoder, args.positional[1], false, m.quiet, &data, err));
+    FT_TRY(embed(encoder, m.quiet, &data, err));
     double seconds = ft_clock_seconds() - start;
     const char *out = m.out != NULL ? m.out : "embeddings.npy";
     size_t count = ft_dataset_count(data.data);
@@ -246,13 +254,19 @@ enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err)
     struct embedded index = {0};
     struct ft_metrics metrics = {0};
     FT_TRY(ft_args_parse(argc, argv, ft_model_args_flag, &args, err));
-    FT_TRY(ft_model_args_read(&args, &m, err));
+    enum ft_metric metric = FT_METRIC_COSINE;
+    FT_TRY(ft_model_args_read("evaluate", &args, &m, err));
     FT_TRY(ft_args_want(&args, 2, ft_command_find("evaluate")->usage, err));
-    FT_TRY(open_encoder(&args, &m, &encoder, err));
-    double start = ft_clock_seconds();
-    FT_TRY(embed(encoder, args.positional[1], true, m.quiet, &queries, err));
+    FT_TRY(ft_metric_parse(m.metric, &metric, err)); /* before the work, not after it */
+    FT_TRY(ft_dataset_open(args.positional[1], true, &queries.data, err));
     if (m.index != NULL) {
-        FT_TRY(embed(encoder, m.index, true, m.quiet, &index, err));
+        FT_TRY(ft_dataset_open(m.index, true, &index.data, err));
+    }
+    FT_TRY(open_encoder(&args, &m, queries.data, &encoder, err));
+    double start = ft_clock_seconds();
+    FT_TRY(embed(encoder, m.quiet, &queries, err));
+    if (m.index != NULL) {
+        FT_TRY(embed(encoder, m.quiet, &index, err));
     }
     FT_TRY(measure(&m, &queries, &index, ft_encoder_dim(encoder), &metrics, err));
     if (m.json) {

@@ -26,8 +26,9 @@ static bool is_flag(const char *key)
            ft_fit_options_is_flag(key);
 }
 
-void ft_help_fit(void)
+void ft_help_fit(const char *command)
 {
+    (void)command;
     struct ft_buf text = {0};
     struct ft_err err = {0};
     puts("Options:\n"
@@ -222,6 +223,7 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
     struct ft_fit_result result = {0};
     struct screen screen = {.quiet = mine->quiet};
     ft_bar_init(&screen.bar, mine->quiet);
+    FT_TRY(ft_out_check(mine->out, ".zip", NULL, err));
     FT_TRY(ft_dataset_open(args->positional[1], true, &train, err));
     if (mine->eval != NULL) {
         FT_TRY(ft_dataset_open(mine->eval, true, &eval, err));

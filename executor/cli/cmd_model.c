@@ -9,6 +9,7 @@
 #include "executor/model/artifact.h"
 #include "executor/model/onnx.h"
 #include "executor/prep/prep.h"
+#include "executor/train/input.h"
 
 static const char *fate(const struct ft_layer *layer)
 {
@@ -33,7 +34,8 @@ static void print_layers(const struct ft_tailor_report *report)
     }
 }
 
-static void print_report(const struct ft_model *model, const struct ft_tailor_report *report)
+static void print_report(const struct ft_model *model, const struct ft_tailor_report *report,
+                         const char *prep)
 {
     char total[FT_COUNT_TEXT];
     char trained[FT_COUNT_TEXT];
@@ -49,6 +51,7 @@ static void print_report(const struct ft_model *model, const struct ft_tailor_re
         printf("input      %s %s\n", ft_graph_name(model->graph, v),
                ft_type_text(ft_graph_type(model->graph, v), shape));
     }
+    printf("prepared   %s\n", prep);
     printf("head       %s\n", report->head[0] != '\0' ? report->head : "none is cut");
     printf("embedding  %s, %" PRId64 " dimensions\n", report->embedding_at, report->dim);
     printf("why        %s\n", report->why);
@@ -82,7 +85,7 @@ static enum ft_status layers_json(const struct ft_tailor_report *report, struct 
 }
 
 static enum ft_status print_report_json(const struct ft_model *model, const struct ft_tailor_report *report,
-                                        const char *out, struct ft_err *err)
+                                        const struct ft_json *prep, const char *out, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_json *json = ft_json_object();
@@ -96,6 +99,9 @@ static enum ft_status print_report_json(const struct ft_model *model, const stru
     FT_TRY(ft_json_set(json, "why", ft_json_of_text(report->why), err));
     FT_TRY(ft_json_set(json, "parameters", ft_json_of_int(report->params_total), err));
     FT_TRY(ft_json_set(json, "trained_parameters", ft_json_of_int(report->params_trainable), err));
+    if (prep != NULL) {
+        FT_TRY(ft_json_set(json, "prep", ft_json_copy(prep), err));
+    }
     if (out != NULL) {
         FT_TRY(ft_json_set(json, "out", ft_json_of_text(out), err));
     }
@@ -110,46 +116,34 @@ done:
     return st;
 }
 
-/* Preprocessing as `fit` would store it: the model's own, else inferred from the input; then what was asked.
- */
-static enum ft_status prep_json(const struct ft_model *model, const struct ft_json *asked,
-                                struct ft_json **out, struct ft_err *err)
+/* Preprocessing as `fit` would store it. */
+static enum ft_status prep_json(const struct ft_model *model, const struct ft_graph *graph,
+                                const struct ft_json *asked, struct ft_json **out, struct ft_err *err)
 {
     struct ft_prep prep;
-    int64_t dims[FT_MAX_RANK] = {0};
-    const struct ft_type *type = ft_graph_type(model->graph, ft_graph_input_at(model->graph, 0));
-    for (int i = 1; i < type->rank; i++) {
-        dims[i - 1] = ft_dim_is_known(type->dim[i]) ? type->dim[i].coef : 0;
-    }
-    FT_RETURN_IF_FAILED(ft_prep_infer(dims, type->rank - 1, &prep, err));
-    if (model->prep != NULL) {
-        FT_RETURN_IF_FAILED(ft_prep_read(model->prep, &prep, err));
-    }
-    if (asked != NULL) {
-        FT_RETURN_IF_FAILED(ft_prep_read(asked, &prep, err));
-    }
+    FT_RETURN_IF_FAILED(ft_input_prep(graph, model, asked, &prep, err));
     return ft_prep_write(&prep, out, err);
 }
 
-static enum ft_status write_onnx(const struct ft_model *model, const struct ft_graph *graph, const char *path,
-                                 struct ft_err *err)
+static enum ft_status write_onnx(const struct ft_model *model, const struct ft_graph *graph,
+                                 const struct ft_json *prep, const char *path, struct ft_err *err)
 {
+    enum ft_status st = FT_OK;
     struct ft_buf file = {0};
-    enum ft_status st = ft_onnx_write(graph, model->name, NULL, &file, err);
-    if (st == FT_OK) {
-        st = ft_file_write(path, ft_buf_bytes(&file), err);
-    }
+    struct ft_json *properties = NULL;
+    FT_TRY(ft_artifact_properties(prep, &properties, err));
+    FT_TRY(ft_onnx_write(graph, model->name, properties, &file, err));
+    FT_TRY(ft_file_write(path, ft_buf_bytes(&file), err));
+done:
+    ft_json_free(properties);
     ft_buf_release(&file);
     return st;
 }
 
 static enum ft_status write_artifact(const struct ft_model *model, const struct ft_graph *graph,
-                                     const struct ft_json *asked, const char *path, struct ft_err *err)
+                                     const struct ft_json *prep, const char *path, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    struct ft_json *prep = NULL;
     struct ft_json *empty = ft_json_object();
-    FT_TRY(prep_json(model, asked, &prep, err));
     struct ft_artifact artifact = {.run_name = model->name,
                                    .model_name = model->name,
                                    .graph = graph,
@@ -157,11 +151,19 @@ static enum ft_status write_artifact(const struct ft_model *model, const struct 
                                    .config = empty,
                                    .metrics = empty,
                                    .card = empty};
-    FT_TRY(ft_artifact_write(&artifact, path, err));
-done:
+    enum ft_status st = ft_artifact_write(&artifact, path, err);
     ft_json_free(empty);
-    ft_json_free(prep);
     return st;
+}
+
+/* What `inspect` prints: a model that cannot be prepared for is still worth looking at. */
+static enum ft_status prep_text(const struct ft_json *prep, const struct ft_err *why, struct ft_buf *out,
+                                struct ft_err *err)
+{
+    if (prep == NULL) {
+        return ft_buf_text(out, why->text, err);
+    }
+    return ft_json_write(prep, 0, out, err);
 }
 
 static enum ft_status show(int argc, char **argv, bool write, const char *usage, struct ft_err *err)
@@ -172,28 +174,39 @@ static enum ft_status show(int argc, char **argv, bool write, const char *usage,
     struct ft_model *model = NULL;
     struct ft_graph *graph = NULL;
     struct ft_tailor_report report = {0};
+    struct ft_json *prep = NULL;
+    struct ft_buf text = {0};
+    struct ft_err why = {0};
     FT_TRY(ft_args_parse(argc, argv, ft_model_args_flag, &args, err));
-    FT_TRY(ft_model_args_read(&args, &m, err));
+    FT_TRY(ft_model_args_read(write ? "tailor" : "inspect", &args, &m, err));
     FT_TRY(ft_args_want(&args, 1, usage, err));
     if (write && m.out == NULL) {
         FT_TRY(FT_FAIL(err, USAGE, "tailor needs --out FILE.onnx, FILE.zip or a folder"));
     }
+    FT_TRY(ft_out_check(m.out, ".onnx", ".zip", err));
     FT_TRY(ft_model_load(args.positional[0], &m.model, &model, err));
     FT_TRY(ft_tailor(model, &m.tailor, &graph, &report, err));
-    if (write && ft_path_has_suffix(m.out, ".onnx")) {
-        FT_TRY(write_onnx(model, graph, m.out, err));
-    } else if (write) {
-        FT_TRY(write_artifact(model, graph, m.prep, m.out, err));
+    if (prep_json(model, graph, m.prep, &prep, &why) != FT_OK && (write || m.prep != NULL)) {
+        *err = why;
+        FT_TRY(why.code);
+    }
+    if (write) {
+        bool onnx = ft_path_has_suffix(m.out, ".onnx");
+        FT_TRY(onnx ? write_onnx(model, graph, prep, m.out, err)
+                    : write_artifact(model, graph, prep, m.out, err));
     }
     if (m.json) {
-        FT_TRY(print_report_json(model, &report, write ? m.out : NULL, err));
+        FT_TRY(print_report_json(model, &report, prep, write ? m.out : NULL, err));
     } else if (write) {
         printf("%s: %" PRId64 " dimensions, cut at %s (%s)\n", m.out, report.dim, report.embedding_at,
                report.why);
     } else {
-        print_report(model, &report);
+        FT_TRY(prep_text(prep, &why, &text, err));
+        print_report(model, &report, (const char *)text.data);
     }
 done:
+    ft_buf_release(&text);
+    ft_json_free(prep);
     ft_tailor_report_release(&report);
     ft_graph_free(graph);
     ft_model_free(model);

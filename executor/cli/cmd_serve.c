@@ -12,8 +12,9 @@
 
 typedef enum ft_status (*read_flags)(struct ft_config *config, int argc, char **argv, struct ft_err *err);
 
-void ft_help_serve(void)
+void ft_help_serve(const char *command)
 {
+    (void)command;
     struct ft_buf text = {0};
     struct ft_err err = {0};
     puts("Settings, on the command line or below `with:` in config.yml:");

@@ -42,6 +42,6 @@ void ft_command_help(const struct ft_command *command)
 {
     printf("usage: finetuner %s\n\n%s.\n\n", command->usage, command->summary);
     if (command->help != NULL) {
-        command->help();
+        command->help(command->name);
     }
 }

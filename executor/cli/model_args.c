@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "executor/base/file.h"
 #include "executor/cli/cli.h"
 
 enum kind { FLAG, TEXT, INTEGER, JSON, POOLER };
@@ -15,35 +16,45 @@ struct row {
     size_t at; /* offset in struct ft_model_args */
     double low, high;
     const char *arg, *help;
+    const char *only; /* commands that know it; NULL: all four */
 };
 
 #define AT(field) offsetof(struct ft_model_args, field)
 static const struct row rows[] = {
-    {"out", TEXT, AT(out), 0, 0, "FILE", "where to write the result"},
+    {"out", TEXT, AT(out), 0, 0, "FILE", "where to write the result", "encode tailor"},
     {"cut", TEXT, AT(tailor.cut), 0, 0, "LAYER",
-     "take this layer's output as the embedding instead of the head rule's"},
-    {"keep-head", FLAG, AT(tailor.keep_head), 0, 0, "", "do not cut the classifier's head"},
+     "take this layer's output as the embedding instead of the head rule's", NULL},
+    {"keep-head", FLAG, AT(tailor.keep_head), 0, 0, "", "do not cut the classifier's head", NULL},
     {"output-dim", INTEGER, AT(tailor.output_dim), 0, 65536, "D",
-     "add Finetuner's projection head to D dimensions"},
-    {"pooler", POOLER, AT(tailor.pooler), 0, 0, "avg|GeM", "replace the model's spatial pooling"},
-    {"normalize", FLAG, AT(tailor.normalize), 0, 0, "", "L2-normalise the embedding inside the model"},
+     "add Finetuner's projection head to D dimensions", NULL},
+    {"pooler", POOLER, AT(tailor.pooler), 0, 0, "avg|GeM", "replace the model's spatial pooling", NULL},
+    {"normalize", FLAG, AT(tailor.normalize), 0, 0, "", "L2-normalise the embedding inside the model", NULL},
     {"freeze", TEXT, AT(tailor.freeze), 0, 0, "WHAT",
-     "all, a number of leading layers, or names separated by commas"},
-    {"labels", INTEGER, AT(tailor.labels), 0, 1e9, "N", "classes in your data: helps the head rule"},
-    {"seed", INTEGER, AT(tailor.seed), 0, 9e15, "N", "of new weights (0)"},
-    {"input-shape", TEXT, AT(model.input_shape), 0, 0, "N,3,32,32", "fix the input's symbolic axes"},
+     "all (but the last layer, or but what tailoring adds), a number of leading layers, or names separated "
+     "by commas",
+     NULL},
+    {"labels", INTEGER, AT(tailor.labels), 0, 1e9, "N", "classes in your data: helps the head rule", NULL},
+    {"seed", INTEGER, AT(tailor.seed), 0, 9e15, "N", "of new weights (0)", NULL},
+    {"input-shape", TEXT, AT(model.input_shape), 0, 0, "N,3,32,32", "fix the input's symbolic axes", NULL},
     {"prep-options", JSON, AT(prep), 0, 0, "JSON",
-     "preprocessing, e.g. '{\"size\": [224, 224], \"mean\": [0.5]}'"},
-    {"index", TEXT, AT(index), 0, 0, "DATA", "search in these documents instead of in DATA itself"},
-    {"limit", INTEGER, AT(limit), 1, 100000, "K", "matches per query that count for the @k metrics (20)"},
-    {"metric", TEXT, AT(metric), 0, 0, "NAME", "cosine, euclidean or sqeuclidean (cosine)"},
-    {"batch-size", INTEGER, AT(batch_size), 1, 65536, "N", "rows computed at once (64)"},
-    {"device", TEXT, AT(device), 0, 0, "NAME", "auto, cpu or ref (auto)"},
-    {"threads", INTEGER, AT(threads), 0, 1024, "N", "0 = one per processor (0)"},
-    {"json", FLAG, AT(json), 0, 0, "", "one JSON object on standard output"},
-    {"quiet", FLAG, AT(quiet), 0, 0, "", "no progress"},
+     "preprocessing: keys as `inspect` shows them, e.g. '{\"mean\": [0.5], \"std\": [0.5]}'", NULL},
+    {"index", TEXT, AT(index), 0, 0, "DATA", "search in these documents instead of in DATA itself",
+     "evaluate"},
+    {"limit", INTEGER, AT(limit), 1, 100000, "K", "matches per query that count for the @k metrics (20)",
+     "evaluate"},
+    {"metric", TEXT, AT(metric), 0, 0, "NAME", "cosine, euclidean or sqeuclidean (cosine)", "evaluate"},
+    {"batch-size", INTEGER, AT(batch_size), 1, 65536, "N", "rows computed at once (64)", "encode evaluate"},
+    {"device", TEXT, AT(device), 0, 0, "NAME", "auto, cpu or ref (auto)", "encode evaluate"},
+    {"threads", INTEGER, AT(threads), 0, 1024, "N", "0 = one per processor (0)", "encode evaluate"},
+    {"json", FLAG, AT(json), 0, 0, "", "one JSON object on standard output", NULL},
+    {"quiet", FLAG, AT(quiet), 0, 0, "", "no progress, no notes", NULL},
 };
 enum { ROWS = sizeof rows / sizeof rows[0] };
+
+static bool knows(const char *command, const struct row *r)
+{
+    return r->only == NULL || strstr(r->only, command) != NULL;
+}
 
 static const struct row *find(const char *key)
 {
@@ -61,11 +72,13 @@ bool ft_model_args_flag(const char *key)
     return strcmp(key, "help") == 0 || (r != NULL && r->kind == FLAG);
 }
 
-void ft_help_model(void)
+void ft_help_model(const char *command)
 {
     puts("Options:");
     for (int i = 0; i < ROWS; i++) {
-        printf("  --%-13s %-10s %s\n", rows[i].name, rows[i].arg, rows[i].help);
+        if (knows(command, &rows[i])) {
+            printf("  --%-13s %-10s %s\n", rows[i].name, rows[i].arg, rows[i].help);
+        }
     }
     puts("\nMODEL  an .onnx file, or an artifact of `finetuner fit` (folder or .zip)\n"
          "DATA   .jsonl, .csv, a folder of class folders, a DocumentArray .bin, or - for JSONL on standard "
@@ -139,14 +152,16 @@ static enum ft_status set(const struct row *r, const char *value, struct ft_mode
     return FT_FAIL(err, INTERNAL, "option --%s has no parser", r->name);
 }
 
-enum ft_status ft_model_args_read(const struct ft_args *args, struct ft_model_args *out, struct ft_err *err)
+enum ft_status ft_model_args_read(const char *command, const struct ft_args *args, struct ft_model_args *out,
+                                  struct ft_err *err)
 {
     *out = (struct ft_model_args){.device = "auto", .metric = "cosine", .batch_size = 64, .limit = 20};
     for (int i = 0; i < args->n_options; i++) {
         const struct row *r = find(args->key[i]);
         enum ft_status st = FT_OK;
-        if (r == NULL) {
-            st = FT_FAIL(err, USAGE, "unknown option --%s (finetuner help lists them)", args->key[i]);
+        if (r == NULL || !knows(command, r)) {
+            st = FT_FAIL(err, USAGE, "unknown option --%s (finetuner help %s lists them)", args->key[i],
+                         command);
         } else {
             st = set(r, args->value[i], out, err);
         }
@@ -162,6 +177,26 @@ void ft_model_args_release(struct ft_model_args *args)
 {
     ft_json_free(args->prep);
     *args = (struct ft_model_args){0};
+}
+
+enum ft_status ft_out_check(const char *out, const char *suffix, const char *other, struct ft_err *err)
+{
+    static const char *const models[] = {".onnx", ".npy",         ".zip",   ".pt", ".pth",
+                                         ".bin",  ".safetensors", ".jsonl", ".csv"};
+    if (out == NULL) {
+        return FT_OK;
+    }
+    if (strcmp(out, "-") == 0) {
+        return FT_FAIL(err, USAGE, "--out is a file, not standard output");
+    }
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        if (ft_path_has_suffix(out, models[i]) && strcmp(models[i], suffix) != 0 &&
+            (other == NULL || strcmp(models[i], other) != 0)) {
+            return FT_FAIL(err, USAGE, "--out %.300s: what is written here is %s%s%s", out, suffix,
+                           other != NULL ? ", " : "", other != NULL ? other : "");
+        }
+    }
+    return FT_OK;
 }
 
 enum ft_status ft_args_want(const struct ft_args *args, int want, const char *usage, struct ft_err *err)

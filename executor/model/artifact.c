@@ -64,8 +64,7 @@ done:
     return st;
 }
 
-/* The model carries its own preparation too, so that it can be taken out of the artifact. */
-static enum ft_status make_properties(const struct ft_json *prep, struct ft_json **out, struct ft_err *err)
+enum ft_status ft_artifact_properties(const struct ft_json *prep, struct ft_json **out, struct ft_err *err)
 {
     struct ft_json *o = ft_json_object();
     struct ft_buf text = {0};
@@ -98,7 +97,7 @@ static enum ft_status write_model(const char *dir, const struct ft_artifact *a, 
     FT_TRY(ft_buf_printf(&path, err, "models/%s", name));
     FT_TRY(ft_path_join(dir, (const char *)path.data, &folder, err));
     FT_TRY(ft_dir_make(folder, err));
-    FT_TRY(make_properties(a->prep, &properties, err));
+    FT_TRY(ft_artifact_properties(a->prep, &properties, err));
     FT_TRY(ft_onnx_write(a->graph, name, properties, &bytes, err));
     FT_TRY(write_file(folder, "model.onnx", &bytes, err));
     FT_TRY(write_text(folder, "metadata.yml", ft_metadata_model, a, name, err));

@@ -24,6 +24,10 @@ struct ft_artifact {
  * and renamed. */
 FT_MUST_CHECK enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char *path,
                                                struct ft_err *err);
+/* metadata_props of a tailored model (FT_PROPERTY_*): it carries its own preparation (may be NULL), so that
+ * the ONNX file alone loads as what it is. *out is the caller's: ft_json_free(). */
+FT_MUST_CHECK enum ft_status ft_artifact_properties(const struct ft_json *prep, struct ft_json **out,
+                                                    struct ft_err *err);
 /* Does this folder or .zip hold one? */
 bool ft_artifact_known(const char *path);
 #endif

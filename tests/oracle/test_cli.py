@@ -269,7 +269,7 @@ def test_frozen_layers_do_not_move(place):
         ["--miner", "TripletMarginMiner", "--miner-options", '{"type_of_triplets": "hard", "margin": 0.3}'],
         ["--miner", "none", "--scheduler", "cosine", "--scheduler-options", '{"num_warmup_steps": 2}'],
         ["--normalize", "--val-split", "0.2", "--clip-norm", "0"],
-        ["--freeze", "2", "--pooler", "gem", "--output-dim", "8"],
+        ["--freeze", "2", "--pooler", "GeM", "--output-dim", "8"],
         ["--device", "ref", "--batch-size", "40"],
         ["--learning_rate=1e-4", "--batch_size=32", "--num-items-per-class", "8"],
         ["--callbacks", '[{"name": "BestModelCheckpoint", "options": {"monitor": "map_at_r"}},'
@@ -567,3 +567,35 @@ def test_writing_where_one_cannot(place):
     assert result.code == 3 and "mine" in result.err, result
     assert (folder / "letter.txt").read_text() == "dear reader"
     shutil.rmtree(folder)
+
+
+def test_all_commands_cut_at_the_same_place(place):
+    """A head that only its width gives away: evaluate and encode know the labels of their data as fit does."""
+    torch.manual_seed(3)
+    nn = torch.nn
+    plain = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    cli.export(plain, place.dir / "plain.onnx", (64,))
+    rows = [{"tensor": np.asarray(json.loads(line)["tensor"]).ravel().tolist(), "label": json.loads(line)["label"]}
+            for line in open(place.dir / "cnn-eval.jsonl")]
+    (place.dir / "plain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = cli.ok("fit", "plain.onnx", "plain.jsonl", "--eval", "plain.jsonl", "--out", "plain.zip", "--steps", 1, "--json",
+                    "--quiet", cwd=place.dir).json()["metrics"]["before"]
+    told = cli.ok("evaluate", "plain.onnx", "plain.jsonl", "--json", cwd=place.dir)
+    assert "embedding of 32 numbers" in told.err
+    assert told.json()["metrics"]["map_at_r"] == pytest.approx(before["map_at_r"], abs=1e-6)
+    assert cli.ok("encode", "plain.onnx", "plain.jsonl", "--out", "p.npy", "--json", cwd=place.dir).json()["dim"] == 32
+
+
+def test_a_tailored_onnx_is_an_embedding_model(place):
+    cli.ok("tailor", "cnn.onnx", "--out", "tailored.onnx", "--prep-options", '{"mean": [0.25]}', cwd=place.dir)
+    again = cli.ok("inspect", "tailored.onnx", "--json", cwd=place.dir).json()
+    assert again["head"] == "" and again["prep"]["mean"] == [0.25]
+
+
+@pytest.mark.parametrize("words", [("fit", "cnn.onnx", "cnn-train.jsonl", "--out", "x.onnx"),
+                                   ("tailor", "cnn.onnx", "--out", "x.pt"),
+                                   ("encode", "cnn.onnx", "cnn-eval.jsonl", "--out", "-")])
+def test_out_of_another_format_is_a_slip(place, words):
+    result = cli.finetuner(*words, cwd=place.dir)
+    assert result.code == 2 and "--out" in result.err
+    assert not (place.dir / "x.onnx").exists() and not (place.dir / "x.pt").exists()

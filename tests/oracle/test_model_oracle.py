@@ -430,7 +430,7 @@ def test_gem_replaces_the_pooling(tmp_path, dynamo):
     x = images(3, 3, 17)
     path = export(net, torch.from_numpy(x), tmp_path / "m.onnx", 18 if dynamo else 17, dynamo)
     out = tmp_path / "t.onnx"
-    facts, ours = run_ours(path, x, tmp_path, "--labels", 4, "--pooler", "gem", "--gem-p", 2.5, "--export", out)
+    facts, ours = run_ours(path, x, tmp_path, "--labels", 4, "--pooler", "GeM", "--gem-p", 2.5, "--export", out)
     with torch.no_grad():
         m = net[:7](torch.from_numpy(x))
         want = m.clamp(min=1e-6).pow(2.5).mean((2, 3)).pow(1 / 2.5).numpy()
