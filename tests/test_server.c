@@ -75,10 +75,9 @@ static enum ft_status prepare(void *encoder, const struct ft_content *content, f
     return FT_OK;
 }
 
-static enum ft_status compute(void *encoder, const float *rows_in, size_t rows, float *out, struct ft_err *e)
+/* Returns once nobody blocks, having said that somebody waits. */
+static void pass_gate(void)
 {
-    (void)encoder;
-    (void)e;
     (void)pthread_mutex_lock(&engine.mutex);
     while (engine.blocked) {
         engine.waiting = true;
@@ -87,6 +86,13 @@ static enum ft_status compute(void *encoder, const float *rows_in, size_t rows, 
     }
     engine.waiting = false;
     (void)pthread_mutex_unlock(&engine.mutex);
+}
+
+static enum ft_status compute(void *encoder, const float *rows_in, size_t rows, float *out, struct ft_err *e)
+{
+    (void)encoder;
+    (void)e;
+    pass_gate();
     memcpy(out, rows_in, rows * DIM * sizeof *out);
     (void)atomic_fetch_add(&engine.computed, 1);
     return FT_OK;
@@ -100,7 +106,7 @@ static void block(bool blocked)
     (void)pthread_mutex_unlock(&engine.mutex);
 }
 
-/* Returns when the encode thread has taken a request and stands in compute(). */
+/* Returns when a thread of the service stands at the gate. */
 static void until_blocked(void)
 {
     (void)pthread_mutex_lock(&engine.mutex);
@@ -112,6 +118,10 @@ static void until_blocked(void)
 
 static enum ft_status check_fit(const struct ft_json *options, struct ft_err *e)
 {
+    const char *act = ft_json_text(ft_json_get(options, "act"), NULL);
+    if (act != NULL && strcmp(act, "late") == 0) {
+        pass_gate();
+    }
     for (struct ft_json_iter *it = ft_json_first(options); it != NULL; it = ft_json_next(options, it)) {
         if (strcmp(ft_json_key(it), "act") != 0) {
             return FT_FAIL(e, INVALID, "no option is called '%s'", ft_json_key(it));
@@ -648,6 +658,57 @@ static void stopping_answers_what_is_in_hand(void **state)
     ft_buf_release(&doc);
 }
 
+/* Each call finds no memory to ask gRPC for the next one: the service must not run out of open slots. */
+static void moments_without_memory_cost_no_slot(void **state)
+{
+    const struct fixture *f = *state;
+    for (int i = 0; i < 20; i++) {
+        ft_alloc_fail_at(1);
+        ASSERT_OK(ft_rpc_ping(f->target, 2000, &err));
+        ft_alloc_fail_at(0);
+    }
+}
+
+static void stop_and_say(void *arg)
+{
+    struct fixture *f = arg;
+    ft_service_stop(f->service);
+    f->service = NULL;
+}
+
+/* A request to wait for a run that reaches the registry after the service began to go down: nobody will tell
+ * of that run's end any more. */
+static void a_late_wait_does_not_hold_the_service_up(void **state)
+{
+    struct fixture *f = *state;
+    struct ft_buf docs[2] = {vector_doc("a", "x", 1), vector_doc("b", "y", 2)};
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    ask(f, "/train", "{}", docs, 2, &answer, &scanned);
+    let_go(&answer, &scanned);
+    struct client client = {.f = f,
+                            .request = make_request("/fit", "{\"act\": \"late\", \"wait\": true}", NULL, 0)};
+    struct ft_thread *thread = NULL;
+    struct ft_thread *stop = NULL;
+    block(true);
+    ASSERT_OK(ft_thread_start("client", client_main, &client, &thread, &err));
+    until_blocked();
+    ASSERT_OK(ft_thread_start("stop", stop_and_say, f, &stop, &err));
+    const struct timespec nap = {0, 300000000};
+    (void)nanosleep(&nap, NULL);
+    block(false);
+    ft_thread_join(thread);
+    ft_thread_join(stop);
+    assert_int_equal(client.st, FT_OK);
+    assert_true(client.answer.is_error);
+    assert_non_null(
+        memmem(client.answer.message.data, client.answer.message.size, "going down", strlen("going down")));
+    ft_buf_release(&client.request);
+    ft_buf_release(&client.answer.message);
+    ft_buf_release(&docs[0]);
+    ft_buf_release(&docs[1]);
+}
+
 static void starting_fails_with_the_reason(void **state)
 {
     struct fixture *f = *state;
@@ -700,6 +761,8 @@ int main(int argc, char **argv)
         CASE(train_fit_encode_and_fetch),
         CASE(a_full_queue_refuses_and_health_answers),
         CASE(stopping_answers_what_is_in_hand),
+        CASE(moments_without_memory_cost_no_slot),
+        CASE(a_late_wait_does_not_hold_the_service_up),
         CASE(starting_fails_with_the_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

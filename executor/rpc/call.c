@@ -15,8 +15,10 @@ void ft_rpc_accept_next(struct ft_rpc_server *server)
 {
     struct ft_rpc_call *call = ft_calloc(1, sizeof *call);
     if (call == NULL) {
-        /* The slot is lost until memory returns: calls that end ask again (ft_rpc_call_unref). */
         FT_LOG_ERROR_LINE("rpc", "no memory to accept a call");
+        (void)pthread_mutex_lock(&server->mutex);
+        server->lost_slots++;
+        (void)pthread_mutex_unlock(&server->mutex);
         return;
     }
     call->server = server;

@@ -79,11 +79,12 @@ struct ft_rpc_server {
     pthread_mutex_t mutex;  /* guards all below */
     pthread_cond_t changed; /* down_done, or calls went to 0 */
     size_t calls;
+    size_t lost_slots; /* calls that could not be asked for: no memory */
     bool draining;
     bool down_done;
 };
 
-/* Ask gRPC for one more call. */
+/* Ask gRPC for one more call; without memory for it, the next call that ends asks again. */
 void ft_rpc_accept_next(struct ft_rpc_server *server);
 /* A call's operation completed. */
 void ft_rpc_call_event(struct ft_rpc_op *op, bool ok);

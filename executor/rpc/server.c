@@ -67,6 +67,13 @@ const struct ft_rpc_method *ft_rpc_find(const struct ft_rpc_server *server, grpc
 void ft_rpc_call_gone(struct ft_rpc_server *server)
 {
     (void)pthread_mutex_lock(&server->mutex);
+    bool again = server->lost_slots > 0 && !server->draining;
+    server->lost_slots -= again ? 1 : 0;
+    (void)pthread_mutex_unlock(&server->mutex);
+    if (again) { /* while this call still counts: the server cannot be freed meanwhile */
+        ft_rpc_accept_next(server);
+    }
+    (void)pthread_mutex_lock(&server->mutex);
     server->calls--;
     if (server->calls == 0) {
         (void)pthread_cond_broadcast(&server->changed);

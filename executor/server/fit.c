@@ -188,7 +188,9 @@ static enum ft_status submit(struct ft_request *request, const struct order *ord
     *held = false;
     (void)pthread_mutex_lock(&service->mutex);
     enum ft_status st = FT_OK;
-    if (order->wait) {
+    if (order->wait && !atomic_load(&service->serving)) { /* ft_release_waiters() will not see it */
+        st = FT_FAIL(err, UNAVAILABLE, "the service is going down");
+    } else if (order->wait) {
         st = ft_grow(&service->waiters, &service->waiters_capacity, service->n_waiters + 1,
                      sizeof(struct ft_request *), err);
     }

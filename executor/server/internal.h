@@ -33,9 +33,11 @@ struct ft_service {
     double started_at;
     atomic_bool serving;
 
-    pthread_mutex_t mutex;         /* guards all below; taken before the registry's own lock */
+    pthread_mutex_t watch_mutex;   /* guards the watchers; gRPC's threads take it: never held across a wait */
     struct ft_rpc_call **watchers; /* Health/Watch */
     size_t n_watchers, watchers_capacity;
+
+    pthread_mutex_t mutex; /* guards the waiters; held while a run is registered, which touches the disk */
     struct ft_request **waiters; /* /fit with wait, each with its run's id */
     size_t n_waiters, waiters_capacity;
 };

@@ -109,9 +109,9 @@ static bool forget_watcher(struct ft_service *service, const struct ft_rpc_call 
 static void watch_closed(void *arg, struct ft_rpc_call *call)
 {
     struct ft_service *service = arg;
-    (void)pthread_mutex_lock(&service->mutex);
+    (void)pthread_mutex_lock(&service->watch_mutex);
     bool ours = forget_watcher(service, call);
-    (void)pthread_mutex_unlock(&service->mutex);
+    (void)pthread_mutex_unlock(&service->watch_mutex);
     if (ours) {
         ft_rpc_finish(call, FT_RPC_CANCELLED, NULL, false);
     }
@@ -127,14 +127,14 @@ static void health_watch(void *arg, struct ft_rpc_call *call)
         return;
     }
     bool known = known_service(name);
-    (void)pthread_mutex_lock(&service->mutex);
+    (void)pthread_mutex_lock(&service->watch_mutex);
     enum ft_status st = ft_grow(&service->watchers, &service->watchers_capacity, service->n_watchers + 1,
                                 sizeof(struct ft_rpc_call *), &err);
     if (st == FT_OK) {
         send_health(call, known ? health_now(service) : FT_HEALTH_SERVICE_UNKNOWN);
         service->watchers[service->n_watchers++] = call;
     }
-    (void)pthread_mutex_unlock(&service->mutex);
+    (void)pthread_mutex_unlock(&service->watch_mutex);
     if (st != FT_OK) {
         ft_rpc_finish(call, FT_RPC_RESOURCE_EXHAUSTED, err.text, false);
     } else if (ft_rpc_cancelled(call)) {
@@ -144,7 +144,7 @@ static void health_watch(void *arg, struct ft_rpc_call *call)
 
 void ft_health_changed(struct ft_service *service, bool last)
 {
-    (void)pthread_mutex_lock(&service->mutex);
+    (void)pthread_mutex_lock(&service->watch_mutex);
     for (size_t i = 0; i < service->n_watchers; i++) {
         send_health(service->watchers[i], health_now(service));
         if (last) {
@@ -152,7 +152,7 @@ void ft_health_changed(struct ft_service *service, bool last)
         }
     }
     service->n_watchers = last ? 0 : service->n_watchers;
-    (void)pthread_mutex_unlock(&service->mutex);
+    (void)pthread_mutex_unlock(&service->watch_mutex);
 }
 
 static void reflection(void *arg, struct ft_rpc_call *call)

@@ -81,6 +81,7 @@ enum ft_status ft_service_start(const struct ft_config *config, const struct ft_
     s->engine = engine;
     s->started_at = ft_clock_seconds();
     (void)pthread_mutex_init(&s->mutex, NULL);
+    (void)pthread_mutex_init(&s->watch_mutex, NULL);
     FT_TRY(ft_queue_new((size_t)config->request_queue, &s->requests, err));
     FT_TRY(start_parts(s, err));
     *service = s;
@@ -124,6 +125,7 @@ void ft_service_stop(struct ft_service *service)
     ft_datasets_free(service->datasets);
     ft_queue_free(service->requests);
     (void)pthread_mutex_destroy(&service->mutex);
+    (void)pthread_mutex_destroy(&service->watch_mutex);
     ft_free(service->handlers);
     ft_free(service->methods);
     ft_free(service->watchers);
