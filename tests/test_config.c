@@ -169,10 +169,10 @@ static void flags_win_over_the_file(void **state)
         int count;
         enum ft_status want;
     } wrong[] = {
-        {{"--prot", "1"}, 2, FT_USAGE},    {{"--port", NULL}, 1, FT_USAGE},
-        {{"port", "1"}, 2, FT_USAGE},      {{"--port", "-1"}, 2, FT_INVALID},
-        {{"--port", "1x"}, 2, FT_INVALID}, {{"--prep", "{"}, 2, FT_INVALID},
-        {{"--port", ""}, 2, FT_INVALID},   {{"--config", "/nonexistent"}, 2, FT_NOT_FOUND},
+        {{"--prot", "1"}, 2, FT_USAGE},  {{"--port", NULL}, 1, FT_USAGE},
+        {{"port", "1"}, 2, FT_USAGE},    {{"--port", "-1"}, 2, FT_USAGE},
+        {{"--port", "1x"}, 2, FT_USAGE}, {{"--prep", "{"}, 2, FT_USAGE},
+        {{"--port", ""}, 2, FT_USAGE},   {{"--config", "/nonexistent"}, 2, FT_NOT_FOUND},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         char *words[2] = {wrong[i].words[0], wrong[i].words[1]};

@@ -567,7 +567,7 @@ static void impossible_jobs_are_refused_before_training(void **state)
         {"{\"callbacks\": [\"EvaluationCallback\"]}", "train.jsonl", "evaluation data", FT_INVALID},
         {"{\"callbacks\": [{\"name\": \"BestModelCheckpoint\", \"options\": {\"monitor\": \"map\"}}]}",
          "train.jsonl", "map", FT_INVALID},
-        {"{\"device\": \"tpu\"}", "train.jsonl", "tpu", FT_NOT_FOUND},
+        {"{\"device\": \"tpu\"}", "train.jsonl", "tpu", FT_INVALID},
         {"{\"cut\": \"nowhere\"}", "train.jsonl", "nowhere", FT_INVALID},
         {"{\"prep_options\": {\"kind\": \"sound\"}}", "train.jsonl", "kind", FT_INVALID},
     };

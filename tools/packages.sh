@@ -2,9 +2,8 @@
 # Debian 12 packages by name, one list a purpose: build, demo, test. Usage: tools/packages.sh build [demo] [test]
 # Installs what is missing; needs root or sudo.
 set -euo pipefail
-build="gcc cmake ninja-build pkg-config libdnnl-dev libgrpc-dev libnanopb-dev nanopb libprotobuf-c-dev protobuf-c-compiler
- protobuf-compiler libjansson-dev libyaml-dev zlib1g-dev libzip-dev libjpeg62-turbo-dev libpng-dev libsqlite3-dev
- libcurl4-openssl-dev libssl-dev libcmocka-dev"
+build="gcc cmake ninja-build pkg-config libdnnl-dev libgrpc-dev libnanopb-dev libjansson-dev libyaml-dev zlib1g-dev libzip-dev
+ libjpeg62-turbo-dev libpng-dev libsqlite3-dev libssl-dev libcmocka-dev"
 demo="libfreetype-dev fonts-dejavu-core fonts-dejavu-extra fonts-liberation fonts-freefont-ttf fonts-croscore fonts-lato
  fonts-roboto-unhinted fonts-linuxlibertine fonts-crosextra-carlito fonts-crosextra-caladea fonts-cantarell fonts-open-sans
  fonts-texgyre fonts-comfortaa fonts-hack fonts-firacode fonts-noto-core fonts-noto-mono fonts-ebgaramond fonts-inconsolata

@@ -60,12 +60,10 @@ enum ft_status ft_args_parse(int argc, char **argv, ft_args_flag takes_none, str
     return FT_OK;
 }
 
-bool ft_args_has(const struct ft_args *args, const char *key)
+enum ft_status ft_usage(struct ft_err *err)
 {
-    for (int i = 0; i < args->n_options; i++) {
-        if (strcmp(args->key[i], key) == 0) {
-            return true;
-        }
+    if (err->code == FT_INVALID || err->code == FT_LIMIT || err->code == FT_CORRUPT) {
+        err->code = FT_USAGE;
     }
-    return false;
+    return err->code;
 }

@@ -23,5 +23,7 @@ struct ft_args {
 typedef bool (*ft_args_flag)(const char *key);
 FT_MUST_CHECK enum ft_status ft_args_parse(int argc, char **argv, ft_args_flag takes_none,
                                            struct ft_args *args, struct ft_err *err);
-bool ft_args_has(const struct ft_args *args, const char *key);
+/* A value that does not fit its option is the command line's fault: FT_INVALID and the like become FT_USAGE,
+ * which is returned. What stands inside a file or a JSON object stays input. */
+enum ft_status ft_usage(struct ft_err *err);
 #endif

@@ -99,7 +99,8 @@ static enum ft_status read_args(const struct ft_args *args, struct fit_args *min
         } else if (strcmp(key, "quiet") == 0) {
             FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &mine->quiet, err));
         } else {
-            FT_RETURN_IF_FAILED(ft_fit_options_set(options, key, value, err));
+            enum ft_status st = ft_fit_options_set(options, key, value, err);
+            FT_RETURN_IF_FAILED(st == FT_OK ? st : ft_usage(err));
         }
     }
     return FT_OK;

@@ -63,8 +63,12 @@ static void wait_politely(char **argv, bool server)
     (void)execv("/proc/self/exe", argv); /* on failure: run as we are */
 }
 
-static int report(const char *command, enum ft_status st, const struct ft_err *err)
+static int report(const char *command, enum ft_status st, struct ft_err *err)
 {
+    /* Tables are buffered: a full disk shows only here. */
+    if (st == FT_OK && (fflush(stdout) != 0 || ferror(stdout) != 0)) {
+        st = FT_FAIL(err, IO, "cannot write to standard output");
+    }
     if (st != FT_OK) {
         (void)fprintf(stderr, "finetuner %s: %s\n", command, err->text);
     }

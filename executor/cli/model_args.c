@@ -8,7 +8,7 @@
 #include "executor/base/file.h"
 #include "executor/cli/cli.h"
 
-enum kind { FLAG, TEXT, INTEGER, JSON, POOLER };
+enum kind { FLAG, TEXT, CHOICE, INTEGER, JSON, POOLER };
 
 struct row {
     const char *name;
@@ -42,9 +42,10 @@ static const struct row rows[] = {
      "evaluate"},
     {"limit", INTEGER, AT(limit), 1, 100000, "K", "matches per query that count for the @k metrics (20)",
      "evaluate"},
-    {"metric", TEXT, AT(metric), 0, 0, "NAME", "cosine, euclidean or sqeuclidean (cosine)", "evaluate"},
+    {"metric", CHOICE, AT(metric), 0, 0, "cosine|euclidean|sqeuclidean", "how near is measured (cosine)",
+     "evaluate"},
     {"batch-size", INTEGER, AT(batch_size), 1, 65536, "N", "rows computed at once (64)", "encode evaluate"},
-    {"device", TEXT, AT(device), 0, 0, "NAME", "auto, cpu or ref (auto)", "encode evaluate"},
+    {"device", CHOICE, AT(device), 0, 0, "auto|cpu|ref|cuda", "where to compute (auto)", "encode evaluate"},
     {"threads", INTEGER, AT(threads), 0, 1024, "N", "0 = one per processor (0)", "encode evaluate"},
     {"json", FLAG, AT(json), 0, 0, "", "one JSON object on standard output", NULL},
     {"quiet", FLAG, AT(quiet), 0, 0, "", "no progress, no notes", NULL},
@@ -121,6 +122,19 @@ static enum ft_status set_pooler(const char *value, enum ft_pooler *pooler, stru
     return FT_OK;
 }
 
+/* One of r->arg's words between bars? */
+static enum ft_status check_choice(const struct row *r, const char *value, struct ft_err *err)
+{
+    size_t size = strlen(value);
+    for (const char *word = r->arg; word != NULL; word = strchr(word, '|')) {
+        word += *word == '|' ? 1 : 0;
+        if (strcspn(word, "|") == size && strncmp(word, value, size) == 0) {
+            return FT_OK;
+        }
+    }
+    return FT_FAIL(err, USAGE, "--%s takes %s, not '%s'", r->name, r->arg, value);
+}
+
 static enum ft_status set(const struct row *r, const char *value, struct ft_model_args *out,
                           struct ft_err *err)
 {
@@ -131,6 +145,10 @@ static enum ft_status set(const struct row *r, const char *value, struct ft_mode
     case FLAG:
         FT_RETURN_IF_FAILED(ft_arg_flag(r->name, value, &yes, err));
         memcpy(at, &yes, sizeof yes);
+        return FT_OK;
+    case CHOICE:
+        FT_RETURN_IF_FAILED(check_choice(r, value, err));
+        memcpy(at, &value, sizeof value);
         return FT_OK;
     case TEXT:
         memcpy(at, &value, sizeof value);
@@ -145,7 +163,8 @@ static enum ft_status set(const struct row *r, const char *value, struct ft_mode
         ft_json_free(out->prep);
         out->prep = NULL;
         if (ft_json_parse(ft_bytes_of_text(value), &out->prep, err) != FT_OK) {
-            return ft_err_wrap(err, "--%s", r->name);
+            (void)ft_err_wrap(err, "--%s", r->name);
+            return ft_usage(err);
         }
         return FT_OK;
     }

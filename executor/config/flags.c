@@ -21,6 +21,17 @@ static bool split(const char *word, char key[KEY_TEXT], const char **value)
     return true;
 }
 
+/* A value that does not fit is wrong usage; in a file it is bad input. */
+static enum ft_status set_flag(struct ft_config *config, const char *key, const char *value,
+                               struct ft_err *err)
+{
+    enum ft_status st = ft_config_set(config, "command line", key, value, err);
+    if (st == FT_INVALID || st == FT_LIMIT) {
+        st = err->code = FT_USAGE;
+    }
+    return st;
+}
+
 /* One flag of ours at argv[*at]; *at moves to its last word. */
 static enum ft_status take_flag(struct ft_config *config, int argc, char **argv, int *at, bool files,
                                 struct ft_err *err)
@@ -51,8 +62,7 @@ static enum ft_status take_flag(struct ft_config *config, int argc, char **argv,
     if (is_file != files) {
         return FT_OK;
     }
-    return is_file ? ft_config_read_file(config, value, err)
-                   : ft_setting_text(config, setting, where, value, err);
+    return is_file ? ft_config_read_file(config, value, err) : set_flag(config, key, value, err);
 }
 
 enum ft_status ft_config_flags(struct ft_config *config, int argc, char **argv, struct ft_err *err)
@@ -154,7 +164,7 @@ static enum ft_status take_jina(struct ft_config *config, const char *key, char 
             if (count == 0) {
                 return FT_FAIL(err, USAGE, "--%s needs a value", key);
             }
-            return ft_config_set(config, "command line", key, values[0], err);
+            return set_flag(config, key, values[0], err);
         }
     }
     if (strcmp(key, "quiet") == 0) {

@@ -4,7 +4,7 @@
  * object.
  *
  * model_probe MODEL [--input-shape S] [--tailor] [--cut NODE] [--keep-head] [--labels N] [--output-dim N]
- *   [--projection-layers N] [--pooler avg|gem] [--gem-p P] [--normalize] [--freeze WHAT] [--seed N]
+ *   [--projection-layers N] [--pooler avg|GeM] [--gem-p P] [--normalize] [--freeze WHAT] [--seed N]
  *   [--export FILE.onnx] [--artifact PATH] [--device ref|cpu] [--input FILE.npy]... [--out PREFIX]
  * Inputs are given in the order of the graph's; outputs go to PREFIX<i>.bin as raw float64.
  */
@@ -58,7 +58,8 @@ static bool tailor_option(struct probe *p, const char *name, const char *value)
     } else if (strcmp(name, "--projection-layers") == 0) {
         p->tailor.projection_layers = (int)strtol(value, NULL, 10);
     } else if (strcmp(name, "--pooler") == 0) {
-        p->tailor.pooler = strcmp(value, "gem") == 0 ? FT_POOLER_GEM : FT_POOLER_AVG;
+        p->tailor.pooler = strcmp(value, "GeM") == 0 ? FT_POOLER_GEM : FT_POOLER_AVG;
+        return p->tailor.pooler == FT_POOLER_GEM || strcmp(value, "avg") == 0;
     } else if (strcmp(name, "--gem-p") == 0) {
         p->tailor.gem_p = strtof(value, NULL);
     } else if (strcmp(name, "--freeze") == 0) {
