@@ -428,25 +428,28 @@ static void cases_leaky_relu_bwd(struct suite *s)
     element_cases(s, leaky_case(FT_OP_LEAKY_RELU_BWD), NORMAL, true, GRID);
 }
 
+/* The last ones stand the wrong way round: everything becomes the upper bound, as in torch.clamp. */
+static const float clip_bounds[][2] = {
+    {-0.5F, 0.75F}, {0.0F, 6.0F}, {-INFINITY, 0.25F}, {-0.25F, INFINITY}, {0.75F, -0.5F}};
+
 static struct kase clip_case(enum ft_op op, int i)
 {
-    static const float bounds[][2] = {{-0.5F, 0.75F}, {0.0F, 6.0F}, {-INFINITY, 0.25F}, {-0.25F, INFINITY}};
     struct kase k = kase_of(op, EXACT, 0.0, 0.0);
-    k.attrs.lo = bounds[i][0];
-    k.attrs.hi = bounds[i][1];
+    k.attrs.lo = clip_bounds[i][0];
+    k.attrs.hi = clip_bounds[i][1];
     return k;
 }
 
 static void cases_clip(struct suite *s)
 {
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < COUNT_OF(clip_bounds); i++) {
         element_cases(s, clip_case(FT_OP_CLIP, i), GRID, false, NORMAL);
     }
 }
 
 static void cases_clip_bwd(struct suite *s)
 {
-    for (int i = 0; i < 4; i++) { /* the grid holds the bounds themselves: the gradient passes there */
+    for (int i = 0; i < COUNT_OF(clip_bounds); i++) { /* the grid holds the bounds themselves */
         element_cases(s, clip_case(FT_OP_CLIP_BWD, i), NORMAL, true, GRID);
     }
 }

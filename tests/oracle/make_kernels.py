@@ -135,10 +135,10 @@ def elements():
     both("sigmoid", {}, torch.sigmoid, rand(40))
     both("tanh", {}, torch.tanh, rand(40))
     both("leaky_relu", {"alpha": f32(0.01)}, lambda x: F.leaky_relu(x, f32(0.01)), grid, "x")
-    # Off the grid: on a bound itself the row passes the gradient, as PyTorch did until it took the minimum-norm
-    # subgradient (pull request 191142); the installed 2.15 gives 0 there.
-    lo, hi = f32(-0.6), f32(0.8)
-    both("clip", {"lo": lo, "hi": hi}, lambda x: torch.clamp(x, lo, hi), grid, "x")
+    # The grid holds the bounds themselves: no gradient there, as hardtanh and relu6 have it, and clamp since 2.15.
+    for lo, hi in ((-0.5, 0.75), (-np.inf, 0.5), (0.0, np.inf)):
+        both("clip", {"lo": lo, "hi": hi}, lambda x: torch.clamp(x, lo, hi), grid, "x")
+    both("clip", {"lo": -0.5, "hi": 0.75}, lambda x: F.hardtanh(x, -0.5, 0.75), grid, "x")
     for axis in range(3):
         x, dz = leaf(rand(3, 4, 5) * 5), rand(3, 4, 5)
         for op, function in (("softmax", torch.softmax), ("log_softmax", torch.log_softmax)):
