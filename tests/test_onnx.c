@@ -642,6 +642,19 @@ static void broken_tensors_are_refused(void **state)
     }
 }
 
+static void a_tensor_of_too_many_dimensions_is_named(void **state)
+{
+    (void)state;
+    static const int64_t dims[] = {1, 1, 1, 1, 1, 1, 1, 1, 4};
+    static const float row[4] = {0};
+    struct onnx_build b = {0};
+    add_raw(&b, "deep.weight", 1, 9, dims, row, sizeof row);
+    add_input(&b, "x", "n,4");
+    add_node(&b, "Add", "x deep.weight", "y", NULL);
+    add_output(&b, "y", "n,4");
+    FAILS_READ(UNSUPPORTED, "tensor 'deep.weight': more than 8 dimensions", &b);
+}
+
 static void opsets_outside_are_refused(void **state)
 {
     (void)state;
@@ -979,6 +992,7 @@ int main(void)
         cmocka_unit_test(unsupported_nodes_are_told_all_at_once),
         cmocka_unit_test(broken_links_are_refused),
         cmocka_unit_test(broken_tensors_are_refused),
+        cmocka_unit_test(a_tensor_of_too_many_dimensions_is_named),
         cmocka_unit_test(opsets_outside_are_refused),
         cmocka_unit_test(wrong_shapes_name_the_node),
         cmocka_unit_test(absurd_constants_are_not_computed),

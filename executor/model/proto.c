@@ -110,6 +110,26 @@ static enum ft_status read_pair(const struct ft_pb_field *field, struct ft_onnx_
     }
 }
 
+/* The bytes of the last field `number` of a message; *out stays as it is if there is none. */
+static enum ft_status find_message(struct ft_bytes message, uint32_t number, struct ft_bytes *out,
+                                   bool *found, struct ft_err *err)
+{
+    struct ft_pb_cursor c = ft_pb_open(message);
+    struct ft_pb_field f;
+    bool more = false;
+    *found = false;
+    for (;;) {
+        FT_RETURN_IF_FAILED(ft_pb_next(&c, &f, &more, err));
+        if (!more) {
+            return FT_OK;
+        }
+        if (f.number == number) {
+            *found = true;
+            FT_RETURN_IF_FAILED(ft_pb_bytes(&f, out, err));
+        }
+    }
+}
+
 /* ---- tensors */
 
 static bool digits(struct ft_bytes text, int64_t *out)
@@ -187,8 +207,6 @@ static enum ft_status read_tensor_field(const struct ft_pb_field *f, struct ft_o
         FT_RETURN_IF_FAILED(ft_pb_int64(f, &number, err));
         t->type = number > 0 && number < INT32_MAX ? (int32_t)number : 0;
         return FT_OK;
-    case TENSOR_NAME:
-        return read_name(f, &t->name, err);
     case TENSOR_RAW:
         t->has_raw = true;
         return ft_pb_bytes(f, &t->raw, err);
@@ -209,7 +227,11 @@ enum ft_status ft_onnx_parse_tensor(struct ft_bytes message, struct ft_onnx_tens
     struct ft_pb_cursor c = ft_pb_open(message);
     struct ft_pb_field f;
     bool more = false;
+    bool named = false;
     *tensor = (struct ft_onnx_tensor){.message = message, .length = -1};
+    /* First, though it stands behind the dimensions: what fails should say in which tensor. */
+    FT_RETURN_IF_FAILED(find_message(message, TENSOR_NAME, &tensor->name, &named, err));
+    FT_RETURN_IF_FAILED(check_name(tensor->name, err));
     for (;;) {
         FT_RETURN_IF_FAILED(ft_pb_next(&c, &f, &more, err));
         if (!more) {
@@ -295,26 +317,6 @@ static enum ft_status read_tensor_type(struct ft_bytes message, struct ft_onnx_p
         } else if (f.number == TENSOR_TYPE_SHAPE) {
             FT_RETURN_IF_FAILED(ft_pb_bytes(&f, &shape, err));
             FT_RETURN_IF_FAILED(read_shape(shape, port, err));
-        }
-    }
-}
-
-/* The first sub-message `number` of a message; {NULL, 0} if there is none. */
-static enum ft_status find_message(struct ft_bytes message, uint32_t number, struct ft_bytes *out,
-                                   bool *found, struct ft_err *err)
-{
-    struct ft_pb_cursor c = ft_pb_open(message);
-    struct ft_pb_field f;
-    bool more = false;
-    *found = false;
-    for (;;) {
-        FT_RETURN_IF_FAILED(ft_pb_next(&c, &f, &more, err));
-        if (!more) {
-            return FT_OK;
-        }
-        if (f.number == number) {
-            *found = true;
-            FT_RETURN_IF_FAILED(ft_pb_bytes(&f, out, err));
         }
     }
 }
