@@ -315,6 +315,10 @@ static void what_is_no_model_is_refused(void **state)
     LOAD_FAILS(CORRUPT, "text.onnx", f, "text.onnx");
     write_below(f, "empty.onnx", "");
     LOAD_FAILS(CORRUPT, "not a whole ONNX model: no graph inside", f, "empty.onnx");
+    write_below(f, "m.pt", "PK\3\4...m/data.pkl");
+    LOAD_FAILS(UNSUPPORTED, "not an ONNX model: a PyTorch model comes here by torch.onnx.export", f, "m.pt");
+    write_below(f, "old.pt", "\x80\2\x8a\nl");
+    LOAD_FAILS(UNSUPPORTED, "a Python pickle", f, "old.pt");
     write_below(f, "no.zip", "hello");
     LOAD_FAILS(INVALID, "not an artifact", f, "no.zip");
     ft_free(second);

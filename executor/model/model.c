@@ -49,6 +49,21 @@ static enum ft_status name_of(const char *path, char **out, struct ft_err *err)
     return FT_OK;
 }
 
+/* torch.save writes a zip archive, and before 1.6 a pickle; no ONNX file starts like either. */
+static enum ft_status refuse_torch(const char *path, struct ft_bytes file, struct ft_err *err)
+{
+    bool zip = file.size >= 4 && memcmp(file.data, "PK\3\4", 4) == 0;
+    bool pickle = file.size >= 2 && file.data[0] == 0x80 && file.data[1] >= 2 && file.data[1] <= 5;
+    if (!zip && !pickle) {
+        return FT_OK;
+    }
+    return FT_FAIL(err, UNSUPPORTED,
+                   "%s is a %s, not an ONNX model: a PyTorch model comes here by torch.onnx.export(model, "
+                   "example, \"model.onnx\")%s",
+                   path, zip ? "zip archive, as torch.save writes" : "Python pickle, as torch.save wrote",
+                   zip ? "; the name of an artifact ends in .zip" : "");
+}
+
 static enum ft_status load_onnx(const char *path, const struct ft_model_options *options,
                                 struct ft_model **model, struct ft_err *err)
 {
@@ -60,6 +75,7 @@ static enum ft_status load_onnx(const char *path, const struct ft_model_options 
     FT_TRY(folder_of(path, &dir, err));
     FT_TRY(name_of(path, &name, err));
     FT_TRY(ft_file_map(path, &map, err));
+    FT_TRY(refuse_torch(path, map.bytes, err));
     if ((st = ft_onnx_read(map.bytes, dir, options, &m, err)) != FT_OK) {
         (void)ft_err_wrap(err, "%s", path);
         goto done;
