@@ -592,6 +592,7 @@ static void divergence_stops_and_says_where(void **state)
         .train = "train.jsonl"};
     FAILS(DIVERGED, "step ", run(&s, &r, &err));
     assert_non_null(strstr(err.text, "not finite"));
+    assert_null(strstr(err.text, "-nan"));
 }
 
 static void training_stops_early(void **state)

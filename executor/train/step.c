@@ -328,6 +328,12 @@ static enum ft_status forward_backward(struct ft_step *s, const struct ft_batch 
     return ft_optim_norm(&s->optim, &r->grad_norm, err);
 }
 
+/* Without the sign of a NaN, which says nothing. */
+static double shown(double x)
+{
+    return isnan(x) ? fabs(x) : x;
+}
+
 static enum ft_status diverged(struct ft_step *s, int64_t t, const struct ft_step_result *r,
                                struct ft_err *err)
 {
@@ -338,12 +344,12 @@ static enum ft_status diverged(struct ft_step *s, int64_t t, const struct ft_ste
                        "step %" PRId64
                        ": loss %g, gradient norm %g; the first value that is not finite comes "
                        "out of %s; a smaller learning rate may help",
-                       t, r->loss, r->grad_norm, origin);
+                       t, shown(r->loss), shown(r->grad_norm), origin);
     }
     return FT_FAIL(err, DIVERGED,
                    "step %" PRId64 ": loss %g, gradient norm %g: the sum of the squared gradients overflows; "
                    "a smaller learning rate may help",
-                   t, r->loss, r->grad_norm);
+                   t, shown(r->loss), shown(r->grad_norm));
 }
 
 enum ft_status ft_step_gradients(struct ft_step *s, const struct ft_batch *batch,
