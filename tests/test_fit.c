@@ -132,6 +132,8 @@ struct setting {
     bool resume;
     int64_t cancel_at; /* step; 0 = never */
     int64_t crash_at;
+    const char *listen; /* *heard: was a note with these words told? */
+    bool *heard;
 };
 
 struct watcher {
@@ -159,6 +161,9 @@ static void on_note(void *arg, const char *line)
     struct watcher *w = arg;
     assert_non_null(line);
     w->notes++;
+    if (w->setting->listen != NULL && strstr(line, w->setting->listen) != NULL) {
+        *w->setting->heard = true;
+    }
 }
 
 static enum ft_status make_options(const struct setting *s, struct ft_fit_options *o, struct ft_err *err)
@@ -495,16 +500,26 @@ static void a_cancelled_run_goes_on_bit_for_bit(void **state)
     }
 }
 
-/* The other process: this program with "crash-at STEP". */
-static int crash(const char *step)
+/* The other process: this program with "crash-at STEP" or "resume-crash-at STEP". */
+static int crash(const char *step, bool resume)
 {
     struct ft_err err = {0};
     struct ft_fit_result r;
     struct setting s = {.options = rich, .train = "train.jsonl", .out = "parts.zip", .work = "crashed"};
+    s.resume = resume;
     s.crash_at = strtoll(step, NULL, 10);
     folder = getenv("FT_FIT_FOLDER");
     (void)run(&s, &r, &err);
     return 1; /* it should have ended inside */
+}
+
+static void crash_in_a_child(const char *how, int64_t at)
+{
+    char command[512];
+    assert_int_equal(setenv("FT_FIT_FOLDER", folder, 1), 0);
+    (void)snprintf(command, sizeof command, "'%s' %s %lld", self, how, (long long)at);
+    int status = system(command); /* NOLINT(cert-env33-c): a test starts itself */
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 9);
 }
 
 static void a_crashed_run_goes_on_bit_for_bit(void **state)
@@ -513,12 +528,8 @@ static void a_crashed_run_goes_on_bit_for_bit(void **state)
     struct ft_err err = {0};
     struct ft_fit_result r;
     int64_t steps = train_whole();
-    assert_int_equal(setenv("FT_FIT_FOLDER", folder, 1), 0);
     for (int64_t at = 2; at < steps; at += 7) {
-        char command[512];
-        (void)snprintf(command, sizeof command, "'%s' crash-at %lld", self, (long long)at);
-        int status = system(command); /* NOLINT(cert-env33-c): a test starts itself */
-        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 9);
+        crash_in_a_child("crash-at", at);
         struct setting s = {
             .options = rich, .train = "train.jsonl", .out = "parts.zip", .work = "crashed", .resume = true};
         ASSERT_OK(run(&s, &r, &err));
@@ -527,6 +538,71 @@ static void a_crashed_run_goes_on_bit_for_bit(void **state)
         assert_true(number(&r, "repeated_steps", NULL, NULL) == (double)at - from);
         ft_json_free(r.summary);
         assert_ends_alike(steps, "crashed");
+    }
+}
+
+/* Checkpoints at 3, 6, 9, ...: step 7 is done three times, step 8 and those behind the last checkpoint twice.
+ */
+static void steps_are_counted_over_all_crashes(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct ft_fit_result r;
+    int64_t steps = train_whole();
+    crash_in_a_child("crash-at", 8);
+    crash_in_a_child("resume-crash-at", 7);
+    struct ft_buf cut = bytes_of("crashed/steps.jsonl"); /* a crash may cut its last line */
+    ASSERT_OK(ft_buf_text(&cut, "{\"step\":8,\"epo", &err));
+    char *path = in_folder("crashed/steps.jsonl");
+    ASSERT_OK(ft_file_write(path, ft_buf_bytes(&cut), &err));
+    crash_in_a_child("resume-crash-at", 11);
+    struct setting s = {
+        .options = rich, .train = "train.jsonl", .out = "parts.zip", .work = "crashed", .resume = true};
+    ASSERT_OK(run(&s, &r, &err));
+    assert_true(number(&r, "resumed_from", NULL, NULL) >= 9);
+    struct ft_buf text = bytes_of("crashed/steps.jsonl");
+    struct ft_bytes rest = ft_buf_bytes(&text);
+    int64_t lines = 0, again = 0;
+    for (const uint8_t *end; (end = memchr(rest.data, '\n', rest.size)) != NULL; lines++) {
+        struct ft_json *line = NULL;
+        size_t size = (size_t)(end - rest.data);
+        ASSERT_OK(ft_json_parse(ft_bytes_of(rest.data, size), &line, &err));
+        again += ft_json_bool(ft_json_get(line, "again"));
+        ft_json_free(line);
+        rest = ft_bytes_of(end + 1, rest.size - size - 1);
+    }
+    assert_int_equal(rest.size, 0);
+    assert_int_equal(again, lines - steps);
+    assert_true(number(&r, "repeated_steps", NULL, NULL) == (double)(lines - steps));
+    ft_json_free(r.summary);
+    assert_ends_alike(steps, "crashed");
+    ft_buf_release(&text);
+    ft_buf_release(&cut);
+    ft_free(path);
+}
+
+static void another_number_of_threads_is_told(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct ft_fit_result r;
+    for (int threads = 1; threads <= 2; threads++) {
+        bool heard = false;
+        char options[64];
+        struct setting s = {
+            .options = "{\"steps\": 9}", .train = "train.jsonl", .work = "threads", .cancel_at = 4};
+        ASSERT_OK(run(&s, &r, &err));
+        ft_json_free(r.summary);
+        (void)snprintf(options, sizeof options, "{\"steps\": 9, \"threads\": %d}", threads);
+        s = (struct setting){.options = options,
+                             .train = "train.jsonl",
+                             .work = "threads",
+                             .resume = true,
+                             .listen = "2 threads, begun with 1",
+                             .heard = &heard};
+        ASSERT_OK(run(&s, &r, &err));
+        ft_json_free(r.summary);
+        assert_int_equal(heard, threads == 2);
     }
 }
 
@@ -648,6 +724,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(equal_jobs_make_equal_bytes),
         cmocka_unit_test(a_cancelled_run_goes_on_bit_for_bit),
         cmocka_unit_test(a_crashed_run_goes_on_bit_for_bit),
+        cmocka_unit_test(steps_are_counted_over_all_crashes),
+        cmocka_unit_test(another_number_of_threads_is_told),
         cmocka_unit_test(a_resume_of_another_job_is_refused),
         cmocka_unit_test(impossible_jobs_are_refused_before_training),
         cmocka_unit_test(divergence_stops_and_says_where),
@@ -655,8 +733,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(out_of_memory_leaks_nothing),
     };
     self = argv[0];
-    if (argc == 3 && strcmp(argv[1], "crash-at") == 0) {
-        return crash(argv[2]);
+    if (argc == 3 && strstr(argv[1], "crash-at") != NULL) {
+        return crash(argv[2], strcmp(argv[1], "resume-crash-at") == 0);
     }
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -63,7 +63,7 @@ struct ft_fit_progress {
     double loss, samples_per_second, eta_seconds, learning_rate, grad_norm;
     double active_share; /* active / mined triplets of this step; -1 without triplets */
     int64_t mined, candidates;
-    int64_t repeated; /* steps done again after a resume */
+    int64_t repeated; /* steps done again after resumes, over all lives of the job */
 };
 struct ft_fit_events {
     void *arg;
@@ -74,10 +74,11 @@ struct ft_fit_events {
                     const struct ft_json *metrics); /* "before", "epoch", "after" */
 };
 struct ft_fit_result {
-    struct ft_json *summary; /* run, status, metrics{before,after}, epochs, steps, samples_per_second,
-                              * seconds, out, peak memory, allocations inside steps, repeated_steps,
-                              * best_epoch, ... (DESIGN 4); caller's: ft_json_free() */
-    bool cancelled;          /* a checkpoint was written; resume continues */
+    struct ft_json
+        *summary;   /* run, status, metrics{before,after}, epochs, steps, samples_per_second,
+                     * seconds, out, peak memory, allocations inside steps, repeated_steps
+                     * (over all lives of the job), best_epoch, ... (DESIGN 4); caller's: ft_json_free() */
+    bool cancelled; /* a checkpoint was written; resume continues */
 };
 struct ft_fit_job {
     const char *model_path;

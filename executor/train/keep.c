@@ -10,6 +10,7 @@
 
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
+#include "executor/base/thread.h"
 
 enum { WEIGHTS, STATES, FIRST, SECOND, BEST_WEIGHTS, BEST_STATES };
 static const char *const blob_names[FT_RUN_BLOBS] = {"weights",     "states",       "optimizer-1",
@@ -106,24 +107,44 @@ done:
 
 /* ---- journal of steps */
 
-/* The last step that the journal tells of; 0 if none. */
-static int64_t last_step(int fd)
+/* What the lives before this one told: *steps done in all of them, and the furthest step. */
+static void count_steps(struct ft_bytes journal, int64_t *steps, int64_t *furthest)
 {
-    char tail[4096];
-    off_t size = lseek(fd, 0, SEEK_END);
-    off_t from = size > (off_t)sizeof tail - 1 ? size - ((off_t)sizeof tail - 1) : 0;
-    ssize_t n = size > 0 ? pread(fd, tail, sizeof tail - 1, from) : 0;
-    int64_t step = 0;
-    if (n <= 0) {
-        return 0;
-    }
-    tail[n] = '\0';
-    for (const char *at = tail; (at = strstr(at, "{\"step\":")) != NULL; at++) {
-        if (strchr(at, '\n') != NULL) { /* a line cut by a crash does not count */
-            step = strtoll(at + strlen("{\"step\":"), NULL, 10);
+    static const char head[] = "{\"step\":";
+    const size_t n = sizeof head - 1;
+    *steps = *furthest = 0;
+    while (journal.size > n) { /* each line is whole, so its end stops strtoll() */
+        const uint8_t *end = memchr(journal.data, '\n', journal.size);
+        if (memcmp(journal.data, head, n) == 0 && journal.data[n] >= '0' && journal.data[n] <= '9') {
+            long long step = strtoll((const char *)journal.data + n, NULL, 10);
+            *furthest = step > *furthest ? step : *furthest;
+            (*steps)++;
         }
+        size_t size = (size_t)(end - journal.data) + 1;
+        journal = ft_bytes_of(end + 1, journal.size - size);
     }
-    return step;
+}
+
+/* Of the journal of a job that goes on; a line cut by a crash is taken off. */
+static enum ft_status read_journal(struct ft_run *run, int64_t *steps, struct ft_err *err)
+{
+    struct ft_map map = {0};
+    char *path = NULL;
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_path_join(run->work_dir, journal_name, &path, err));
+    FT_TRY(ft_file_map(path, &map, err));
+    size_t whole = map.bytes.size;
+    while (whole > 0 && map.bytes.data[whole - 1] != '\n') {
+        whole--;
+    }
+    count_steps(ft_bytes_of(map.bytes.data, whole), steps, &run->told);
+    if (whole < map.bytes.size && ftruncate(run->journal, (off_t)whole) != 0) {
+        st = FT_FAIL(err, IO, "%s: %s", path, strerror(errno));
+    }
+done:
+    ft_file_unmap(&map);
+    ft_free(path);
+    return st;
 }
 
 static enum ft_status open_journal(struct ft_run *run, struct ft_err *err)
@@ -153,7 +174,7 @@ enum ft_status ft_run_journal(struct ft_run *run, const struct ft_step_result *r
                      ",\"loss\":%.9g,\"grad_norm\":%.9g,\"learning_rate\":%.9g,\"candidates\":%" PRId64
                      ",\"mined\":%" PRId64 ",\"active\":%" PRId64 ",\"again\":%s}\n",
                      run->done, epoch, r->loss, r->grad_norm, learning_rate, r->stats[0], r->stats[1],
-                     r->stats[2], run->done <= run->resumed_from + run->repeated ? "true" : "false");
+                     r->stats[2], run->done <= run->told ? "true" : "false");
     for (int at = 0; at < n;) {
         ssize_t wrote = write(run->journal, line + at, (size_t)(n - at));
         if (wrote < 0 && errno != EINTR) {
@@ -225,6 +246,11 @@ static struct ft_json *copy_or_null(const struct ft_json *json)
     return json != NULL ? ft_json_copy(json) : ft_json_null();
 }
 
+static int64_t threads_of(const struct ft_run *run)
+{
+    return run->options.threads > 0 ? run->options.threads : (int64_t)ft_thread_cpus();
+}
+
 static enum ft_status write_state(const struct ft_run *run, struct ft_json **state, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
@@ -235,8 +261,7 @@ static enum ft_status write_state(const struct ft_run *run, struct ft_json **sta
         return FT_FAIL(err, NOMEM, "no memory for a checkpoint");
     }
     FT_TRY(ft_json_set(o, "step", ft_json_of_int(run->done), err));
-    FT_TRY(ft_json_set(o, "sampler", ft_json_of_int(run->done), err));
-    FT_TRY(ft_json_set(o, "seed", ft_json_of_int(run->options.seed), err));
+    FT_TRY(ft_json_set(o, "threads", ft_json_of_int(threads_of(run)), err));
     FT_TRY(ft_json_set(o, "stopped", ft_json_of_bool(run->stopped), err));
     FT_TRY(ft_json_set(o, "epoch_loss", ft_json_of_real(run->epoch_loss), err));
     FT_TRY(ft_json_set(o, "last_loss", ft_json_of_real(run->last_loss), err));
@@ -305,14 +330,27 @@ static enum ft_status read_state(struct ft_run *run, const struct ft_json *state
     return take_json(state, "history", &run->history, err);
 }
 
+/* Libraries cut their sums by the number of threads. */
+static void tell_threads(const struct ft_run *run, const struct ft_json *state)
+{
+    int64_t begun = ft_json_int(ft_json_get(state, "threads"));
+    if (begun != threads_of(run)) {
+        ft_run_note(run,
+                    "resumed with %" PRId64 " threads, begun with %" PRId64
+                    ": the result may differ in its last bits from that of a run never stopped",
+                    threads_of(run), begun);
+    }
+}
+
 enum ft_status ft_run_resume(struct ft_run *run, struct ft_err *err)
 {
     struct ft_json *state = NULL;
+    int64_t steps = 0;
     enum ft_status st = FT_OK;
     FT_TRY(ft_checkpoint_load(run->work_dir, run->job_hash, run->blobs, run->n_blobs, &state, err));
-    int64_t told = last_step(run->journal);
+    FT_TRY(read_journal(run, &steps, err));
     if (state == NULL) {
-        run->repeated = told;
+        run->repeated = steps;
         ft_run_note(run, "no checkpoint in %s: starting from the first step", ft_path_base(run->work_dir));
         goto done;
     }
@@ -323,9 +361,10 @@ enum ft_status ft_run_resume(struct ft_run *run, struct ft_err *err)
     ft_step_params(run->step)->version++;
     ft_sampler_seek(run->train.sampler, (uint64_t)run->done);
     run->resumed_from = run->done;
-    run->repeated = told > run->done ? told - run->done : 0;
+    run->repeated = steps > run->done ? steps - run->done : 0;
     ft_run_note(run, "resumed after step %" PRId64 "; %" PRId64 " steps are done again", run->done,
-                run->repeated);
+                run->told > run->done ? run->told - run->done : 0);
+    tell_threads(run, state);
 done:
     ft_json_free(state);
     return st;

@@ -66,7 +66,9 @@ struct ft_run {
         blobs[FT_RUN_BLOBS]; /* host copies: weights, states, first, second, best weights, best states */
     size_t n_blobs;
     int journal; /* file descriptor, -1: none */
-    int64_t resumed_from, repeated;
+    int64_t resumed_from;
+    int64_t told;     /* the furthest step that lives before this one did */
+    int64_t repeated; /* steps done again, over all lives of the job */
 
     double started, train_seconds;
     int64_t steps_here; /* done by this process */
