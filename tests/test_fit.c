@@ -430,6 +430,43 @@ static void a_document_that_does_not_fit_is_named(void **state)
     ft_free(path);
 }
 
+/* A failure that does not come again must not leave the rows behind it unprepared. */
+static void rows_are_whole_or_refused(void **state)
+{
+    (void)state;
+    enum { ROWS = 8, PIXELS = 3 * 4 * 4 };
+    struct ft_err err = {0};
+    struct ft_dataset *data = NULL;
+    struct ft_prep prep;
+    struct ft_rows rows;
+    struct ft_buf text = {0};
+    float want[ROWS * PIXELS], got[ROWS * PIXELS];
+    char *path = in_folder("images.jsonl");
+    for (int i = 0; i < ROWS; i++) {
+        ASSERT_OK(ft_buf_printf(&text, &err, "{\"uri\": \"%s/codec/png_c2_b8.png\", \"label\": \"%d\"}\n",
+                                FT_TEST_DATA, i % 2));
+    }
+    ASSERT_OK(ft_file_write(path, ft_buf_bytes(&text), &err));
+    ASSERT_OK(ft_dataset_open(path, true, &data, &err));
+    ASSERT_OK(ft_prep_infer((const int64_t[]){3, 4, 4}, 3, &prep, &err));
+    ASSERT_OK(ft_rows_init(&rows, data, &prep, 2, 0, NULL, &err));
+    ASSERT_OK(ft_rows_fill(&rows, 0, ROWS, want, NULL, &err));
+    int good = 0;
+    for (uint64_t n = 1; n <= 30; n++) {
+        memset(got, 0, sizeof got);
+        ft_alloc_fail_at(n);
+        enum ft_status st = ft_rows_fill(&rows, 0, ROWS, got, NULL, &err);
+        ft_alloc_fail_at(0);
+        assert_true(st == FT_NOMEM || (st == FT_OK && memcmp(got, want, sizeof got) == 0));
+        good += st == FT_OK;
+    }
+    assert_true(good > 0);
+    ft_rows_release(&rows);
+    ft_dataset_free(data);
+    ft_buf_release(&text);
+    ft_free(path);
+}
+
 static void equal_jobs_make_equal_bytes(void **state)
 {
     (void)state;
@@ -721,6 +758,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_artifact_encodes),
         cmocka_unit_test(batches_are_the_same_kept_or_prepared_on_the_way),
         cmocka_unit_test(a_document_that_does_not_fit_is_named),
+        cmocka_unit_test(rows_are_whole_or_refused),
         cmocka_unit_test(equal_jobs_make_equal_bytes),
         cmocka_unit_test(a_cancelled_run_goes_on_bit_for_bit),
         cmocka_unit_test(a_crashed_run_goes_on_bit_for_bit),

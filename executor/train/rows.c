@@ -84,9 +84,12 @@ enum ft_status ft_rows_fill(const struct ft_rows *rows, size_t first, size_t cou
             fill_one(&f, i);
         }
     }
-    size_t failed = atomic_load(&f.failed);
-    /* Again, for its story: the pool's threads have no room for one each. */
-    return failed == SIZE_MAX ? FT_OK : prepare(rows, first + failed, out + failed * rows->elements, err);
+    /* Again from there, for the story (the pool's threads have no room for one each). Should it succeed now,
+     * as after a moment without memory, the rows behind it were passed over and are prepared here. */
+    for (size_t i = atomic_load(&f.failed); i < count; i++) {
+        FT_RETURN_IF_FAILED(prepare(rows, first + i, out + i * rows->elements, err));
+    }
+    return FT_OK;
 }
 
 static enum ft_status keep_all(struct ft_rows *rows, int threads, const struct ft_cancel *cancel,
