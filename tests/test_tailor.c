@@ -337,6 +337,35 @@ static void an_embedding_is_left_alone_but_for_what_is_asked(void **state)
 
 /* ---- freezing */
 
+/* torch writes a Linear layer as MatMul and Add, with the bias in front or behind. */
+static void the_last_layer_is_trained_with_its_bias_on_either_side(void **state)
+{
+    (void)state;
+    static const char *const sums[] = {"c last.bias", "last.bias c"};
+    for (size_t i = 0; i < 2; i++) {
+        struct onnx_build b = {0};
+        add_input(&b, "x", "n,6");
+        ADD_WEIGHT(&b, "0.weight", 6, 4);
+        ADD_WEIGHT(&b, "last.weight", 4, 3);
+        ADD_WEIGHT(&b, "last.bias", 3);
+        add_node(&b, "MatMul", "x 0.weight", "a", NULL);
+        add_node(&b, "Relu", "a", "b", NULL);
+        add_node(&b, "MatMul", "b last.weight", "c", NULL);
+        add_node(&b, "Add", sums[i], "d", NULL);
+        add_output(&b, "d", "n,3");
+        struct ft_buf file = built(&b);
+        struct ft_model *m = read_model(&file);
+        struct ft_tailor_options o = {.freeze = "all", .keep_head = true};
+        struct ft_graph *g = tailored(m, &o, NULL);
+        assert_true(frozen(g, "0.weight"));
+        assert_false(frozen(g, "last.bias"));
+        assert_false(frozen(g, "last.weight"));
+        ft_graph_free(g);
+        ft_model_free(m);
+        ft_buf_release(&file);
+    }
+}
+
 static void freezing_takes_words_names_and_numbers(void **state)
 {
     (void)state;
@@ -495,6 +524,7 @@ int main(void)
         cmocka_unit_test(poolers_replace_the_models_own),
         cmocka_unit_test(the_projection_head_is_finetuners),
         cmocka_unit_test(an_embedding_is_left_alone_but_for_what_is_asked),
+        cmocka_unit_test(the_last_layer_is_trained_with_its_bias_on_either_side),
         cmocka_unit_test(freezing_takes_words_names_and_numbers),
         cmocka_unit_test(the_report_tells_what_happens),
         cmocka_unit_test(what_cannot_be_an_embedding_is_refused),

@@ -63,14 +63,15 @@ static void thaw_last_layer(const struct ft_graph *original, const bool *needed,
         const struct ft_node *node = ft_graph_node(original, n);
         (void)flag_node(original, n, tailored, false);
         bool follows = node->op == FT_OP_BATCHNORM || node->op == FT_OP_ADD;
-        n = follows ? ft_graph_producer(original, node->in[0]) : -1;
+        int x = node->op == FT_OP_ADD && ft_graph_param_of(original, node->in[0]) >= 0 ? 1 : 0;
+        n = follows ? ft_graph_producer(original, node->in[x]) : -1;
         if (n >= 0 && !has_weights(original, n)) {
             return;
         }
     }
 }
 
-/* `name` is `whole`, or leads up to a '.', '/' or '_' in it; a leading '/' of either does not matter. */
+/* `name` is `whole`, or leads up to a '.' or '/' in it; a leading '/' of either does not matter. */
 static bool is_prefix(const char *name, size_t size, const char *whole)
 {
     if (size > 0 && name[0] == '/') {
