@@ -703,6 +703,15 @@ static void absurd_constants_are_not_computed(void **state)
     add_node(&b, "Add", "x c", "y", NULL);
     add_output(&b, "y", "?");
     FAILS_READ(LIMIT, "elements would have to be computed", &b);
+
+    add_input(&b, "x", "n,4");
+    add_raw(&b, "from", 7, 0, NULL, (const int64_t[]){INT64_MAX}, 8);
+    add_raw(&b, "to", 7, 0, NULL, (const int64_t[]){INT64_MAX - 5000}, 8);
+    add_raw(&b, "step", 7, 0, NULL, (const int64_t[]){-1000}, 8);
+    add_node(&b, "Range", "from to step", "r", NULL);
+    add_node(&b, "Reshape", "x r", "y", NULL);
+    add_output(&b, "y", "?");
+    FAILS_READ(LIMIT, "2^53", &b);
 }
 
 /* 20,000 levels of subgraphs in attributes, and as many of types: never entered. */

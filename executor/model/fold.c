@@ -398,6 +398,9 @@ enum ft_status ft_import_range(struct ft_at *at, int arg, struct ft_err *err)
         }
         ints = ft_host_is_int(h);
         v[i] = ints ? (double)h->ints[0].coef : (double)ft_host_float(h, 0);
+        if (ints && fabs(v[i]) > 0x1p53) {
+            return FT_FAIL(err, LIMIT, "a range beyond 2^53");
+        }
     }
     double steps = ceil((v[1] - v[0]) / v[2]);
     if (!(steps < (double)FT_HOST_INTS_MAX)) {
