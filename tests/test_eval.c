@@ -134,6 +134,18 @@ static void bad_input_is_named(void **state)
     assert_non_null(strstr(err.text, "index embedding 1"));
     s.k = 0;
     assert_int_equal(ft_search_run(device, &s, ids, NULL, &err), FT_INVALID);
+    rows[2] = 1e20F; /* its square is no float: all distances would come out as 0 */
+    s.k = 1;
+    s.metric = FT_METRIC_EUCLIDEAN;
+    assert_int_equal(ft_search_run(device, &s, ids, NULL, &err), FT_INVALID);
+    assert_non_null(strstr(err.text, "index embedding 1"));
+    s.metric = FT_METRIC_COSINE;
+    float distance = 0;
+    rows[0] = 1e-39F; /* 1 / length is no float: no direction, as with zeros */
+    rows[2] = 1;
+    assert_int_equal(ft_search_run(device, &s, ids, &distance, &err), FT_OK);
+    assert_true(distance == 1.0F);
+    rows[0] = 1;
     rows[2] = 0;
     s.k = 1;
     static const int32_t lonely[] = {0, 1};

@@ -1,6 +1,7 @@
 #include "executor/eval/search.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -57,22 +58,23 @@ static enum ft_status measure(const struct ft_search *s, const float *rows, size
         for (int64_t d = 0; d < s->dim; d++) {
             sum += (double)x[d] * (double)x[d];
         }
-        if (!isfinite(sum)) {
-            return FT_FAIL(err, INVALID, "%s embedding %zu has a value that is not finite", what, i);
-        }
         norms[i] = (float)(s->metric == FT_METRIC_COSINE ? sqrt(sum) : sum);
+        if (!(norms[i] <= FLT_MAX / 4)) { /* so that sums of two and products stay floats */
+            return FT_FAIL(err, INVALID, "%s embedding %zu is too long or has a value that is not finite",
+                           what, i);
+        }
     }
     return FT_OK;
 }
 
-/* Upload `count` rows to a tile of `tile` rows; with cosine they are scaled to length one, and a zero row
- * stays zero. */
+/* Upload `count` rows; with cosine they are scaled to length one, and a row of zeros (or so short that 1 /
+ * length is no float) stays as it is. */
 static enum ft_status put_rows(struct work *w, const float *rows, const float *norms, size_t count, void *to,
                                struct ft_err *err)
 {
     size_t dim = (size_t)w->search->dim;
     for (size_t i = 0; i < count; i++) {
-        bool scale = w->search->metric == FT_METRIC_COSINE && norms[i] > 0.0F;
+        bool scale = w->search->metric == FT_METRIC_COSINE && norms[i] >= FLT_MIN;
         float by = scale ? 1.0F / norms[i] : 1.0F;
         for (size_t d = 0; d < dim; d++) {
             float x = rows[i * dim + d] * by;
