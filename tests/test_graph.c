@@ -2,7 +2,6 @@
 /*
  * The canonical graph: building, names, copies, folding, training form, memory.
  */
-#include <math.h>
 #include <time.h>
 
 #include "tests/graph_test.h"
@@ -51,15 +50,6 @@ static ft_value state_param(struct ft_graph *g, const char *name, struct ft_type
     return v;
 }
 
-static struct ft_attrs reshape_to(int64_t a, int64_t b)
-{
-    struct ft_attrs attrs = no_attrs();
-    attrs.shape_rank = 2;
-    attrs.shape[0] = ft_dim_of(a);
-    attrs.shape[1] = ft_dim_of(b);
-    return attrs;
-}
-
 /* ---- building and reading */
 
 static void values_know_where_they_come_from(void **state)
@@ -81,8 +71,6 @@ static void values_know_where_they_come_from(void **state)
     assert_int_equal(ft_graph_source(g, y), FT_FROM_NODE);
     assert_int_equal(ft_graph_producer(g, y), 0);
     assert_int_equal(ft_graph_producer(g, x), -1);
-    assert_int_equal(ft_graph_uses(g, y), 1); /* one node reads it, twice */
-    assert_int_equal(ft_graph_uses(g, z), 0);
     assert_int_equal(ft_graph_param_of(g, w), 0);
     assert_int_equal(ft_graph_param_of(g, c), -1);
     assert_int_equal(ft_graph_param_at(g, 0), w);
@@ -218,7 +206,6 @@ static void a_copy_is_equal_and_independent(void **state)
     for (ft_value v = 0; v < ft_graph_values(g); v++) {
         assert_string_equal(ft_graph_name(c, v), ft_graph_name(g, v));
         assert_int_equal(ft_graph_source(c, v), ft_graph_source(g, v));
-        assert_int_equal(ft_graph_uses(c, v), ft_graph_uses(g, v));
         assert_true(ft_type_same_shape(ft_graph_type(c, v), ft_graph_type(g, v)));
     }
     for (int n = 0; n < ft_graph_nodes(g); n++) {
@@ -260,101 +247,6 @@ static void extraction_keeps_what_is_needed(void **state)
     assert_int_equal(ft_graph_find(part, "unused"), FT_NO_VALUE);
     ft_graph_free(part);
     ft_graph_free(g);
-}
-
-static void appending_maps_values_and_renames(void **state)
-{
-    (void)state;
-    struct ft_err err = {0};
-    ft_value relu = 0;
-    struct ft_graph *part = example(&relu);
-    struct ft_graph *g = example(&relu);
-    int values = ft_graph_values(g);
-    ft_value in[2] = {relu, ft_graph_find(g, "rng")};
-    ft_value out[2];
-    ft_value map[32];
-    OK(ft_graph_append(g, part, in, out, map, &err));
-    assert_int_equal(ft_graph_values(g), values + ft_graph_values(part) - 2);
-    assert_int_equal(map[ft_graph_find(part, "x")], relu);
-    assert_int_equal(out[0], map[ft_graph_output_at(part, 0)]);
-    assert_int_equal(ft_graph_params(g), 4);
-    assert_int_equal(ft_graph_inputs(g), 2);
-    for (ft_value v = 0; v < ft_graph_values(g); v++) {
-        assert_int_equal(ft_graph_find(g, ft_graph_name(g, v)), v);
-    }
-    const struct ft_node *first = ft_graph_node(g, ft_graph_producer(g, ft_graph_output_at(g, 1)));
-    const struct ft_node *second = ft_graph_node(g, ft_graph_producer(g, out[1]));
-    assert_int_equal(first->attrs.node, 3);
-    assert_int_equal(second->attrs.node, 7); /* 4 is the first free number, and it was 3 */
-    assert_true(ft_graph_param_frozen(g, 3));
-    ft_value wrong[2] = {ft_graph_output_at(g, 0), in[1]};
-    FAILS(INVALID, "input 'x' wants float32 (N, 4)", ft_graph_append(g, part, wrong, out, NULL, &err));
-    assert_int_equal(out[0], FT_NO_VALUE);
-    ft_graph_free(part);
-    ft_graph_free(g);
-}
-
-/* ---- folding */
-
-static void constants_fold_and_identities_go(void **state)
-{
-    (void)state;
-    struct ft_err err = {0};
-    struct ft_graph *g = new_graph();
-    struct ft_graph *folded = NULL;
-    struct ft_attrs perm = no_attrs();
-    perm.perm[0] = 1;
-    ft_value x = input(g, "x", batched(shape(2, 1, 3)));
-    ft_value c = filled(g, "c", FT_FROM_CONST, shape(2, 3, 2), 1); /* 1 2; 3 4; 5 6 */
-    ft_value p = filled(g, "p", FT_FROM_PARAM, shape(2, 2, 3), 0);
-    ft_value ct = node(g, FT_OP_TRANSPOSE, perm, 1, c);
-    ft_value e = node(g, FT_OP_EXP, no_attrs(), 1, ct);
-    ft_value sum = node(g, FT_OP_ADD, no_attrs(), 2, e, p); /* a parameter is no constant */
-    ft_value same = node(g, FT_OP_RESHAPE, reshape_to(2, 3), 1, sum);
-    ft_value scaled = node(g, FT_OP_SCALE, with_alpha(1.0F), 1, same);
-    struct ft_attrs trans = with_alpha(1.0F);
-    trans.trans_b = 1;
-    ft_value y = node(g, FT_OP_MATMUL, trans, 2, x, scaled);
-    ft_value like = node(g, FT_OP_EXPAND_TO, no_attrs(), 2, e, e);
-    OK(ft_graph_output(g, y, "y", &err));
-    OK(ft_graph_output(g, like, "e", &err));
-    OK(ft_graph_output(g, x, "same x", &err));
-    OK(ft_graph_fold(g, &folded, &err));
-    assert_int_equal(ft_graph_nodes(folded), 2);
-    assert_int_equal(ft_graph_node(folded, 0)->op, FT_OP_ADD);
-    assert_int_equal(ft_graph_node(folded, 1)->op, FT_OP_MATMUL);
-    assert_int_equal(ft_graph_params(folded), 1);
-    assert_int_equal(ft_graph_find(folded, "c"), FT_NO_VALUE);
-    ft_value out = ft_graph_output_at(folded, 1);
-    assert_int_equal(ft_graph_source(folded, out), FT_FROM_CONST);
-    const float *data = ft_graph_data(folded, out);
-    const double want[6] = {1, 3, 5, 2, 4, 6};
-    for (int i = 0; i < 6; i++) {
-        assert_true(data[i] == (float)exp(want[i]));
-    }
-    assert_int_equal(ft_graph_output_at(folded, 2), ft_graph_input_at(folded, 0));
-    ft_graph_free(g);
-    ft_graph_free(folded);
-}
-
-/* A number broadcast to a picture would only make the file bigger; a symbolic shape cannot fold at all. */
-static void what_would_grow_does_not_fold(void **state)
-{
-    (void)state;
-    struct ft_err err = {0};
-    struct ft_graph *g = new_graph();
-    struct ft_graph *folded = NULL;
-    ft_value x = input(g, "x", batched(shape(2, 1, 3)));
-    ft_value big = input(g, "big", shape(2, 1024, 1024));
-    ft_value c = filled(g, "c", FT_FROM_CONST, shape(0), 2);
-    ft_value a = node(g, FT_OP_EXPAND_TO, no_attrs(), 2, c, x);
-    ft_value b = node(g, FT_OP_EXPAND_TO, no_attrs(), 2, c, big);
-    OK(ft_graph_output(g, a, "a", &err));
-    OK(ft_graph_output(g, b, "b", &err));
-    OK(ft_graph_fold(g, &folded, &err));
-    assert_int_equal(ft_graph_nodes(folded), 2);
-    ft_graph_free(g);
-    ft_graph_free(folded);
 }
 
 /* ---- training form */
@@ -472,11 +364,9 @@ static void twenty_thousand_nodes_are_quick(void **state)
     OK(ft_graph_output(g, v, "loss", &err));
     OK(ft_graph_copy(g, &other, &err));
     ft_graph_free(other);
-    OK(ft_graph_fold(g, &other, &err));
-    ft_graph_free(other);
     OK(ft_graph_backward(g, v, &x, 1, &grad, &err));
     double spent = seconds() - start;
-    printf("build, copy, fold and differentiate %d nodes: %.0f ms\n", NODES, spent * 1e3);
+    printf("build, copy and differentiate %d nodes: %.0f ms\n", NODES, spent * 1e3);
     assert_true(spent < 10); /* quadratic work would take minutes; slow machines and sanitizers do not */
     assert_int_equal(ft_graph_find(g, "layer.19999"), ft_graph_node(g, NODES - 1)->out[0]);
     ft_graph_free(g);
@@ -490,7 +380,6 @@ static enum ft_status build_all(struct ft_err *err)
     enum ft_status st = FT_OK;
     struct ft_graph *g = NULL;
     struct ft_graph *copy = NULL;
-    struct ft_graph *folded = NULL;
     struct ft_graph *part = NULL;
     struct ft_train_form form = {0};
     struct ft_type xt = batched(shape(2, 1, 3));
@@ -517,10 +406,9 @@ static enum ft_status build_all(struct ft_err *err)
     FT_TRY(ft_graph_rename(g, loss, "result", err));
     FT_TRY(ft_graph_output(g, loss, "y", err));
     FT_TRY(ft_graph_copy(g, &copy, err));
-    FT_TRY(ft_graph_fold(g, &folded, err));
     FT_TRY(ft_graph_extract(g, &loss, NULL, 1, &part, err));
     FT_TRY(ft_graph_train_form(g, 0.1F, &form, err));
-    FT_TRY(ft_graph_append(form.graph, g, &in[0], &loss, NULL, err));
+    loss = ft_graph_output_at(form.graph, 0);
     FT_TRY(ft_graph_add(form.graph, FT_OP_REDUCE_SUM, &all, &loss, 1, NULL, &loss, err));
     FT_TRY(ft_graph_backward(form.graph, loss, &in[0], 1, grad, err));
 done:
@@ -528,7 +416,6 @@ done:
     ft_graph_free(form.graph);
     ft_graph_free(g);
     ft_graph_free(copy);
-    ft_graph_free(folded);
     ft_graph_free(part);
     return st;
 }
@@ -559,9 +446,6 @@ int main(void)
         cmocka_unit_test(bad_types_are_refused),
         cmocka_unit_test(a_copy_is_equal_and_independent),
         cmocka_unit_test(extraction_keeps_what_is_needed),
-        cmocka_unit_test(appending_maps_values_and_renames),
-        cmocka_unit_test(constants_fold_and_identities_go),
-        cmocka_unit_test(what_would_grow_does_not_fold),
         cmocka_unit_test(only_unfrozen_normalisations_train),
         cmocka_unit_test(statistics_that_are_no_state_are_refused),
         cmocka_unit_test(twenty_thousand_nodes_are_quick),

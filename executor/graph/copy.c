@@ -26,65 +26,32 @@ void ft_copier_release(struct ft_graph_copier *c)
     c->node_in = NULL;
 }
 
-/* The name under which v of `from` comes into `to`: "" lets the graph make one. */
-static const char *name_for(const struct ft_graph_copier *c, ft_value v)
-{
-    const struct ft_graph_value *value = c->from->values[v];
-    if (value->auto_named) {
-        return "";
-    }
-    ft_value holder = ft_graph_find(c->to, value->name);
-    bool taken = holder != FT_NO_VALUE && !c->to->values[holder]->auto_named;
-    return c->fresh_names && taken ? NULL : value->name;
-}
-
-/* An explicit name that is taken and may be varied. */
-static enum ft_status rename_fresh(struct ft_graph_copier *c, ft_value v, ft_value out, struct ft_err *err)
-{
-    const char *name = NULL;
-    FT_RETURN_IF_FAILED(ft_names_reserve(c->to, 1, err));
-    FT_RETURN_IF_FAILED(ft_names_fresh(c->to, c->from->values[v]->name, out, &name, err));
-    ft_names_remove(c->to, out);
-    c->to->values[out]->name = name;
-    c->to->values[out]->auto_named = false;
-    ft_names_insert(c->to, out);
-    return FT_OK;
-}
-
 enum ft_status ft_copy_name(struct ft_graph_copier *c, ft_value v, ft_value out, struct ft_err *err)
 {
-    const char *name = name_for(c, v);
-    if (name == NULL) {
-        return rename_fresh(c, v, out, err);
-    }
-    return name[0] == '\0' ? FT_OK : ft_graph_rename(c->to, out, name, err);
+    const struct ft_graph_value *value = c->from->values[v];
+    return value->auto_named ? FT_OK : ft_graph_rename(c->to, out, value->name, err);
 }
 
 enum ft_status ft_copy_source(struct ft_graph_copier *c, ft_value v, struct ft_err *err)
 {
     const struct ft_graph_value *value = c->from->values[v];
-    const char *name = name_for(c, v);
     ft_value out = FT_NO_VALUE;
     assert(value->source != FT_FROM_NODE);
-    FT_RETURN_IF_FAILED(ft_graph_source_shared(c->to, name == NULL ? "" : name, value, &out, err));
+    FT_RETURN_IF_FAILED(
+        ft_graph_source_shared(c->to, value->auto_named ? "" : value->name, value, &out, err));
     if (value->source == FT_FROM_PARAM) {
         struct ft_graph_param *param = &c->to->params[c->to->values[out]->index];
         param->role = c->from->params[value->index].role;
         param->frozen = c->from->params[value->index].frozen;
     }
     c->map[v] = out;
-    return name == NULL ? rename_fresh(c, v, out, err) : FT_OK;
+    return FT_OK;
 }
 
 enum ft_status ft_copy_node(struct ft_graph_copier *c, int number, struct ft_err *err)
 {
     const struct ft_node *node = c->from->nodes[number];
-    struct ft_attrs attrs;
     ft_value out[FT_MAX_OUTPUTS];
-    memcpy(&attrs, &node->attrs, sizeof attrs);
-    if (node->op == FT_OP_DROPOUT) {
-        attrs.node += c->rng_base;
-    }
     FT_RETURN_IF_FAILED(
         ft_grow(&c->node_in, &c->node_in_capacity, (size_t)node->n_in, sizeof *c->node_in, err));
     for (int i = 0; i < node->n_in; i++) {
@@ -92,7 +59,7 @@ enum ft_status ft_copy_node(struct ft_graph_copier *c, int number, struct ft_err
         assert(c->node_in[i] != FT_NO_VALUE);
     }
     FT_RETURN_IF_FAILED(
-        ft_graph_add(c->to, node->op, &attrs, c->node_in, node->n_in, node->origin, out, err));
+        ft_graph_add(c->to, node->op, &node->attrs, c->node_in, node->n_in, node->origin, out, err));
     for (int i = 0; i < node->n_out; i++) {
         c->map[node->out[i]] = out[i];
         FT_RETURN_IF_FAILED(ft_copy_name(c, node->out[i], out[i], err));
@@ -193,41 +160,5 @@ done:
     ft_free(keep);
     ft_copier_release(&c);
     ft_graph_free(to);
-    return st;
-}
-
-enum ft_status ft_graph_append(struct ft_graph *g, const struct ft_graph *part, const ft_value *in,
-                               ft_value *out, ft_value *map, struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct ft_graph_copier c = {0};
-    char want[FT_TYPE_TEXT];
-    char got[FT_TYPE_TEXT];
-    FT_TRY(ft_copier_init(&c, part, g, err));
-    c.fresh_names = true;
-    c.rng_base = g->next_rng;
-    for (size_t i = 0; i < part->n_inputs; i++) {
-        const struct ft_type *a = ft_graph_type(g, in[i]);
-        const struct ft_type *b = ft_graph_type(part, part->inputs[i]);
-        if (a->dtype != b->dtype || !ft_type_same_shape(a, b)) {
-            st = FT_FAIL(err, INVALID, "input '%.200s' wants %s, '%.200s' is %s",
-                         ft_graph_name(part, part->inputs[i]), ft_type_text(b, want), ft_graph_name(g, in[i]),
-                         ft_type_text(a, got));
-            goto done;
-        }
-        c.map[part->inputs[i]] = in[i];
-    }
-    FT_TRY(copy_values(&c, NULL, err));
-    for (size_t i = 0; i < part->n_outputs; i++) {
-        out[i] = c.map[part->outputs[i].value];
-    }
-    if (map != NULL && part->n_values > 0) {
-        memcpy(map, c.map, part->n_values * sizeof *map);
-    }
-done:
-    for (size_t i = 0; st != FT_OK && i < part->n_outputs; i++) {
-        out[i] = FT_NO_VALUE;
-    }
-    ft_copier_release(&c);
     return st;
 }

@@ -289,18 +289,6 @@ static enum ft_status new_node(struct ft_graph *g, const struct ft_node *like, s
     return FT_OK;
 }
 
-/* Nodes that read v: a node that reads it twice counts once. */
-static void count_uses(struct ft_graph *g, const struct ft_node *node)
-{
-    for (int i = 0; i < node->n_in; i++) {
-        bool seen = false;
-        for (int k = 0; k < i && !seen; k++) {
-            seen = node->in[k] == node->in[i];
-        }
-        g->values[node->in[i]]->uses += !seen;
-    }
-}
-
 /* A node from a description that does not belong to the graph. */
 static enum ft_status add_node(struct ft_graph *g, const struct ft_node *like, ft_value *out,
                                struct ft_err *err)
@@ -325,10 +313,6 @@ static enum ft_status add_node(struct ft_graph *g, const struct ft_node *like, f
         assert(out[i] == node->out[i]);
     }
     g->nodes[g->n_nodes++] = node;
-    count_uses(g, node);
-    if (node->op == FT_OP_DROPOUT && node->attrs.node >= g->next_rng) {
-        g->next_rng = node->attrs.node + 1;
-    }
     return FT_OK;
 }
 
@@ -461,11 +445,6 @@ int ft_graph_producer(const struct ft_graph *g, ft_value v)
 {
     const struct ft_graph_value *value = value_at(g, v);
     return value->source == FT_FROM_NODE ? value->index : -1;
-}
-
-int ft_graph_uses(const struct ft_graph *g, ft_value v)
-{
-    return value_at(g, v)->uses;
 }
 
 const void *ft_graph_data(const struct ft_graph *g, ft_value v)

@@ -69,17 +69,6 @@ void ft_graph_param_freeze(struct ft_graph *g, int param, bool frozen);
 FT_MUST_CHECK enum ft_status ft_graph_extract(const struct ft_graph *g, const ft_value *outputs,
                                               const char *const *names, int n_outputs, struct ft_graph **out,
                                               struct ft_err *err);
-/* Copy all of `part` behind values of g: part's inputs become `in` (in order), its parameters, constants and
- * nodes are added; out receives the values of part's outputs. part's symbols are g's. `map`, if not NULL, is
- * filled with g's value of each of part's values (ft_graph_values(part) entries). Node rng ids (a.node) are
- * made unique. */
-FT_MUST_CHECK enum ft_status ft_graph_append(struct ft_graph *g, const struct ft_graph *part,
-                                             const ft_value *in, ft_value *out, ft_value *map,
-                                             struct ft_err *err);
-/* Evaluate what depends on constants only (on `ref`, rounded to float) and drop identities such as reshape to
- * the own shape. Parameters are not constants. New graph. */
-FT_MUST_CHECK enum ft_status ft_graph_fold(const struct ft_graph *g, struct ft_graph **out,
-                                           struct ft_err *err);
 
 /* ---- reading */
 struct ft_node {
@@ -101,7 +90,6 @@ FT_MUST_CHECK enum ft_status ft_graph_rename(struct ft_graph *g, ft_value v, con
 ft_value ft_graph_find(const struct ft_graph *g, const char *name); /* FT_NO_VALUE */
 enum ft_source ft_graph_source(const struct ft_graph *g, ft_value v);
 int ft_graph_producer(const struct ft_graph *g, ft_value v);     /* node, or -1 */
-int ft_graph_uses(const struct ft_graph *g, ft_value v);         /* nodes reading it (outputs not counted) */
 const void *ft_graph_data(const struct ft_graph *g, ft_value v); /* of a parameter or constant, else NULL */
 int ft_graph_inputs(const struct ft_graph *g);
 ft_value ft_graph_input_at(const struct ft_graph *g, int i);

@@ -25,8 +25,7 @@ struct ft_graph_value {
     const char *name;
     bool auto_named; /* such a name gives way when somebody asks for it */
     enum ft_source source;
-    int index; /* number of the input, parameter or node; -1 for a constant */
-    int uses;
+    int index;            /* number of the input, parameter or node; -1 for a constant */
     struct ft_blob *blob; /* of parameters and constants */
 };
 
@@ -62,7 +61,6 @@ struct ft_graph {
     struct ft_graph_output *outputs;
     size_t n_outputs, outputs_capacity;
     struct ft_graph_names names;
-    int64_t next_rng; /* above every a.node of a DROPOUT */
 };
 
 /* ---- names (names.c). Reserve before anything is committed: an insertion cannot fail then. */
@@ -87,9 +85,7 @@ void ft_blob_drop(struct ft_blob *blob);              /* NULL is fine */
 struct ft_graph_copier {
     const struct ft_graph *from;
     struct ft_graph *to;
-    ft_value *map;    /* ft_graph_values(from) entries; FT_NO_VALUE: not there yet. ft_free() by the caller */
-    bool fresh_names; /* a taken name becomes a fresh one instead of FT_EXISTS */
-    int64_t rng_base; /* is added to a.node of DROPOUT */
+    ft_value *map; /* ft_graph_values(from) entries; FT_NO_VALUE: not there yet. ft_free() by the caller */
     ft_value *node_in; /* room for the inputs of any node */
     size_t node_in_capacity;
 };
