@@ -134,11 +134,6 @@ FT_MUST_CHECK enum ft_status ft_kernel_run(struct ft_kernel *kernel, const struc
                                            const struct ft_arg *out, void *scratch, struct ft_err *err);
 void ft_kernel_free(struct ft_kernel *kernel);
 
-/* Copy a tensor between layouts and float types (same logical shape): plan boundaries and tests. */
-FT_MUST_CHECK enum ft_status ft_reorder(struct ft_device *device, const struct ft_type *from_type,
-                                        const void *from, const struct ft_type *to_type, void *to,
-                                        struct ft_err *err);
-
 #ifdef __cplusplus
 }
 #endif

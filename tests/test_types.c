@@ -576,51 +576,6 @@ static void a_batch_of_one_cannot_train_batch_normalisation(void **state)
     ft_device_close(device);
 }
 
-/* ---- reorder */
-
-static void reordering_moves_elements_and_changes_floats(void **state)
-{
-    (void)state;
-    enum { N = 2, C = 19, H = 3, W = 7, ALL = N * C * H * W };
-    struct ft_err err = {0};
-    struct ft_device *device = NULL;
-    static float row_major[ALL], last[ALL], back[ALL];
-    static double wide[ALL];
-    static int32_t indices[ALL], moved[ALL];
-    assert_int_equal(ft_device_open("ref", 1, &device, &err), FT_OK);
-    for (int i = 0; i < ALL; i++) {
-        row_major[i] = (float)i + 0.1F;
-        indices[i] = i;
-    }
-    struct ft_type plain = F32(N, C, H, W);
-    struct ft_type channels_last = plain;
-    channels_last.layout = FT_CHANNELS_LAST;
-    struct ft_type wide_last = typed(channels_last, FT_F64);
-    struct ft_type whole = typed(plain, FT_I32);
-    struct ft_type whole_last = typed(channels_last, FT_I32);
-    assert_int_equal(ft_reorder(device, &plain, row_major, &channels_last, last, &err), FT_OK);
-    assert_int_equal(ft_reorder(device, &plain, row_major, &wide_last, wide, &err), FT_OK);
-    assert_int_equal(ft_reorder(device, &whole, indices, &whole_last, moved, &err), FT_OK);
-    for (int i = 0; i < ALL; i++) {
-        int n = i / (C * H * W);
-        int c = i / (H * W) % C;
-        int p = i % (H * W);
-        int at = (n * H * W + p) * C + c;
-        assert_true(last[at] == row_major[i] && wide[at] == (double)row_major[i] && moved[at] == i);
-    }
-    assert_int_equal(ft_reorder(device, &wide_last, wide, &plain, back, &err), FT_OK);
-    assert_memory_equal(back, row_major, sizeof back);
-    assert_int_equal(ft_reorder(device, &channels_last, last, &wide_last, wide, &err), FT_OK);
-    assert_true(wide[ALL - 1] == (double)last[ALL - 1]);
-    struct ft_type flat = F32(ALL);
-    struct ft_type flat_last = flat;
-    flat_last.layout = FT_CHANNELS_LAST;
-    assert_int_equal(ft_reorder(device, &plain, row_major, &flat, last, &err), FT_INVALID);
-    assert_int_equal(ft_reorder(device, &flat, row_major, &flat_last, last, &err), FT_INVALID);
-    assert_int_equal(ft_reorder(device, &plain, row_major, &whole, moved, &err), FT_UNSUPPORTED);
-    ft_device_close(device);
-}
-
 static void device_memory_is_zeroed_and_aligned(void **state)
 {
     (void)state;
@@ -669,7 +624,6 @@ int main(void)
         cmocka_unit_test(opening_out_of_memory_leaks_nothing),
         cmocka_unit_test(prepare_compares_the_call_with_the_rules),
         cmocka_unit_test(a_batch_of_one_cannot_train_batch_normalisation),
-        cmocka_unit_test(reordering_moves_elements_and_changes_floats),
         cmocka_unit_test(device_memory_is_zeroed_and_aligned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

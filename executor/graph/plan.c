@@ -299,11 +299,6 @@ const void *ft_plan_data(const struct ft_plan *plan, ft_value v)
     return s == NULL ? NULL : s->data;
 }
 
-bool ft_plan_reads(const struct ft_plan *plan, ft_value v)
-{
-    return ft_graph_source(plan->graph, v) != FT_FROM_NODE && plan->pvals[v].storage >= 0;
-}
-
 /* ---- running */
 
 static enum ft_status check_bound(const struct ft_plan *plan, struct ft_err *err)

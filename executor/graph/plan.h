@@ -39,7 +39,6 @@ FT_MUST_CHECK enum ft_status ft_plan_bind(struct ft_plan *plan, ft_value v, void
 size_t ft_plan_bytes(const struct ft_plan *plan, ft_value v);
 const void *ft_plan_data(const struct ft_plan *plan,
                          ft_value v); /* of a wanted value after ft_plan_run + wait; else NULL */
-bool ft_plan_reads(const struct ft_plan *plan, ft_value v); /* is this input or parameter read at all? */
 
 /* Parameters changed (after an optimiser step or an upload): packed copies of weights are renewed on the next
  * run. version is any number > 0 that was not used before for other data. Until the first call weights are

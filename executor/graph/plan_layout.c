@@ -169,8 +169,8 @@ static enum ft_layout followed(const struct ft_plan *plan, const struct ft_node 
     return FT_ROW_MAJOR;
 }
 
-static enum ft_status ask_layouts(const struct ft_plan *plan, const struct ft_node *node, enum ft_layout *in,
-                                  enum ft_layout *out)
+static void ask_layouts(const struct ft_plan *plan, const struct ft_node *node, enum ft_layout *in,
+                        enum ft_layout *out)
 {
     bool follow = false;
     ft_kernel_layouts(plan->device, node->op, &node->attrs, node->n_in, in, out, &follow);
@@ -183,7 +183,6 @@ static enum ft_status ask_layouts(const struct ft_plan *plan, const struct ft_no
             out[i] = layout;
         }
     }
-    return FT_OK;
 }
 
 /* The output of a reshape is its input under another type, unless memory must be laid out anew. */
@@ -208,7 +207,7 @@ static enum ft_status lower_node(struct ft_plan *plan, int number, struct ft_err
         return lower_reshape(plan, node, err);
     }
     FT_TRY(ft_new((size_t)node->n_in, sizeof *in, &in, err));
-    FT_TRY(ask_layouts(plan, node, in, out));
+    ask_layouts(plan, node, in, out);
     FT_TRY(new_parts(plan, node->op, node->n_in, node->n_out, &s, err));
     s.node = number;
     s.attrs = &node->attrs;

@@ -146,11 +146,6 @@ int64_t ft_encoder_dim(const struct ft_encoder *e)
     return e->input.dim;
 }
 
-int64_t ft_encoder_batch_max(const struct ft_encoder *e)
-{
-    return e->batch_max;
-}
-
 const struct ft_prep *ft_encoder_prep(const struct ft_encoder *e)
 {
     return &e->prep;

@@ -28,7 +28,6 @@ void ft_encoder_free(struct ft_encoder *encoder);
 /* "embedding of 64 numbers at matmul_14, without matmul_15 (...): it is named as a classifier"; borrowed. */
 const char *ft_encoder_about(const struct ft_encoder *encoder);
 int64_t ft_encoder_dim(const struct ft_encoder *encoder);
-int64_t ft_encoder_batch_max(const struct ft_encoder *encoder);
 const struct ft_prep *ft_encoder_prep(const struct ft_encoder *encoder);
 /* rows <= batch_max prepared rows (rows, ft_prep_elements) -> out (rows, dim). */
 FT_MUST_CHECK enum ft_status ft_encoder_rows(struct ft_encoder *encoder, const float *rows_in, size_t rows,
