@@ -237,6 +237,21 @@ const struct ft_type *ft_at_type(const struct ft_at *at, ft_value v)
     return ft_graph_type(at->im->graph, v);
 }
 
+void ft_at_shape(const struct ft_at *at, struct ft_dim dims[FT_MAX_RANK], int *rank)
+{
+    const struct ft_slot *slot = ft_at_slot(at, 0);
+    if (slot->kind == FT_SLOT_HOST) {
+        *rank = slot->host->rank;
+        for (int i = 0; i < *rank; i++) {
+            dims[i] = ft_dim_of(slot->host->dims[i]);
+        }
+        return;
+    }
+    const struct ft_type *type = ft_at_type(at, slot->value);
+    *rank = type->rank;
+    memcpy(dims, type->dim, sizeof type->dim);
+}
+
 enum ft_status ft_at_ints(struct ft_at *at, int i, int64_t **out, int *count, struct ft_err *err)
 {
     const struct ft_host *h = ft_at_host(at, i);

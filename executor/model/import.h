@@ -117,6 +117,8 @@ FT_MUST_CHECK enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param
 /* Is input i zeros that the exporter made up for a module without bias? */
 bool ft_at_no_bias(const struct ft_at *at, int i);
 const struct ft_type *ft_at_type(const struct ft_at *at, ft_value v);
+/* Shape of input 0, known or symbolic. */
+void ft_at_shape(const struct ft_at *at, struct ft_dim dims[FT_MAX_RANK], int *rank);
 /* Integers of a known input (scalar or vector) without symbols, in the arena. */
 FT_MUST_CHECK enum ft_status ft_at_ints(struct ft_at *at, int i, int64_t **out, int *count,
                                         struct ft_err *err);

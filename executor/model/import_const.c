@@ -118,27 +118,13 @@ enum ft_status ft_import_constant_of_shape(struct ft_at *at, int arg, struct ft_
 
 /* ---- Shape, Size */
 
-static void shape_of(const struct ft_at *at, struct ft_dim *dims, int *rank)
-{
-    const struct ft_slot *slot = ft_at_slot(at, 0);
-    if (slot->kind == FT_SLOT_HOST) {
-        *rank = slot->host->rank;
-        for (int i = 0; i < *rank; i++) {
-            dims[i] = ft_dim_of(slot->host->dims[i]);
-        }
-        return;
-    }
-    *rank = ft_at_type(at, slot->value)->rank;
-    memcpy(dims, ft_at_type(at, slot->value)->dim, sizeof(struct ft_dim) * FT_MAX_RANK);
-}
-
 enum ft_status ft_import_shape(struct ft_at *at, int arg, struct ft_err *err)
 {
     (void)arg;
     struct ft_dim dims[FT_MAX_RANK];
     struct ft_host *h = NULL;
     int rank = 0;
-    shape_of(at, dims, &rank);
+    ft_at_shape(at, dims, &rank);
     int64_t start = 0;
     int64_t end = rank;
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "start", &start, err));
@@ -163,7 +149,7 @@ enum ft_status ft_import_size(struct ft_at *at, int arg, struct ft_err *err)
     struct ft_dim size = ft_dim_of(1);
     struct ft_host *h = NULL;
     int rank = 0;
-    shape_of(at, dims, &rank);
+    ft_at_shape(at, dims, &rank);
     for (int i = 0; i < rank; i++) {
         if (dims[i].coef == 0) {
             size = ft_dim_of(0);
@@ -222,7 +208,7 @@ enum ft_status ft_import_gather(struct ft_at *at, int arg, struct ft_err *err)
     int rank = 0;
     int axis = 0;
     int64_t given = 0;
-    shape_of(at, dims, &rank);
+    ft_at_shape(at, dims, &rank);
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &given, err));
     FT_RETURN_IF_FAILED(ft_at_axis(at, given, rank, &axis, err));
     return ft_at_all_host(at) ? ft_fold_gather(at, axis, err) : gather_slice(at, axis, err);
@@ -338,7 +324,7 @@ static enum ft_status expanded_shape(struct ft_at *at, struct ft_dim *out, int *
     const struct ft_host *target = ft_at_host(at, 1);
     struct ft_dim x[FT_MAX_RANK];
     int x_rank = 0;
-    shape_of(at, x, &x_rank);
+    ft_at_shape(at, x, &x_rank);
     if (target == NULL || !ft_host_is_int(target) || target->rank != 1 || target->count > FT_MAX_RANK) {
         return ft_at_unsupported(at, err, "its target shape depends on data");
     }

@@ -20,24 +20,6 @@ static enum ft_status view_host(struct ft_at *at, int rank, const int64_t *dims,
     return FT_OK;
 }
 
-/* Shape of input 0, known or symbolic. */
-static enum ft_status input_shape(struct ft_at *at, struct ft_dim *dims, int *rank, struct ft_err *err)
-{
-    const struct ft_slot *slot = ft_at_slot(at, 0);
-    (void)err;
-    if (slot->kind == FT_SLOT_HOST) {
-        *rank = slot->host->rank;
-        for (int i = 0; i < *rank; i++) {
-            dims[i] = ft_dim_of(slot->host->dims[i]);
-        }
-        return FT_OK;
-    }
-    const struct ft_type *type = ft_at_type(at, slot->value);
-    *rank = type->rank;
-    memcpy(dims, type->dim, sizeof type->dim);
-    return FT_OK;
-}
-
 /* Input 0 in another shape with as many elements. */
 static enum ft_status set_shape(struct ft_at *at, const struct ft_dim *dims, int rank, struct ft_err *err)
 {
@@ -72,7 +54,7 @@ enum ft_status ft_import_flatten(struct ft_at *at, int arg, struct ft_err *err)
     int rank = 0;
     int64_t axis = 1;
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &axis, err));
-    FT_RETURN_IF_FAILED(input_shape(at, dims, &rank, err));
+    ft_at_shape(at, dims, &rank);
     axis += axis < 0 ? rank : 0;
     if (axis < 0 || axis > rank) {
         return FT_FAIL(err, INVALID, "axis %lld does not exist in a tensor of rank %d", (long long)axis,
@@ -117,7 +99,7 @@ enum ft_status ft_import_reshape(struct ft_at *at, int arg, struct ft_err *err)
     int unknown = -1;
     int64_t allow_zero = 0;
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "allowzero", &allow_zero, err));
-    FT_RETURN_IF_FAILED(input_shape(at, x, &x_rank, err));
+    ft_at_shape(at, x, &x_rank);
     if (target == NULL || !ft_host_is_int(target)) {
         return ft_at_unsupported(at, err, "its target shape depends on data");
     }
@@ -157,7 +139,7 @@ enum ft_status ft_import_squeeze(struct ft_at *at, int arg, struct ft_err *err)
     int count = 0;
     int rank = 0;
     int out_rank = 0;
-    FT_RETURN_IF_FAILED(input_shape(at, x, &rank, err));
+    ft_at_shape(at, x, &rank);
     FT_RETURN_IF_FAILED(ft_at_list(at, "axes", 1, &list, &count, err));
     for (int i = 0; i < count; i++) {
         int axis = 0;
@@ -184,7 +166,7 @@ enum ft_status ft_import_unsqueeze(struct ft_at *at, int arg, struct ft_err *err
     int64_t *list = NULL;
     int count = 0;
     int rank = 0;
-    FT_RETURN_IF_FAILED(input_shape(at, x, &rank, err));
+    ft_at_shape(at, x, &rank);
     FT_RETURN_IF_FAILED(ft_at_list(at, "axes", 1, &list, &count, err));
     if (count < 0 || rank + count > FT_MAX_RANK) {
         return FT_FAIL(err, INVALID, "%d axes are given for rank %d", count, rank);
@@ -217,7 +199,7 @@ enum ft_status ft_import_transpose(struct ft_at *at, int arg, struct ft_err *err
     ft_value x = FT_NO_VALUE;
     ft_value y = FT_NO_VALUE;
     memset(&attrs, 0, sizeof attrs);
-    FT_RETURN_IF_FAILED(input_shape(at, dims, &rank, err));
+    ft_at_shape(at, dims, &rank);
     FT_RETURN_IF_FAILED(ft_onnx_attr_ints(at->node, "perm", &at->im->arena, &list, &count, err));
     if (count >= 0 && count != rank) {
         return FT_FAIL(err, INVALID, "%d axes are given for rank %d", count, rank);
@@ -255,7 +237,7 @@ enum ft_status ft_import_concat(struct ft_at *at, int arg, struct ft_err *err)
             return FT_FAIL(err, INVALID, "input %d is missing", i);
         }
     }
-    FT_RETURN_IF_FAILED(input_shape(at, dims, &rank, err));
+    ft_at_shape(at, dims, &rank);
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &given, err));
     FT_RETURN_IF_FAILED(ft_at_axis(at, given, rank, &attrs.axis, err));
     if (ft_at_all_host(at)) {
@@ -404,7 +386,7 @@ enum ft_status ft_import_split(struct ft_at *at, int arg, struct ft_err *err)
     int64_t given = 0;
     int64_t start = 0;
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &given, err));
-    FT_RETURN_IF_FAILED(input_shape(at, dims, &rank, err));
+    ft_at_shape(at, dims, &rank);
     FT_RETURN_IF_FAILED(ft_at_axis(at, given, rank, &axis, err));
     FT_RETURN_IF_FAILED(ft_at_list(at, "split", 1, &sizes, &count, err));
     if (!ft_dim_is_known(dims[axis])) {
