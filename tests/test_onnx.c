@@ -716,6 +716,21 @@ static void absurd_constants_are_not_computed(void **state)
     FAILS_READ(LIMIT, "2^53", &b);
 }
 
+/* Two bytes of the file each, many times that in memory. */
+static void properties_have_a_limit(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct onnx_build b = {0};
+    for (int i = 0; i <= FT_MAX_NODES; i++) {
+        ASSERT_OK(ft_buf_append(&b.extra, "\x72\0", 2, &err));
+    }
+    add_input(&b, "x", "n,4");
+    add_node(&b, "Relu", "x", "y", NULL);
+    add_output(&b, "y", "n,4");
+    FAILS_READ(LIMIT, "200001 metadata properties", &b);
+}
+
 /* 20,000 levels of subgraphs in attributes, and as many of types: never entered. */
 static void nesting_is_never_followed(void **state)
 {
@@ -1007,6 +1022,7 @@ int main(void)
         cmocka_unit_test(opsets_outside_are_refused),
         cmocka_unit_test(wrong_shapes_name_the_node),
         cmocka_unit_test(absurd_constants_are_not_computed),
+        cmocka_unit_test(properties_have_a_limit),
         cmocka_unit_test(nesting_is_never_followed),
         cmocka_unit_test(truncated_files_are_refused),
         cmocka_unit_test(external_data_stay_beside_the_model),

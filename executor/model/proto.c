@@ -521,6 +521,10 @@ enum ft_status ft_onnx_parse(struct ft_bytes bytes, struct ft_arena *arena, stru
                        FT_MAX_MODEL_BYTES);
     }
     FT_RETURN_IF_FAILED(count_fields(bytes, numbers, &count, 1, err));
+    if (count > FT_MAX_NODES) {
+        return FT_FAIL(err, LIMIT, "the file has %zu metadata properties; %d are the limit", count,
+                       FT_MAX_NODES);
+    }
     FT_RETURN_IF_FAILED(ft_arena_new(arena, count, sizeof *file->metadata, &file->metadata, err));
     for (;;) {
         FT_RETURN_IF_FAILED(ft_pb_next(&c, &f, &more, err));
