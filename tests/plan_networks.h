@@ -41,6 +41,7 @@ static inline ft_value conv_block(struct network *net, ft_value x, int from, int
 {
     struct ft_attrs bn = no_attrs();
     bn.eps = 1e-5F;
+    bn.momentum = 0.1F;
     double bound = 1 / sqrt(9.0 * from);
     ft_value w = parameter(net, shape(4, to, from, 3, 3), FT_PARAM_WEIGHT, -bound, bound);
     ft_value b = parameter(net, shape(1, to), FT_PARAM_WEIGHT, -bound, bound);
@@ -108,7 +109,7 @@ static inline void build_training(struct network *net)
     ft_value wrt[MAX_VALUES];
     int n = 0;
     build_backbone(&eval);
-    OK(ft_graph_train_form(eval.g, 0.1F, &form, &err));
+    OK(ft_graph_train_form(eval.g, &form, &err));
     ft_graph_free(eval.g);
     memset(net, 0, sizeof *net);
     net->g = form.graph;

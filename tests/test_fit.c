@@ -83,6 +83,7 @@ static void write_model(const char *path)
     y = linear(g, x, "fc1", IN, HIDDEN);
     memset(&a, 0, sizeof a);
     a.eps = 1e-5F;
+    a.momentum = 0.1F;
     ft_value bn[5] = {y, weights(g, "bn.weight", 1, c, 1, FT_PARAM_WEIGHT),
                       weights(g, "bn.bias", 1, c, 0, FT_PARAM_WEIGHT),
                       weights(g, "bn.running_mean", 1, c, 0, FT_PARAM_STATE),

@@ -255,6 +255,7 @@ static ft_value norm(struct ft_graph *g, ft_value x, const ft_value p[4])
 {
     struct ft_attrs bn = no_attrs();
     bn.eps = 1e-5F;
+    bn.momentum = 0.25F;
     return node(g, FT_OP_BATCHNORM, bn, 5, x, p[0], p[1], p[2], p[3]);
 }
 
@@ -288,7 +289,7 @@ static void only_unfrozen_normalisations_train(void **state)
     h = norm(g, h, p[0]); /* applied twice: its statistics move twice */
     OK(ft_graph_output(g, h, "y", &err));
     struct ft_train_form form;
-    OK(ft_graph_train_form(g, 0.25F, &form, &err));
+    OK(ft_graph_train_form(g, &form, &err));
     assert_int_equal(ft_graph_nodes(form.graph), 4);
     const enum ft_op ops[4] = {FT_OP_BATCHNORM_TRAIN, FT_OP_BATCHNORM, FT_OP_BATCHNORM_TRAIN,
                                FT_OP_BATCHNORM_TRAIN};
@@ -326,7 +327,7 @@ static void statistics_that_are_no_state_are_refused(void **state)
     }
     (void)norm(g, x, p);
     struct ft_train_form form;
-    FAILS(UNSUPPORTED, "batchnorm 'batchnorm' cannot be trained", ft_graph_train_form(g, 0.1F, &form, &err));
+    FAILS(UNSUPPORTED, "batchnorm 'batchnorm' cannot be trained", ft_graph_train_form(g, &form, &err));
     assert_null(form.graph);
     assert_null(form.updates);
     ft_graph_free(g);
@@ -407,7 +408,7 @@ static enum ft_status build_all(struct ft_err *err)
     FT_TRY(ft_graph_output(g, loss, "y", err));
     FT_TRY(ft_graph_copy(g, &copy, err));
     FT_TRY(ft_graph_extract(g, &loss, NULL, 1, &part, err));
-    FT_TRY(ft_graph_train_form(g, 0.1F, &form, err));
+    FT_TRY(ft_graph_train_form(g, &form, err));
     loss = ft_graph_output_at(form.graph, 0);
     FT_TRY(ft_graph_add(form.graph, FT_OP_REDUCE_SUM, &all, &loss, 1, NULL, &loss, err));
     FT_TRY(ft_graph_backward(form.graph, loss, &in[0], 1, grad, err));

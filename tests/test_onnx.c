@@ -518,6 +518,47 @@ static void labels_at_the_end_are_taken_off(void **state)
     ft_model_free(m);
 }
 
+/* ONNX weighs the old statistics, PyTorch and ops.def the new ones. */
+static void the_momentum_of_a_batchnorm_is_kept(void **state)
+{
+    (void)state;
+    static const struct {
+        float onnx, want;
+    } cases[] = {{0.9F, 0.1F}, {0.99F, 0.01F}, {0.0F, 1.0F}, {1.0F, 0.0F}, {-1.0F, 0.1F}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct ft_err err = {0};
+        struct onnx_build b = {0};
+        struct ft_buf attrs = {0};
+        struct ft_buf written = {0};
+        add_input(&b, "x", "n,4");
+        ADD_WEIGHT(&b, "s", 4);
+        ADD_WEIGHT(&b, "t", 4);
+        ADD_WEIGHT(&b, "m", 4);
+        ADD_WEIGHT(&b, "v", 4);
+        if (cases[i].onnx >= 0.0F) { /* else: not given */
+            attr_float(&attrs, "momentum", cases[i].onnx);
+        }
+        add_node(&b, "BatchNormalization", "x s t m v", "y", &attrs);
+        add_output(&b, "y", "n,4");
+        struct ft_model *m = read_built(&b);
+        assert_true(ft_graph_node(m->graph, 0)->attrs.momentum == cases[i].want);
+        ASSERT_OK(ft_onnx_write(m->graph, "again", NULL, &written, &err));
+        struct ft_model *again = read_model(&written);
+        assert_true(ft_graph_node(again->graph, 0)->attrs.momentum == cases[i].want);
+        ft_model_free(again);
+        ft_model_free(m);
+        ft_buf_release(&written);
+    }
+    struct onnx_build b = {0};
+    struct ft_buf attrs = {0};
+    add_input(&b, "x", "n,4");
+    ADD_WEIGHT(&b, "s", 4);
+    attr_float(&attrs, "momentum", 1.5F);
+    add_node(&b, "BatchNormalization", "x s s s s", "y", &attrs);
+    add_output(&b, "y", "n,4");
+    FAILS_READ(INVALID, "momentum 1.5", &b);
+}
+
 static void training_mode_batchnorm_is_the_same_model(void **state)
 {
     (void)state;
@@ -1014,6 +1055,7 @@ int main(void)
         cmocka_unit_test(old_and_new_forms_of_ops),
         cmocka_unit_test(gemm_adds_what_is_no_bias_by_broadcasting),
         cmocka_unit_test(labels_at_the_end_are_taken_off),
+        cmocka_unit_test(the_momentum_of_a_batchnorm_is_kept),
         cmocka_unit_test(training_mode_batchnorm_is_the_same_model),
         cmocka_unit_test(unsupported_nodes_are_told_all_at_once),
         cmocka_unit_test(broken_links_are_refused),

@@ -104,9 +104,9 @@ int ft_graph_param_of(const struct ft_graph *g, ft_value v); /* parameter number
 
 /* ---- training
  * Turn the model part into its training form: a BATCHNORM whose scale or bias is not frozen becomes
- * BATCHNORM_TRAIN (its running statistics' new values are listed in the update pairs), and DROPOUT stays;
- * frozen ones stay as they are. `rng` is the graph's (2) I64 input, used by DROPOUT. A graph imported for
- * inference has no DROPOUT on its path unless the file had it. */
+ * BATCHNORM_TRAIN (its running statistics move by its a.momentum; their new values are listed in the update
+ * pairs), and DROPOUT stays; frozen ones stay as they are. `rng` is the graph's (2) I64 input, used by
+ * DROPOUT. A graph imported for inference has no DROPOUT on its path unless the file had it. */
 struct ft_state_update {
     int param;      /* the state parameter */
     ft_value value; /* what it becomes after the step */
@@ -116,8 +116,8 @@ struct ft_train_form {
     struct ft_state_update *updates; /* ft_free() */
     int n_updates;
 };
-FT_MUST_CHECK enum ft_status ft_graph_train_form(const struct ft_graph *g, float bn_momentum,
-                                                 struct ft_train_form *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_graph_train_form(const struct ft_graph *g, struct ft_train_form *out,
+                                                 struct ft_err *err);
 
 /* Reverse mode: append to g the nodes that compute d loss / d wrt[i] for scalar `loss`; grad[i] = FT_NO_VALUE
  * if loss does not depend on wrt[i]. FT_UNSUPPORTED names the node whose op has no gradient on a path that

@@ -21,8 +21,7 @@ static int state_of(const struct ft_graph *g, ft_value v)
     return param >= 0 && ft_graph_param_role(g, param) == FT_PARAM_STATE ? param : -1;
 }
 
-static enum ft_status train_batchnorm(struct train_form *f, const struct ft_node *node, float momentum,
-                                      struct ft_err *err)
+static enum ft_status train_batchnorm(struct train_form *f, const struct ft_node *node, struct ft_err *err)
 {
     enum { SCALE_IN = 1, BIAS_IN = 2, MEAN_IN = 3, VAR_IN = 4, NEW_MEAN = 3, NEW_VAR = 4 };
     struct ft_graph_copier *c = &f->copier;
@@ -34,25 +33,22 @@ static enum ft_status train_batchnorm(struct train_form *f, const struct ft_node
                        "%s cannot be trained: its mean and variance are not state parameters",
                        ft_node_text(node, text));
     }
-    struct ft_attrs attrs;
     ft_value in[5];
     ft_value out[FT_MAX_OUTPUTS];
-    memcpy(&attrs, &node->attrs, sizeof attrs);
-    attrs.momentum = momentum;
     for (int i = 0; i < 5; i++) {
         in[i] = c->map[node->in[i]];
     }
     in[MEAN_IN] = f->moved[mean] == FT_NO_VALUE ? in[MEAN_IN] : f->moved[mean];
     in[VAR_IN] = f->moved[var] == FT_NO_VALUE ? in[VAR_IN] : f->moved[var];
     FT_RETURN_IF_FAILED(
-        ft_graph_add(c->to, FT_OP_BATCHNORM_TRAIN, &attrs, in, node->n_in, node->origin, out, err));
+        ft_graph_add(c->to, FT_OP_BATCHNORM_TRAIN, &node->attrs, in, node->n_in, node->origin, out, err));
     c->map[node->out[0]] = out[0];
     f->moved[mean] = out[NEW_MEAN];
     f->moved[var] = out[NEW_VAR];
     return ft_copy_name(c, node->out[0], out[0], err);
 }
 
-static enum ft_status convert_values(struct train_form *f, float momentum, struct ft_err *err)
+static enum ft_status convert_values(struct train_form *f, struct ft_err *err)
 {
     struct ft_graph_copier *c = &f->copier;
     for (size_t i = 0; i < c->from->n_values; i++) {
@@ -69,7 +65,7 @@ static enum ft_status convert_values(struct train_form *f, float momentum, struc
         bool live =
             node->op == FT_OP_BATCHNORM && (trains(c->from, node->in[1]) || trains(c->from, node->in[2]));
         if (live) {
-            FT_RETURN_IF_FAILED(train_batchnorm(f, node, momentum, err));
+            FT_RETURN_IF_FAILED(train_batchnorm(f, node, err));
         } else {
             FT_RETURN_IF_FAILED(ft_copy_node(c, producer, err));
         }
@@ -89,8 +85,7 @@ static enum ft_status list_updates(const struct train_form *f, struct ft_train_f
     return FT_OK;
 }
 
-enum ft_status ft_graph_train_form(const struct ft_graph *g, float bn_momentum, struct ft_train_form *out,
-                                   struct ft_err *err)
+enum ft_status ft_graph_train_form(const struct ft_graph *g, struct ft_train_form *out, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_graph *to = NULL;
@@ -102,7 +97,7 @@ enum ft_status ft_graph_train_form(const struct ft_graph *g, float bn_momentum, 
     for (size_t i = 0; i < g->n_params; i++) {
         f.moved[i] = FT_NO_VALUE;
     }
-    FT_TRY(convert_values(&f, bn_momentum, err));
+    FT_TRY(convert_values(&f, err));
     FT_TRY(ft_copy_outputs(&f.copier, err));
     FT_TRY(list_updates(&f, out, err));
     out->graph = to;

@@ -134,9 +134,14 @@ static enum ft_status write_batchnorm(struct ft_export *x, const struct ft_node 
                                       struct ft_err *err)
 {
     const char *in[5];
-    const struct ft_export_attr attr = {.name = "epsilon", .kind = FT_ATTR_FLOAT, .f = node->attrs.eps};
-    struct ft_export_node n = {
-        .op = onnx, .origin = node->origin, .out = x->names[node->out[0]], .attrs = &attr, .n_attrs = 1};
+    const struct ft_export_attr attrs[] = {
+        {.name = "epsilon", .kind = FT_ATTR_FLOAT, .f = node->attrs.eps},
+        {.name = "momentum", .kind = FT_ATTR_FLOAT, .f = (float)(1.0 - (double)node->attrs.momentum)}};
+    struct ft_export_node n = {.op = onnx,
+                               .origin = node->origin,
+                               .out = x->names[node->out[0]],
+                               .attrs = attrs,
+                               .n_attrs = node->attrs.momentum == 0.1F ? 1 : 2}; /* 0.9 is the default */
     for (int i = 0; i < 5; i++) {
         in[i] = x->names[node->in[i]];
     }

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <string.h>
 
 #include "executor/model/import.h"
@@ -219,6 +220,19 @@ enum ft_status ft_import_global_pool(struct ft_at *at, int arg, struct ft_err *e
     return ft_at_set(at, 0, y, err);
 }
 
+/* ONNX weighs the old statistics: 0.9 in the file is PyTorch's 0.1, exactly so after rounding to millionths.
+ */
+static enum ft_status batchnorm_momentum(const struct ft_at *at, float *momentum, struct ft_err *err)
+{
+    float old = 0.9F;
+    FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "momentum", &old, err));
+    if (!(old >= 0.0F && old <= 1.0F)) {
+        return FT_FAIL(err, INVALID, "momentum %g is not within 0 and 1", (double)old);
+    }
+    *momentum = (float)(round((1.0 - (double)old) * 1e6) / 1e6);
+    return FT_OK;
+}
+
 enum ft_status ft_import_batchnorm(struct ft_at *at, int arg, struct ft_err *err)
 {
     (void)arg;
@@ -234,8 +248,8 @@ enum ft_status ft_import_batchnorm(struct ft_at *at, int arg, struct ft_err *err
         }
     }
     attrs.eps = 1e-5F;
-    attrs.momentum = 0.1F;
     FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "epsilon", &attrs.eps, err));
+    FT_RETURN_IF_FAILED(batchnorm_momentum(at, &attrs.momentum, err));
     FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
     for (int i = 1; i < 5; i++) {
         FT_RETURN_IF_FAILED(ft_at_weight(at, i, i < 3 ? FT_PARAM_WEIGHT : FT_PARAM_STATE, &in[i], err));

@@ -8,9 +8,6 @@
 #include "executor/base/alloc.h"
 #include "executor/train/input.h"
 
-/* PyTorch's BatchNorm default. */
-static const float bn_momentum = 0.1F;
-
 /* A model graph with labels and a loss behind it, and what its plan is fed with. */
 struct lossy {
     struct ft_device *device;
@@ -234,7 +231,7 @@ static enum ft_status set_up(struct ft_step *s, const struct ft_step_spec *spec,
     s->seed = spec->seed;
     FT_TRY(ft_new(n, sizeof *grad, &grad, err));
     FT_TRY(ft_new(n, sizeof *trained, &trained, err));
-    FT_TRY(ft_graph_train_form(spec->graph, bn_momentum, &form, err));
+    FT_TRY(ft_graph_train_form(spec->graph, &form, err));
     s->model.graph = form.graph;
     s->updates = form.updates;
     s->n_updates = form.n_updates;

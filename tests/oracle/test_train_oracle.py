@@ -34,7 +34,7 @@ class Mlp(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.features = torch.nn.Sequential(
-            torch.nn.Linear(64, 96), torch.nn.BatchNorm1d(96), torch.nn.ReLU(), torch.nn.Linear(96, 48), torch.nn.Tanh(),
+            torch.nn.Linear(64, 96), torch.nn.BatchNorm1d(96, momentum=0.03), torch.nn.ReLU(), torch.nn.Linear(96, 48), torch.nn.Tanh(),
             torch.nn.Linear(48, 32))
         self.classifier = torch.nn.Linear(32, 10)
 
