@@ -576,6 +576,60 @@ static void a_batch_of_one_cannot_train_batch_normalisation(void **state)
     ft_device_close(device);
 }
 
+/* A file may ask for it: 2^60 taps, of which 64 lie inside the image. Backward every window gives to one
+ * pixel. */
+static void a_window_far_larger_than_the_image_pools_it_whole(void **state)
+{
+    (void)state;
+    enum { SIDE = 8, OUT = 9, BEST = 41 };
+    struct ft_err err = {0};
+    struct ft_device *device = NULL;
+    struct ft_kernel *pool = NULL, *back = NULL;
+    size_t bytes[2] = {0};
+    float x[SIDE * SIDE] = {0}, dx[SIDE * SIDE], y[OUT * OUT], dy[OUT * OUT];
+    int32_t where[OUT * OUT];
+    struct ft_type xt = F32(1, 1, SIDE, SIDE);
+    struct ft_type yt[2] = {F32(1, 1, OUT, OUT), typed(F32(1, 1, OUT, OUT), FT_I32)};
+    struct ft_type in[3] = {yt[0], yt[1], xt};
+    struct ft_call call = {.op = FT_OP_MAXPOOL, .n_in = 1, .in = &xt, .out = yt};
+    call.attrs.window.rank = 2;
+    for (int i = 0; i < 2; i++) {
+        call.attrs.window.kernel[i] = 1 << 30;
+        call.attrs.window.stride[i] = call.attrs.window.dilation[i] = 1;
+        call.attrs.window.pad_begin[i] = call.attrs.window.pad_end[i] = 1 << 29;
+    }
+    x[BEST] = 1;
+    for (int i = 0; i < OUT * OUT; i++) {
+        dy[i] = 1;
+    }
+    assert_int_equal(ft_device_open("cpu", 1, &device, &err), FT_OK);
+    assert_int_equal(ft_kernel_prepare(device, &call, &pool, &bytes[0], &err), FT_OK);
+    assert_in_range(bytes[0], SIDE * SIDE * 16, 1 << 16);
+    void *scratch = NULL;
+    assert_int_equal(ft_device_alloc(device, bytes[0], &scratch, &err), FT_OK);
+    const struct ft_arg out[2] = {{y, 0}, {where, 0}};
+    assert_int_equal(ft_kernel_run(pool, &(struct ft_arg){x, 0}, out, scratch, &err), FT_OK);
+    ft_device_free(device, scratch);
+    call.op = FT_OP_MAXPOOL_BWD;
+    call.n_in = 3;
+    call.in = in;
+    call.out = &xt;
+    assert_int_equal(ft_kernel_prepare(device, &call, &back, &bytes[1], &err), FT_OK);
+    assert_int_equal(ft_device_alloc(device, bytes[1], &scratch, &err), FT_OK);
+    const struct ft_arg from[3] = {{dy, 0}, {where, 0}, {NULL, 0}};
+    assert_int_equal(ft_kernel_run(back, from, &(struct ft_arg){dx, 0}, scratch, &err), FT_OK);
+    for (int i = 0; i < OUT * OUT; i++) {
+        assert_true(y[i] == 1 && where[i] == BEST);
+    }
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        assert_true(dx[i] == (i == BEST ? OUT * OUT : 0));
+    }
+    ft_device_free(device, scratch);
+    ft_kernel_free(pool);
+    ft_kernel_free(back);
+    ft_device_close(device);
+}
+
 static void device_memory_is_zeroed_and_aligned(void **state)
 {
     (void)state;
@@ -624,6 +678,7 @@ int main(void)
         cmocka_unit_test(opening_out_of_memory_leaks_nothing),
         cmocka_unit_test(prepare_compares_the_call_with_the_rules),
         cmocka_unit_test(a_batch_of_one_cannot_train_batch_normalisation),
+        cmocka_unit_test(a_window_far_larger_than_the_image_pools_it_whole),
         cmocka_unit_test(device_memory_is_zeroed_and_aligned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -250,17 +250,22 @@ static void taps_inside(const struct axis *a, int64_t o, int64_t in, int32_t *fi
     *last = (int32_t)(l < a->kernel ? l : a->kernel);
 }
 
+/* By way of the taps inside x: a file may ask for a kernel that would take forever to walk. */
 static void fill_windows(struct axis *a)
 {
-    for (int64_t i = 0; i < a->in; i++) {
-        for (int64_t k = a->kernel - 1; k >= 0; k--) {
-            int64_t start = i + a->begin - k * a->dilation;
-            if (start >= 0 && start % a->stride == 0 && start / a->stride < a->out) {
-                a->windows[i * a->most + a->windows_of[i]] = (int32_t)(start / a->stride);
-                a->windows_of[i]++;
-            }
+    for (int64_t o = 0; o < a->out; o++) {
+        for (int64_t k = a->first[2 * o]; k < a->first[2 * o + 1]; k++) {
+            int64_t i = o * a->stride - a->begin + k * a->dilation;
+            a->windows[i * a->most + a->windows_of[i]] = (int32_t)o;
+            a->windows_of[i]++;
         }
     }
+}
+
+/* Most taps of one window that lie inside x. */
+static int64_t taps_most(const struct axis *a)
+{
+    return a->kernel < a->in ? a->kernel : a->in;
 }
 
 /* Taps inside x count; with include_pad those on its pads too, but never those past pad_end. */
@@ -330,7 +335,7 @@ done:
 static void want_scratch(struct ft_kernel *kernel, bool forward, size_t *scratch)
 {
     struct pool *k = (struct pool *)(void *)kernel;
-    k->taps = forward ? k->h.kernel * k->w.kernel : k->h.most * k->w.most;
+    k->taps = forward ? taps_most(&k->h) * taps_most(&k->w) : k->h.most * k->w.most;
     *scratch = (size_t)ft_cpu_of(kernel->device)->threads * taps_bytes(k);
 }
 
