@@ -78,7 +78,7 @@ struct ft_fit_result {
         *summary;   /* run, status, metrics{before,after}, epochs, steps, samples_per_second,
                      * seconds, out, peak memory, allocations inside steps, repeated_steps
                      * (over all lives of the job), best_epoch, ... (DESIGN 4); caller's: ft_json_free() */
-    bool cancelled; /* a checkpoint was written; resume continues */
+    bool cancelled; /* resume continues: from a checkpoint, or from the start if no step was done */
 };
 struct ft_fit_job {
     const char *model_path;
