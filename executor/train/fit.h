@@ -74,10 +74,10 @@ struct ft_fit_events {
                     const struct ft_json *metrics); /* "before", "epoch", "after" */
 };
 struct ft_fit_result {
-    struct ft_json
-        *summary;   /* run, status, metrics{before,after}, epochs, steps, samples_per_second,
-                     * seconds, out, peak memory, allocations inside steps, repeated_steps
-                     * (over all lives of the job), best_epoch, ... (DESIGN 4); caller's: ft_json_free() */
+    /* run, status, metrics{before,after}, epochs, steps, samples_per_second, seconds, out, peak memory,
+     * allocations inside steps, repeated_steps (over all lives of the job), best_epoch, ... (DESIGN 4);
+     * caller's: ft_json_free() */
+    struct ft_json *summary;
     bool cancelled; /* resume continues: from a checkpoint, or from the start if no step was done */
 };
 struct ft_fit_job {
