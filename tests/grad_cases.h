@@ -207,13 +207,10 @@ static inline void matmul_case(struct problem *p, bool batch_a, bool batch_b, in
     p->y = node(p->g, FT_OP_MATMUL, a, 3, any(p, ta), any(p, tb), any(p, shape(1, n)));
 }
 
+#define MATMUL_TRANSPOSED(X, ba, bb) X(ba, bb, 0) X(ba, bb, 1) X(ba, bb, 2) X(ba, bb, 3)
 #define MATMUL_CASES(X)                                                                                      \
-    X(0, 0, 0)                                                                                               \
-    X(0, 0, 1)                                                                                               \
-    X(0, 0, 2)                                                                                               \
-    X(0, 0, 3)                                                                                               \
-    X(1, 1, 0) X(1, 1, 1) X(1, 1, 2) X(1, 1, 3) X(1, 0, 0) X(1, 0, 1) X(1, 0, 2) X(1, 0, 3) X(0, 1, 0)       \
-        X(0, 1, 1) X(0, 1, 2) X(0, 1, 3)
+    MATMUL_TRANSPOSED(X, 1, 1)                                                                               \
+    MATMUL_TRANSPOSED(X, 1, 0) MATMUL_TRANSPOSED(X, 0, 1) MATMUL_TRANSPOSED(X, 0, 0)
 #define MATMUL_BUILDER(ba, bb, t)                                                                            \
     static inline void matmul_##ba##bb##t(struct problem *p)                                                 \
     {                                                                                                        \

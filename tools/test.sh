@@ -11,6 +11,11 @@ export OMP_WAIT_POLICY=PASSIVE
 say "packages"
 tools/packages.sh build demo test
 
+say "layers"
+tools/layers.sh
+say "format"
+git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
+
 venv() { # folder, requirement files: made once, again when a list changes
     local dir=$1 stamp
     shift
@@ -43,10 +48,6 @@ say "tests"
 ctest --test-dir build --output-on-failure
 [ "$fast" = --fast ] && exit 0
 
-say "layers"
-tools/layers.sh
-say "format"
-git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
 say "clang, release"
 cmake --preset clang -DFT_TOOLS=ON -DFT_BENCH=ON >/dev/null
 ninja -C build-clang

@@ -13,8 +13,8 @@ enum { FT_SHA256_BYTES = 32, FT_SHA256_HEX = 65 };
 struct ft_sha256; /* opaque, incremental */
 FT_MUST_CHECK enum ft_status ft_sha256_new(struct ft_sha256 **sha, struct ft_err *err);
 void ft_sha256_add(struct ft_sha256 *sha, struct ft_bytes bytes);
-void ft_sha256_finish(struct ft_sha256 *sha,
-                      char hex[FT_SHA256_HEX]); /* lower case, NUL-terminated; then free */
+/* hex: lower case, NUL-terminated. Nothing can be added after it; the caller still frees sha. */
+void ft_sha256_finish(struct ft_sha256 *sha, char hex[FT_SHA256_HEX]);
 void ft_sha256_free(struct ft_sha256 *sha);
 void ft_sha256_of(struct ft_bytes bytes, char hex[FT_SHA256_HEX]);
 
