@@ -298,4 +298,12 @@ static inline struct ft_model *read_model(const struct ft_buf *file)
         ft_buf_release(&fails_file_);                                                                        \
     } while (0)
 
+static inline struct ft_model *read_built(struct onnx_build *b)
+{
+    struct ft_buf file = built(b);
+    struct ft_model *model = read_model(&file);
+    ft_buf_release(&file);
+    return model;
+}
+
 #endif
