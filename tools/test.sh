@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything once: install what the tests need, build with gcc and clang, run all tests (unit, oracles, real Jina), sanitizers,
-# fuzz targets, style. Usage: tools/test.sh [--fast]   (--fast: release build and unit tests only)
+# fuzz targets, style. Usage: tools/test.sh [--fast]   (--fast: style, release build and unit tests only)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fast=${1:-}

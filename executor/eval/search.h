@@ -3,8 +3,9 @@
  * query.
  *
  * Distances are cosine, euclidean or sqeuclidean (finetuner/SPEC A.6), computed in float; ties are ordered by
- * index. Memory is one tile and the results, never queries x index. FT_INVALID names a row that is not
- * finite.
+ * index. The latter two are |a|^2 + |b|^2 - 2ab, never negative: they lose digits far from the origin, and
+ * equal rows may be a rounding error apart. Memory is one tile and the results, never queries x index.
+ * FT_INVALID names a row that is not finite.
  */
 #ifndef FT_EVAL_SEARCH_H
 #define FT_EVAL_SEARCH_H
