@@ -21,7 +21,7 @@
 #include "executor/model/onnx.h"
 #include "executor/model/tailor.h"
 
-enum { MAX_INPUTS = 4 };
+enum { MAX_INPUTS = 16 };
 
 struct probe {
     const char *model, *device, *out, *export_to, *artifact;
