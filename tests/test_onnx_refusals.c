@@ -120,7 +120,7 @@ static void a_tensor_of_too_many_dimensions_is_named(void **state)
 static void opsets_outside_are_refused(void **state)
 {
     (void)state;
-    static const int64_t opsets[] = {8, 23, 9, 22};
+    static const int64_t opsets[] = {6, 28, 7, 27};
     for (size_t i = 0; i < 4; i++) {
         struct onnx_build b = {.opset = opsets[i]};
         add_input(&b, "x", "n,4");
@@ -132,6 +132,23 @@ static void opsets_outside_are_refused(void **state)
             ft_model_free(read_built(&b));
         }
     }
+}
+
+/* Opset 7 could normalise each position by itself. */
+static void spatial_zero_is_refused(void **state)
+{
+    (void)state;
+    struct onnx_build b = {.opset = 7};
+    add_input(&b, "x", "n,4,2,2");
+    ADD_WEIGHT(&b, "scale", 4);
+    ADD_WEIGHT(&b, "bias", 4);
+    ADD_WEIGHT(&b, "mean", 4);
+    ADD_WEIGHT(&b, "var", 4);
+    struct ft_buf attrs = {0};
+    attr_int(&attrs, "spatial", 0);
+    add_node(&b, "BatchNormalization", "x scale bias mean var", "y", &attrs);
+    add_output(&b, "y", "n,4,2,2");
+    FAILS_READ(UNSUPPORTED, "spatial = 0", &b);
 }
 
 static void wrong_shapes_name_the_node(void **state)
@@ -305,6 +322,7 @@ int main(void)
         cmocka_unit_test(broken_tensors_are_refused),
         cmocka_unit_test(a_tensor_of_too_many_dimensions_is_named),
         cmocka_unit_test(opsets_outside_are_refused),
+        cmocka_unit_test(spatial_zero_is_refused),
         cmocka_unit_test(wrong_shapes_name_the_node),
         cmocka_unit_test(absurd_constants_are_not_computed),
         cmocka_unit_test(properties_have_a_limit),

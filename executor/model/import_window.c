@@ -247,6 +247,11 @@ enum ft_status ft_import_batchnorm(struct ft_at *at, int arg, struct ft_err *err
             return ft_at_unsupported(at, err, "the statistics of a batch are read");
         }
     }
+    int64_t spatial = 1; /* until opset 8: 0 = statistics of each position, not of each channel */
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "spatial", &spatial, err));
+    if (spatial == 0) {
+        return ft_at_unsupported(at, err, "spatial = 0: statistics of each position");
+    }
     attrs.eps = 1e-5F;
     FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "epsilon", &attrs.eps, err));
     FT_RETURN_IF_FAILED(batchnorm_momentum(at, &attrs.momentum, err));

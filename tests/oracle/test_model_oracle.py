@@ -179,7 +179,7 @@ def test_digits_cnn(made, tmp_path, dynamo):
     assert len(facts["params"]) == 6
 
 
-@pytest.mark.parametrize("opset", [9, 11, 13, 17])
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 17])
 def test_old_opsets(tmp_path, opset):
     x = images(3, 3, 17)
     path = export(bn_cnn(), torch.from_numpy(x[:1]), tmp_path / "m.onnx", opset)
