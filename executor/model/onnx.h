@@ -1,5 +1,5 @@
 /*
- * onnx.h - ONNX ModelProto in (opset 9-22) and out (opset 17, IR 8, default domain only).
+ * onnx.h - ONNX ModelProto in (opset 7-27) and out (opset 17, IR 8, default domain only).
  *
  * In: scanned with the zero-copy protobuf reader, never recursive beyond FT_MAX_NESTING. Shape arithmetic on
  * symbolic dimensions (Shape -> Gather -> Concat -> Reshape, with the batch unknown) is evaluated at import;
