@@ -162,7 +162,7 @@ void ft_import_release_externals(struct ft_import *im);
     X(reduce) X(reduce_l2) X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) \
     X(transpose) X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) \
     X(constant_of_shape) X(shape) X(size) X(gather) X(cast) X(expand) X(where) X(compare) \
-    X(logic) X(range) X(round)
+    X(logic) X(range) X(round) X(resize) X(depth_space)
 /* clang-format on */
 #define FT_IMPORT_PROTOTYPE(name)                                                                            \
     enum ft_status ft_import_##name(struct ft_at *at, int arg, struct ft_err *err);
