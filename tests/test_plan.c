@@ -254,6 +254,42 @@ static void running_allocates_nothing(void **state)
 
 /* ---- versions */
 
+/* Profiling changes no bit, times every step, and can be turned off. */
+static void profile(struct network *net)
+{
+    struct bound b;
+    struct ft_err err = {0};
+    size_t size = 0;
+    open_bound(&b, net, "cpu", 0);
+    run(&b);
+    void *plain = copy_wanted(&b, net, &size);
+    OK(ft_plan_profile(b.plan, true, &err));
+    run(&b);
+    void *profiled = copy_wanted(&b, net, &size);
+    assert_memory_equal(plain, profiled, size);
+    assert_true(ft_plan_steps(b.plan) > 0);
+    for (int i = 0; i < ft_plan_steps(b.plan); i++) {
+        struct ft_plan_step_time once = ft_plan_step_time(b.plan, i);
+        assert_true(once.seconds > 0);
+        assert_true(once.n_out > 0 && once.out[0].rank <= FT_MAX_RANK);
+    }
+    double before = ft_plan_step_time(b.plan, 0).seconds;
+    run(&b);
+    assert_true(ft_plan_step_time(b.plan, 0).seconds > before);
+    OK(ft_plan_profile(b.plan, false, &err));
+    run(&b);
+    assert_true(ft_plan_step_time(b.plan, 0).seconds == 0);
+    ft_free(plain);
+    ft_free(profiled);
+    close_bound(&b);
+}
+
+static void profiling_times_every_step(void **state)
+{
+    (void)state;
+    use_network(build_training, profile);
+}
+
 static void change_weights(struct network *net)
 {
     struct bound b;
@@ -605,6 +641,7 @@ int main(void)
         cmocka_unit_test(inference_is_packed_too),
         cmocka_unit_test(overlaps_are_found),
         cmocka_unit_test(running_allocates_nothing),
+        cmocka_unit_test(profiling_times_every_step),
         cmocka_unit_test(a_new_version_renews_packed_weights),
         cmocka_unit_test(wanted_values_lie_where_they_are_bound),
         cmocka_unit_test(layouts_do_not_show),

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "executor/base/clock.h"
 #include "executor/graph/internal.h"
 #include "executor/graph/plan_internal.h"
 
@@ -222,6 +223,7 @@ void ft_plan_free(struct ft_plan *plan)
     ft_free(plan->steps);
     ft_free(plan->args);
     ft_free(plan->next_arg);
+    ft_free(plan->seconds);
     ft_arena_release(&plan->arena);
     ft_free(plan);
 }
@@ -327,8 +329,15 @@ static enum ft_status run_step(const struct ft_plan *plan, const struct ft_plan_
 enum ft_status ft_plan_run(struct ft_plan *plan, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(check_bound(plan, err));
+    double start = plan->seconds == NULL ? 0 : ft_clock_seconds();
     for (size_t i = 0; i < plan->n_steps; i++) {
         FT_RETURN_IF_FAILED(run_step(plan, &plan->steps[i], err));
+        if (plan->seconds != NULL) {
+            FT_RETURN_IF_FAILED(ft_device_wait(plan->device, err));
+            double end = ft_clock_seconds();
+            plan->seconds[i] += end - start;
+            start = end;
+        }
     }
     return FT_OK;
 }

@@ -53,6 +53,21 @@ FT_MUST_CHECK enum ft_status ft_plan_run(struct ft_plan *plan, struct ft_err *er
 FT_MUST_CHECK enum ft_status ft_plan_find_nonfinite(struct ft_plan *plan, char origin[FT_ERR_TEXT],
                                                     struct ft_err *err);
 
+/* Where the time goes. From ft_plan_profile(plan, true) on every run waits for the device after each step and
+ * adds up its time; ft_plan_profile(plan, false) forgets it all. Off at first, and then free. FT_NOMEM. */
+FT_MUST_CHECK enum ft_status ft_plan_profile(struct ft_plan *plan, bool on, struct ft_err *err);
+struct ft_plan_step_time { /* everything is borrowed from the plan */
+    enum ft_op op;
+    bool is_reorder;    /* a change of layout or a copy, not a node; op is what does it */
+    const char *origin; /* of the node; "" if unknown */
+    const struct ft_attrs *attrs;
+    const struct ft_type *in, *out; /* as the kernel sees them */
+    int n_in, n_out;
+    double seconds; /* of all runs since profiling began */
+};
+int ft_plan_steps(const struct ft_plan *plan); /* in the order in which they run */
+struct ft_plan_step_time ft_plan_step_time(const struct ft_plan *plan, int step);
+
 struct ft_plan_stats {
     int nodes, reorders;
     size_t activation_bytes; /* the plan's block */

@@ -6,6 +6,7 @@
  * plan_layout.c turns nodes into steps: layouts, reorders, aliases, copies into wanted memory
  * plan_memory.c life times, in-place reuse, offsets in the one block
  * plan_kernel.c prepares kernels and their argument arrays
+ * plan_profile.c keeps the time of each step
  *
  * A physical value (pval) is a tensor in one layout. Pval v < ft_graph_values() is the graph's value v as its
  * producer makes it; later ones are copies in the other layout or at another place. Several pvals may share
@@ -90,6 +91,7 @@ struct ft_plan {
     size_t scratch_bytes;
     int unbound; /* inputs and parameters that are read and have no memory */
     int reorders;
+    double *seconds; /* by step, while profiling; else NULL */
 };
 
 /* Type of a graph's value with the symbols bound. FT_INVALID: a symbol has no extent. FT_LIMIT. */

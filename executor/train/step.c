@@ -294,6 +294,11 @@ struct ft_optim *ft_step_optim(struct ft_step *step)
     return &step->optim;
 }
 
+struct ft_plan *ft_step_plan(struct ft_step *step)
+{
+    return step->model.plan;
+}
+
 /* ---- running */
 
 static enum ft_status run_model(struct lossy *m, const struct ft_params *params, const struct ft_batch *batch,

@@ -31,6 +31,7 @@ FT_MUST_CHECK enum ft_status ft_step_new(const struct ft_step_spec *spec, struct
 void ft_step_free(struct ft_step *step);                /* NULL is fine */
 struct ft_params *ft_step_params(struct ft_step *step); /* what it trains: borrowed */
 struct ft_optim *ft_step_optim(struct ft_step *step);
+struct ft_plan *ft_step_plan(struct ft_step *step); /* what it runs, without the optimiser: to be profiled */
 
 struct ft_step_result {
     double loss, grad_norm;
