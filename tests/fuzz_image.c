@@ -1,5 +1,6 @@
 /* links: ft_codec ft_base */
-/* covers: executor/codec/image.c */
+/* covers: executor/codec/image.c executor/codec/png.c executor/codec/jpeg.c executor/codec/webp.c
+ * executor/codec/exif.c */
 /* Any bytes: refused, or pixels that can be read to the last; nothing is left behind by a library's jump. */
 #include "tests/fuzz/target.h"
 
@@ -30,7 +31,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct ft_image image = {0};
     enum ft_status st = ft_image_decode(ft_bytes_of(data, size), 1 << 16, &image, &err);
     if (st == FT_OK) {
-        assert(image.height > 0 && image.width > 0 && image.height * image.width <= 1 << 16);
+        int64_t pixels = image.height * image.width;
+        assert(image.height > 0 && image.width > 0 && pixels <= 1 << 16);
+        st = ft_image_upright(&image, &err);
+        assert(st == FT_OK && image.orientation == 1 && image.height * image.width == pixels);
         write_and_read(&image);
     } else {
         assert(st == FT_UNSUPPORTED || st == FT_LIMIT || st == FT_CORRUPT);

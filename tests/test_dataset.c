@@ -359,7 +359,7 @@ static void folders_of_another_layout_are_explained(void **state)
     (void)snprintf(path, sizeof path, "%s/m", folder);
     (void)text_file("m/a/1.txt", "P");
     refused(path, true, FT_INVALID, "holds no .png");
-    (void)text_file("m/a/1.webp", "P");
+    (void)text_file("m/a/1.gif", "P");
     refused(path, true, FT_UNSUPPORTED, "convert it to PNG");
 }
 

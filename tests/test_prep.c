@@ -125,6 +125,9 @@ static void bad_options_say_what_is_accepted(void **state)
         {"{\"std\": [1, 0, 1]}", "above 0"},
         {"{\"std\": []}", "\"std\" must be"},
         {"{\"invert\": 1}", "true or false"},
+        {"{\"exif\": 0}", "\"exif\" must be true or false"},
+        {"{\"max_pixels\": 0}", "\"max_pixels\" must be 1 to 178956970"},
+        {"{\"max_pixels\": 178956971}", "\"max_pixels\" must be 1 to 178956970"},
         {"{\"kind\": \"vector\", \"mean\": 0}", "of a vector; accepted: kind, shape"},
         {"{\"kind\": \"vector\", \"shape\": [3, 32]}", "as many as the model's input has"},
         {"{\"kind\": \"vector\", \"shape\": [3, 32, 31]}", "agree with the model's input"},
@@ -145,9 +148,12 @@ static void options_survive_writing(void **state)
 {
     (void)state;
     static const char *const options[] = {
-        "{}", "{\"resize\": \"short\", \"resize_to\": 40, \"filter\": \"bicubic\", \"invert\": true}",
+        "{}",
+        "{\"resize\": \"short\", \"resize_to\": 40, \"filter\": \"bicubic\", \"invert\": true}",
         "{\"mean\": [0.485, 0.456, 0.406], \"std\": [0.229, 0.224, 0.225], \"scale\": 1}",
-        "{\"resize\": \"none\", \"mean\": 0.5, \"std\": 0.5}", "{\"kind\": \"vector\"}"};
+        "{\"resize\": \"none\", \"mean\": 0.5, \"std\": 0.5}",
+        "{\"kind\": \"vector\"}",
+        "{\"exif\": false, \"max_pixels\": 1000}"};
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
         struct ft_prep p = inferred(DIMS(3, 32, 32));
         struct ft_prep back = p;
@@ -162,6 +168,8 @@ static void options_survive_writing(void **state)
         assert_int_equal(back.resize_to, p.resize_to);
         assert_int_equal(back.filter, p.filter);
         assert_int_equal(back.invert, p.invert);
+        assert_int_equal(back.exif, p.exif);
+        assert_int_equal(back.max_pixels, p.max_pixels);
         assert_true(back.scale == p.scale);
         for (int k = 0; k < 3; k++) {
             assert_true(back.mean[k] == p.mean[k] && back.std[k] == p.std[k]);

@@ -47,20 +47,26 @@ static enum ft_status wrong_content(const struct ft_prep *prep, const struct ft_
                                     struct ft_err *err)
 {
     char shown[FT_CONTENT_TEXT_BYTES];
-    return FT_FAIL(err, INVALID,
-                   "the model wants a PNG or JPEG, uint8 pixels (H, W), (H, W, C) or (C, H, W), or floats of "
-                   "%lld x %lld x %lld; this is %s",
-                   (long long)prep->channels, (long long)prep->height, (long long)prep->width,
-                   ft_content_shown(content, shown));
+    return FT_FAIL(
+        err, INVALID,
+        "the model wants a PNG, JPEG or WebP, uint8 pixels (H, W), (H, W, C) or (C, H, W), or floats of "
+        "%lld x %lld x %lld; this is %s",
+        (long long)prep->channels, (long long)prep->height, (long long)prep->width,
+        ft_content_shown(content, shown));
 }
 
 /* ---- pixels in ---- */
 
-static enum ft_status decode_blob(const struct ft_content *content, struct ft_pixels *pixels,
-                                  struct ft_err *err)
+static enum ft_status decode_blob(const struct ft_prep *prep, const struct ft_content *content,
+                                  struct ft_pixels *pixels, struct ft_err *err)
 {
     struct ft_image image = {0};
-    FT_RETURN_IF_FAILED(ft_image_decode(content->bytes, FT_MAX_IMAGE_PIXELS, &image, err));
+    FT_RETURN_IF_FAILED(ft_image_decode(content->bytes, prep->max_pixels, &image, err));
+    enum ft_status st = prep->exif ? ft_image_upright(&image, err) : FT_OK;
+    if (st != FT_OK) {
+        ft_image_release(&image);
+        return st;
+    }
     *pixels =
         (struct ft_pixels){.data = image.pixels, .height = image.height, .width = image.width, .channels = 3};
     return FT_OK; /* ft_image_release() frees `pixels` by ft_free(), as ft_pixels_release() does */
@@ -219,7 +225,7 @@ enum ft_status ft_prep_image_item(const struct ft_prep *prep, const struct ft_co
         return floats_item(prep, content, row, err);
     }
     if (content->kind == FT_CONTENT_BLOB) {
-        FT_TRY(decode_blob(content, &pixels, err));
+        FT_TRY(decode_blob(prep, content, &pixels, err));
     } else if (tensor && strcmp(content->dtype, "|u1") == 0) {
         FT_TRY(pixels_of_tensor(prep, content, &pixels, err));
     } else {

@@ -57,6 +57,8 @@ static void set_image_defaults(struct ft_prep *p)
     p->resize = FT_RESIZE_EXACT;
     p->filter = FT_FILTER_BILINEAR;
     p->scale = 1.0F / 255.0F;
+    p->exif = true;
+    p->max_pixels = FT_MAX_IMAGE_PIXELS;
     for (int k = 0; k < 4; k++) {
         p->mean[k] = 0.0F;
         p->std[k] = 1.0F;
@@ -228,6 +230,15 @@ static enum ft_status read_number(const char *key, const struct ft_json *json, s
     if (strcmp(key, "resize_to") == 0) {
         return extent(json, &p->resize_to) ? FT_OK : bad(key, "a number of pixels, 1 to 65536", err);
     }
+    if (strcmp(key, "max_pixels") == 0) {
+        int64_t n = ft_json_is_integral(json) ? ft_json_int(json) : 0;
+        if (n < 1 || n > FT_MAX_IMAGE_PIXELS) {
+            return FT_FAIL(err, INVALID, "preprocess option \"max_pixels\" must be 1 to %d",
+                           FT_MAX_IMAGE_PIXELS);
+        }
+        p->max_pixels = n;
+        return FT_OK;
+    }
     float v = ft_json_is_number(json) ? (float)ft_json_real(json) : 0.0F;
     if (!isfinite(v) || v <= 0.0F) {
         return bad(key, "a number above 0", err);
@@ -250,11 +261,11 @@ static enum ft_status read_image_key(const char *key, const struct ft_json *json
                                      struct ft_err *err)
 {
     static const char *const choices[] = {"resize", "filter", "layout"};
-    static const char *const numbers[] = {"channels", "resize_to", "scale"};
+    static const char *const numbers[] = {"channels", "resize_to", "scale", "max_pixels"};
     if (is_in(key, choices, 3)) {
         return read_choice(key, json, p, err);
     }
-    if (is_in(key, numbers, 3)) {
+    if (is_in(key, numbers, 4)) {
         return read_number(key, json, p, err);
     }
     if (strcmp(key, "size") == 0) {
@@ -266,17 +277,17 @@ static enum ft_status read_image_key(const char *key, const struct ft_json *json
     if (strcmp(key, "std") == 0) {
         return read_channel_values(key, json, p->std, true, err);
     }
-    if (strcmp(key, "invert") == 0) {
+    if (strcmp(key, "invert") == 0 || strcmp(key, "exif") == 0) {
         if (ft_json_kind(json) != FT_JSON_BOOL) {
             return bad(key, "true or false", err);
         }
-        p->invert = ft_json_bool(json);
+        *(key[0] == 'i' ? &p->invert : &p->exif) = ft_json_bool(json);
         return FT_OK;
     }
     return FT_FAIL(
         err, INVALID,
         "unknown preprocess option \"%.100s\" of an image; accepted: kind, size, channels, layout, resize, "
-        "resize_to, filter, scale, mean, std, invert",
+        "resize_to, filter, scale, mean, std, invert, exif, max_pixels",
         key);
 }
 
@@ -415,7 +426,9 @@ static enum ft_status write_image(const struct ft_prep *p, struct ft_json *o, st
     FT_RETURN_IF_FAILED(ft_json_set(o, "scale", ft_json_of_real((double)p->scale), err));
     FT_RETURN_IF_FAILED(set_reals(o, "mean", p->mean, p->channels, err));
     FT_RETURN_IF_FAILED(set_reals(o, "std", p->std, p->channels, err));
-    return ft_json_set(o, "invert", ft_json_of_bool(p->invert), err);
+    FT_RETURN_IF_FAILED(ft_json_set(o, "invert", ft_json_of_bool(p->invert), err));
+    FT_RETURN_IF_FAILED(ft_json_set(o, "exif", ft_json_of_bool(p->exif), err));
+    return ft_json_set(o, "max_pixels", ft_json_of_int(p->max_pixels), err);
 }
 
 enum ft_status ft_prep_write(const struct ft_prep *prep, struct ft_json **options, struct ft_err *err)

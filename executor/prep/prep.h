@@ -5,13 +5,13 @@
  * and write them as JSON, turn one item into floats. Options are inferred from the input's shape and can be
  * overridden.
  *
- * image: decode (PNG, JPEG; or a tensor (H, W), (H, W, C), (C, H, W) of |u1 or float) -> RGB or grey as the
- * model wants
- *   -> resize (Pillow 13's / torchvision's antialiased filter on 8-bit pixels, bit for bit) -> centre crop ->
- * / 255 -> (x - mean) / std per channel -> CHW or HWC as the input's shape says. Float tensors are taken as
- * they are (no /255, no mean and std: finetuner/SPEC E.5) and must have the input's size; |u1 tensors are
- * pixels. vector: a tensor with the input's number of elements per row, any numeric dtype, converted to
- * float. Thread-safety: const objects may be used by any number of threads.
+ * image: decode (PNG, JPEG, WebP; or a tensor (H, W), (H, W, C), (C, H, W) of |u1 or float) -> turned as
+ * EXIF says (option `exif`, on unless switched off: Pillow's ImageOps.exif_transpose()) -> RGB or grey as the
+ * model wants -> resize (Pillow 13's / torchvision's antialiased filter on 8-bit pixels, bit for bit) ->
+ * centre crop -> / 255 -> (x - mean) / std per channel -> CHW or HWC as the input's shape says. Float tensors
+ * are taken as they are (no /255, no mean and std: finetuner/SPEC E.5) and must have the input's size; |u1
+ * tensors are pixels. vector: a tensor with the input's number of elements per row, any numeric dtype,
+ * converted to float. Thread-safety: const objects may be used by any number of threads.
  */
 #ifndef FT_PREP_PREP_H
 #define FT_PREP_PREP_H
@@ -43,6 +43,8 @@ struct ft_prep { /* plain value, freely copied */
     float scale;           /* 1/255 */
     float mean[4], std[4]; /* per channel, after scale; default 0 and 1 */
     bool invert;           /* 255 - pixel: dark-on-light data for a light-on-dark model */
+    bool exif;             /* image files are turned as their EXIF orientation says; default true */
+    int64_t max_pixels;    /* of an image file, by its header, before it is decoded */
 };
 
 /* dims: one row of the model's input, without the batch axis. (C, H, W) or (H, W, C) with C in 1, 3 -> image;
@@ -50,7 +52,8 @@ struct ft_prep { /* plain value, freely copied */
  * -> vector. FT_UNSUPPORTED when an extent is unknown (0), saying which option gives it. */
 FT_MUST_CHECK enum ft_status ft_prep_infer(const int64_t *dims, int rank, struct ft_prep *prep,
                                            struct ft_err *err);
-/* image: {"kind","size","channels","layout","resize","resize_to","filter","scale","mean","std","invert"},
+/* image: {"kind","size","channels","layout","resize","resize_to","filter","scale","mean","std","invert",
+ * "exif","max_pixels"},
  * vector: {"kind", "shape"}. "size" is a number or [height, width]; mean and std one number or one per
  * channel. Unknown keys and bad values are FT_INVALID with what is accepted, and so are options that do not
  * fill the model's input. Reads over the values already in *prep, which stays as it was on failure. NULL

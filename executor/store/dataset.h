@@ -20,9 +20,9 @@ struct ft_dataset; /* opaque */
  *   .csv     content,label; a first row such as text,label or uri,label is a header. Without one (or with
  *            "content"), a cell that names an existing file beside the CSV or below the current folder is an
  *            image, else text.
- *   folder   one folder per class holding .png, .jpg, .jpeg; hidden names and other files are passed over.
- *            Where labels are not needed it may hold images itself. Order: by name.
- *   .bin     DocumentArray.save_binary() with protocol 'protobuf' or 'protobuf-array', plain or gzip.
+ *   folder   one folder per class holding .png, .jpg, .jpeg, .webp; hidden names and other files are passed
+ * over. Where labels are not needed it may hold images itself. Order: by name. .bin
+ * DocumentArray.save_binary() with protocol 'protobuf' or 'protobuf-array', plain or gzip.
  *   -        JSON lines on stdin.
  * Relative uris resolve against the data file's folder; local files must exist. need_labels: a Document
  * without a label is FT_INVALID naming file, line and id. Without it, CSV may have one column and texts may

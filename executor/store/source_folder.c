@@ -10,8 +10,8 @@ enum suffix { SUFFIX_OTHER, SUFFIX_IMAGE, SUFFIX_UNREADABLE };
 
 static enum suffix suffix_of(const char *name)
 {
-    static const char *const readable[] = {".png", ".jpg", ".jpeg"};
-    static const char *const unreadable[] = {".webp", ".gif", ".bmp", ".tif", ".tiff"};
+    static const char *const readable[] = {".png", ".jpg", ".jpeg", ".webp"};
+    static const char *const unreadable[] = {".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"};
     for (size_t i = 0; i < sizeof readable / sizeof readable[0]; i++) {
         if (ft_path_has_suffix(name, readable[i])) {
             return SUFFIX_IMAGE;
@@ -60,8 +60,8 @@ static enum ft_status add_entry(struct ft_dataset *ds, const char *label, const 
         }
         return FT_OK;
     case SUFFIX_UNREADABLE:
-        return FT_FAIL(err, UNSUPPORTED, "%.600s: this image format is not read; convert it to PNG or JPEG",
-                       path);
+        return FT_FAIL(err, UNSUPPORTED,
+                       "%.600s: this image format is not read; convert it to PNG, JPEG or WebP", path);
     case SUFFIX_OTHER:
         break;
     }
@@ -85,7 +85,7 @@ static enum ft_status add_class(struct ft_dataset *ds, const char *dir, const ch
         FT_TRY(add_entry(ds, label, list.names[i], path, err));
     }
     if (ds->count == before) {
-        st = FT_FAIL(err, INVALID, "the class folder %.600s holds no .png, .jpg or .jpeg", dir);
+        st = FT_FAIL(err, INVALID, "the class folder %.600s holds no .png, .jpg, .jpeg or .webp", dir);
     }
 done:
     ft_free(path);

@@ -398,7 +398,7 @@ def test_broken_csv(place):
         "three columns": ("a,b,c\n", ":1"),
         "one column": ("pictures/0/00000.png\n", ":1"),
         "an open quote": ('"abc,d\n', "quote|:1"),
-        "a text as image": ("good.jsonl,a\nflat.jsonl,a\ngood.onnx,b\n", "case.csv:1.*PNG or JPEG"),
+        "a text as image": ("good.jsonl,a\nflat.jsonl,a\ngood.onnx,b\n", "case.csv:1.*PNG, JPEG or WebP"),
         "text for an image model": ("hello,a\nthere,a\nworld,b\n", "case.csv:1.*text"),
         "no label": ("good.jsonl,\n", ":1.*label"),
         "not UTF-8": ("\xff\xfe,a\n", ":1"),

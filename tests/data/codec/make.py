@@ -149,6 +149,51 @@ def make_images():
     jpeg("jpeg_grey.jpg", picture.convert("L"), quality=85)
     jpeg("jpeg_cmyk.jpg", picture.convert("CMYK"), quality=85)
     jpeg("jpeg_1x1.jpg", picture.crop((3, 3, 4, 4)), quality=85)
+    make_webp(picture, nprng)
+    make_oriented(picture)
+
+
+def make_webp(picture, nprng):
+    import numpy as np
+    from PIL import Image
+
+    alpha = Image.fromarray(nprng.integers(0, 256, (29, 37)).astype(np.uint8))
+    with_alpha = picture.copy()
+    with_alpha.putalpha(alpha)
+
+    def webp(name, image, **options):
+        out = io.BytesIO()
+        image.save(out, "WEBP", **options)
+        save_image(name, out.getvalue())
+
+    webp("webp_lossy.webp", picture, quality=80)
+    webp("webp_lossless.webp", picture, lossless=True)
+    webp("webp_alpha.webp", with_alpha, quality=70)
+    webp("webp_alpha_lossless.webp", with_alpha, lossless=True, exact=True)
+    webp("webp_grey.webp", picture.convert("L"), quality=60)
+    webp("webp_1x1.webp", picture.crop((3, 3, 4, 4)), quality=85)
+    out = io.BytesIO()
+    picture.save(out, "WEBP", save_all=True, append_images=[picture.rotate(90)], duration=100)
+    (HERE / "webp_animated.refused").write_bytes(out.getvalue())
+
+
+def make_oriented(picture):
+    """The golden pixels are upright: ImageOps.exif_transpose()."""
+    from PIL import Image, ImageOps
+
+    small = picture.crop((0, 0, 9, 7))
+    for orientation in range(1, 9):
+        for suffix, kind, options in (("png", "PNG", {}), ("webp", "WEBP", {"lossless": True}), ("jpg", "JPEG", {})):
+            exif = Image.Exif()
+            exif[0x010F] = "a camera"
+            exif[0x0112] = orientation
+            exif.endian = "<" if orientation % 2 else ">"
+            out = io.BytesIO()
+            small.save(out, kind, exif=exif.tobytes(), **options)
+            name = f"exif_{orientation}.{suffix}"
+            (HERE / name).write_bytes(out.getvalue())
+            rgb = ImageOps.exif_transpose(Image.open(io.BytesIO(out.getvalue()))).convert("RGB")
+            (HERE / (name + ".ppm")).write_bytes(b"P6\n%d %d\n255\n" % rgb.size + rgb.tobytes())
 
 
 # ---- JSON, YAML, CSV ----
