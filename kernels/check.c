@@ -21,6 +21,7 @@ static const char *const input_names[FT_OP_COUNT] = {
     [FT_OP_SIGMOID_BWD] = "dy y",
     [FT_OP_TANH_BWD] = "dy y",
     [FT_OP_CLIP_BWD] = "dy x",
+    [FT_OP_MAP_BWD] = "dy x",
     [FT_OP_ADD] = "a b",
     [FT_OP_SUB] = "a b",
     [FT_OP_MUL] = "a b",

@@ -27,6 +27,17 @@ enum ft_op {
 };
 enum { FT_MAX_OUTPUTS = 5 }; /* of any row */
 
+/* Functions of one element: a.kind of the rows MAP and MAP_BWD. */
+enum ft_map {
+#define FT_MAP(NAME, name, value, slope) FT_MAP_##NAME,
+#include "kernels/maps.def"
+#undef FT_MAP
+    FT_MAP_COUNT
+};
+const char *ft_map_name(enum ft_map map);
+/* The function in double, as `ref` computes it; constants are folded with it. */
+double ft_map_value(enum ft_map map, double x, double a, double b);
+
 enum ft_distance { FT_DIST_EUCLIDEAN, FT_DIST_SQEUCLIDEAN };
 enum ft_miner {
     FT_MINER_NONE,            /* all triplets (PML without a miner; TripletMarginMiner cannot express it) */

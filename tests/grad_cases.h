@@ -582,6 +582,8 @@ static inline void small_network(struct problem *p)
     p->y = node(p->g, FT_OP_MASKED_MEAN, no_attrs(), 2, d, given(p, *ft_graph_type(p->g, d), 0.1, 1));
 }
 
+#include "tests/grad_cases_map.h"
+
 /* ---- tables */
 
 struct row {
@@ -619,7 +621,7 @@ static const struct row table[] = {
     {FT_OP_SQRT, "sqrt", sqrt_},
     {FT_OP_NEG, "neg", neg},
     {FT_OP_SCALE, "scale", scale},
-    BINARY_ROWS(ADD, add),
+    MAP_CASES(MAP_ROW) BINARY_ROWS(ADD, add),
     BINARY_ROWS(SUB, sub),
     BINARY_ROWS(MUL, mul),
     BINARY_ROWS(DIV, div_),
@@ -662,7 +664,7 @@ static const enum ft_op without_gradient[] = {
     FT_OP_MAXPOOL_BWD,     FT_OP_AVGPOOL_BWD,      FT_OP_RELU_BWD,      FT_OP_LEAKY_RELU_BWD,
     FT_OP_SIGMOID_BWD,     FT_OP_TANH_BWD,         FT_OP_CLIP_BWD,      FT_OP_SOFTMAX_BWD,
     FT_OP_LOG_SOFTMAX_BWD, FT_OP_L2_NORMALIZE_BWD, FT_OP_PDIST_BWD,     FT_OP_PAIRS,
-    FT_OP_MASKED_MEAN_BWD, FT_OP_SGD_STEP,         FT_OP_ADAM_STEP,
+    FT_OP_MASKED_MEAN_BWD, FT_OP_SGD_STEP,         FT_OP_ADAM_STEP,     FT_OP_MAP_BWD,
 };
 
 #endif

@@ -4,7 +4,7 @@
 #ifndef FT_TESTS_KERNEL_CASES_LOSS_H
 #define FT_TESTS_KERNEL_CASES_LOSS_H
 
-#include "kernel_cases.h"
+#include "kernel_cases_map.h"
 
 /* ---- reductions and broadcasts */
 

@@ -96,7 +96,7 @@ static void errors_name_path_and_reason(void **state)
 {
     struct ft_err err = {0};
     struct ft_buf buf = {0};
-    struct ft_map map = {0};
+    struct ft_mapping map = {0};
     struct ft_dir_list list = {0};
     char *path = joined(*state, "nothing/here");
     assert_int_equal(ft_file_read(path, 10, &buf, &err), FT_NOT_FOUND);
@@ -126,7 +126,7 @@ static void errors_name_path_and_reason(void **state)
 static void files_are_mapped(void **state)
 {
     struct ft_err err = {0};
-    struct ft_map map = {0};
+    struct ft_mapping map = {0};
     char *path = joined(*state, "map");
     ASSERT_OK(ft_file_write(path, ft_bytes_of("hello", 5), &err));
     ASSERT_OK(ft_file_map(path, &map, &err));

@@ -426,7 +426,7 @@ static void old_and_new_forms_of_ops(void **state)
         {"Dropout", "half true0", 13, NULL, FT_OP_DROPOUT, "float32 (N, 4, 6, 6)"},
         {"Unsqueeze", "axis2", 13, NULL, FT_OP_RESHAPE, "float32 (N, 4, 1, 6, 6)"},
         {"LeakyRelu", "", 17, NULL, FT_OP_LEAKY_RELU, "float32 (N, 4, 6, 6)"},
-        {"HardSwish", "", 14, NULL, FT_OP_MUL, "float32 (N, 4, 6, 6)"},
+        {"HardSwish", "", 14, NULL, FT_OP_MAP, "float32 (N, 4, 6, 6)"},
         {"LpNormalization", "", 17, NULL, FT_OP_L2_NORMALIZE, "float32 (N, 4, 6, 6)"},
         {"Flatten", "", 17, axis_1, FT_OP_RESHAPE, "float32 (N, 144)"},
         {"Transpose", "", 17, NULL, FT_OP_TRANSPOSE, "float32 (6, 6, 4, N)"},

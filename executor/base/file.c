@@ -235,7 +235,7 @@ done:
     return st;
 }
 
-static enum ft_status map_fd(int fd, const char *path, struct ft_map *map, struct ft_err *err)
+static enum ft_status map_fd(int fd, const char *path, struct ft_mapping *map, struct ft_err *err)
 {
     struct stat s;
     if (fstat(fd, &s) != 0) {
@@ -258,9 +258,9 @@ static enum ft_status map_fd(int fd, const char *path, struct ft_map *map, struc
     return FT_OK;
 }
 
-enum ft_status ft_file_map(const char *path, struct ft_map *map, struct ft_err *err)
+enum ft_status ft_file_map(const char *path, struct ft_mapping *map, struct ft_err *err)
 {
-    *map = (struct ft_map){0};
+    *map = (struct ft_mapping){0};
     /* O_NONBLOCK: opening a pipe without a writer must fail the check below, not wait. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
@@ -271,12 +271,12 @@ enum ft_status ft_file_map(const char *path, struct ft_map *map, struct ft_err *
     return st;
 }
 
-void ft_file_unmap(struct ft_map *map)
+void ft_file_unmap(struct ft_mapping *map)
 {
     if (map->bytes.data != NULL) {
         (void)munmap((void *)(uintptr_t)map->bytes.data, map->bytes.size);
     }
-    *map = (struct ft_map){0};
+    *map = (struct ft_mapping){0};
 }
 
 static enum ft_status make_one(const char *path, struct ft_err *err)

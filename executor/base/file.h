@@ -31,11 +31,11 @@ FT_MUST_CHECK enum ft_status ft_file_read(const char *path, size_t max_bytes, st
 FT_MUST_CHECK enum ft_status ft_file_write(const char *path, struct ft_bytes bytes, struct ft_err *err);
 
 /* A file mapped read-only: bytes stay valid until ft_file_unmap(). An empty file maps to {NULL, 0}. */
-struct ft_map {
+struct ft_mapping {
     struct ft_bytes bytes;
 };
-FT_MUST_CHECK enum ft_status ft_file_map(const char *path, struct ft_map *map, struct ft_err *err);
-void ft_file_unmap(struct ft_map *map);
+FT_MUST_CHECK enum ft_status ft_file_map(const char *path, struct ft_mapping *map, struct ft_err *err);
+void ft_file_unmap(struct ft_mapping *map);
 
 FT_MUST_CHECK enum ft_status ft_dir_make(const char *path,
                                          struct ft_err *err); /* with parents; existing is fine */

@@ -18,6 +18,7 @@ static const struct ft_grad_row rows[FT_OP_COUNT] = {
     [FT_OP_SIGMOID] = {ft_grad_from_y, 0x0, 0x1},
     [FT_OP_TANH] = {ft_grad_from_y, 0x0, 0x1},
     [FT_OP_CLIP] = {ft_grad_from_x, 0x0, 0x1},
+    [FT_OP_MAP] = {ft_grad_from_x, 0x0, 0x1},
     [FT_OP_EXP] = {ft_grad_exp, 0x0, 0x1},
     [FT_OP_LOG] = {ft_grad_log, 0x0, 0x1},
     [FT_OP_SQRT] = {ft_grad_sqrt, 0x0, 0x1},

@@ -87,13 +87,10 @@ static enum ft_op backward_row(enum ft_op op)
     static const struct {
         enum ft_op forward, backward;
     } pairs[] = {
-        {FT_OP_RELU, FT_OP_RELU_BWD},
-        {FT_OP_LEAKY_RELU, FT_OP_LEAKY_RELU_BWD},
-        {FT_OP_SIGMOID, FT_OP_SIGMOID_BWD},
-        {FT_OP_TANH, FT_OP_TANH_BWD},
-        {FT_OP_CLIP, FT_OP_CLIP_BWD},
-        {FT_OP_SOFTMAX, FT_OP_SOFTMAX_BWD},
-        {FT_OP_LOG_SOFTMAX, FT_OP_LOG_SOFTMAX_BWD},
+        {FT_OP_RELU, FT_OP_RELU_BWD},       {FT_OP_LEAKY_RELU, FT_OP_LEAKY_RELU_BWD},
+        {FT_OP_SIGMOID, FT_OP_SIGMOID_BWD}, {FT_OP_TANH, FT_OP_TANH_BWD},
+        {FT_OP_CLIP, FT_OP_CLIP_BWD},       {FT_OP_MAP, FT_OP_MAP_BWD},
+        {FT_OP_SOFTMAX, FT_OP_SOFTMAX_BWD}, {FT_OP_LOG_SOFTMAX, FT_OP_LOG_SOFTMAX_BWD},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         if (pairs[i].forward == op) {

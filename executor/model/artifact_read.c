@@ -262,7 +262,7 @@ static enum ft_status read_model(struct files *f, const char *folder, const stru
 {
     struct ft_buf name = {0};
     struct ft_buf bytes = {0};
-    struct ft_map map = {0};
+    struct ft_mapping map = {0};
     char *path = NULL;
     char *dir = NULL;
     bool found = false;

@@ -47,6 +47,12 @@ FT_MUST_CHECK enum ft_status ft_export_put(struct ft_export *x, const struct ft_
 /* Any number of inputs: Concat. */
 FT_MUST_CHECK enum ft_status ft_export_put_many(struct ft_export *x, const struct ft_export_node *node,
                                                 const char *const *in, int n_in, struct ft_err *err);
+/* The ONNX node of the same inputs and first output; up to four inputs. */
+struct ft_export_node ft_export_like(const struct ft_export *x, const struct ft_node *node, const char *onnx);
+/* op(a[, b]) -> a fresh value named after `stem`. */
+FT_MUST_CHECK enum ft_status ft_export_step(struct ft_export *x, const char *op, const char *stem,
+                                            const char *a, const char *b, const char **out,
+                                            struct ft_err *err);
 /* A Constant node; its name is made from `stem`. */
 FT_MUST_CHECK enum ft_status ft_export_ints(struct ft_export *x, const char *stem, const int64_t *values,
                                             int count, const char **out, struct ft_err *err);
@@ -55,6 +61,10 @@ FT_MUST_CHECK enum ft_status ft_export_float(struct ft_export *x, const char *st
 FT_MUST_CHECK enum ft_status ft_export_constant(struct ft_export *x, const char *name,
                                                 const struct ft_type *type, const void *data,
                                                 struct ft_err *err);
+/* ---- writers outside export_ops.c, for its table; `onnx` is the name that stands there */
+FT_MUST_CHECK enum ft_status ft_export_map(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                           struct ft_err *err);
+
 /* Writes one node of the graph; FT_UNSUPPORTED names an op without a writer. */
 FT_MUST_CHECK enum ft_status ft_export_op(struct ft_export *x, const struct ft_node *node,
                                           struct ft_err *err);

@@ -13,8 +13,7 @@ static const struct ft_type *type_of(const struct ft_export *x, ft_value v)
     return ft_graph_type(x->graph, v);
 }
 
-/* ONNX node of the same inputs and first output. */
-static struct ft_export_node like(const struct ft_export *x, const struct ft_node *node, const char *onnx)
+struct ft_export_node ft_export_like(const struct ft_export *x, const struct ft_node *node, const char *onnx)
 {
     struct ft_export_node n = {.op = onnx, .origin = node->origin, .n_in = node->n_in};
     for (int i = 0; i < node->n_in && i < 4; i++) {
@@ -24,9 +23,8 @@ static struct ft_export_node like(const struct ft_export *x, const struct ft_nod
     return n;
 }
 
-/* op(a[, b]) -> a fresh value named after `stem`. */
-static enum ft_status step(struct ft_export *x, const char *op, const char *stem, const char *a,
-                           const char *b, const char **out, struct ft_err *err)
+enum ft_status ft_export_step(struct ft_export *x, const char *op, const char *stem, const char *a,
+                              const char *b, const char **out, struct ft_err *err)
 {
     struct ft_export_node n = {.op = op, .in = {a, b}, .n_in = b == NULL ? 1 : 2};
     FT_RETURN_IF_FAILED(ft_export_fresh(x, stem, out, err));
@@ -37,13 +35,13 @@ static enum ft_status step(struct ft_export *x, const char *op, const char *stem
 static enum ft_status write_simple(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                    struct ft_err *err)
 {
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     return ft_export_put(x, &n, err);
 }
 
 static enum ft_status write_identity(struct ft_export *x, const struct ft_node *node, struct ft_err *err)
 {
-    struct ft_export_node n = like(x, node, "Identity");
+    struct ft_export_node n = ft_export_like(x, node, "Identity");
     n.n_in = 1;
     return ft_export_put(x, &n, err);
 }
@@ -81,7 +79,7 @@ static void add_dilations(const struct ft_window *w, struct window_attrs *a)
 static enum ft_status write_conv(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                  struct ft_err *err)
 {
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     struct window_attrs a;
     window_attrs(&node->attrs.window, &a);
     add_dilations(&node->attrs.window, &a);
@@ -107,7 +105,7 @@ static bool rounds_up(const struct ft_window *w, const struct ft_type *x)
 static enum ft_status write_pool(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                  struct ft_err *err)
 {
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     const struct ft_window *w = &node->attrs.window;
     struct window_attrs a;
     window_attrs(w, &a);
@@ -158,7 +156,7 @@ static enum ft_status write_gemm(struct ft_export *x, const struct ft_node *node
         {.name = "transA", .kind = FT_ATTR_INT, .i = a->trans_a != 0},
         {.name = "transB", .kind = FT_ATTR_INT, .i = a->trans_b != 0},
     };
-    struct ft_export_node n = like(x, node, "Gemm");
+    struct ft_export_node n = ft_export_like(x, node, "Gemm");
     n.attrs = attrs;
     n.n_attrs = 3;
     return ft_export_put(x, &n, err);
@@ -187,7 +185,7 @@ static enum ft_status write_matmul(struct ft_export *x, const struct ft_node *no
                                    struct ft_err *err)
 {
     const struct ft_attrs *a = &node->attrs;
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     const char *out = n.out;
     bool plain = a->alpha == 1.0F && node->n_in == 2;
     if (type_of(x, node->in[0])->rank == 2 && type_of(x, node->in[1])->rank == 2 &&
@@ -231,7 +229,7 @@ static enum ft_status write_leaky_relu(struct ft_export *x, const struct ft_node
                                        struct ft_err *err)
 {
     const struct ft_export_attr attr = {.name = "alpha", .kind = FT_ATTR_FLOAT, .f = node->attrs.alpha};
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     n.attrs = &attr;
     n.n_attrs = 1;
     return ft_export_put(x, &n, err);
@@ -240,7 +238,7 @@ static enum ft_status write_leaky_relu(struct ft_export *x, const struct ft_node
 static enum ft_status write_clip(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                  struct ft_err *err)
 {
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     if (!isinf(node->attrs.lo)) {
         FT_RETURN_IF_FAILED(ft_export_float(x, n.out, node->attrs.lo, &n.in[1], err));
     }
@@ -256,7 +254,7 @@ static enum ft_status write_scale(struct ft_export *x, const struct ft_node *nod
                                   struct ft_err *err)
 {
     (void)onnx;
-    struct ft_export_node n = like(x, node, "Mul");
+    struct ft_export_node n = ft_export_like(x, node, "Mul");
     const char *out = n.out;
     bool adds = node->attrs.beta != 0.0F;
     n.n_in = 2;
@@ -299,7 +297,7 @@ static enum ft_status write_reduce(struct ft_export *x, const struct ft_node *no
         {.name = "keepdims", .kind = FT_ATTR_INT, .i = node->attrs.keepdims != 0},
         {.name = "axes", .kind = FT_ATTR_INTS, .ints = axes, .count = node->attrs.axes_count},
     };
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     if (node->attrs.axes_count == 0) {
         return write_identity(x, node, err); /* an empty list would mean all axes */
     }
@@ -398,13 +396,13 @@ static enum ft_status write_l2_normalize(struct ft_export *x, const struct ft_no
 static enum ft_status shape_of(struct ft_export *x, const char *stem, ft_value v, const char **out,
                                struct ft_err *err)
 {
-    return step(x, "Shape", stem, x->names[v], NULL, out, err);
+    return ft_export_step(x, "Shape", stem, x->names[v], NULL, out, err);
 }
 
 static enum ft_status write_like_shape(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                        struct ft_err *err)
 {
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     FT_RETURN_IF_FAILED(shape_of(x, n.out, node->in[1], &n.in[1], err));
     return ft_export_put(x, &n, err);
 }
@@ -413,7 +411,7 @@ static enum ft_status write_like_shape(struct ft_export *x, const struct ft_node
 static enum ft_status write_reshape(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                     struct ft_err *err)
 {
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     const struct ft_type *from = type_of(x, node->in[0]);
     int64_t target[FT_MAX_RANK];
     int unknown = 0;
@@ -444,7 +442,7 @@ static enum ft_status write_transpose(struct ft_export *x, const struct ft_node 
     int64_t perm[FT_MAX_RANK];
     int rank = type_of(x, node->in[0])->rank;
     const struct ft_export_attr attr = {.name = "perm", .kind = FT_ATTR_INTS, .ints = perm, .count = rank};
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     for (int i = 0; i < rank; i++) {
         perm[i] = node->attrs.perm[i];
     }
@@ -473,7 +471,7 @@ static enum ft_status write_slice(struct ft_export *x, const struct ft_node *nod
     const int64_t axis[1] = {node->attrs.axis};
     const int64_t start[1] = {node->attrs.start};
     const int64_t end[1] = {node->attrs.start + node->attrs.count};
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     n.n_in = 4;
     FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, start, 1, &n.in[1], err));
     FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, end, 1, &n.in[2], err));
@@ -485,7 +483,7 @@ static enum ft_status write_pad_like(struct ft_export *x, const struct ft_node *
                                      struct ft_err *err)
 {
     int64_t pads[2 * FT_MAX_RANK] = {0};
-    struct ft_export_node n = like(x, node, onnx);
+    struct ft_export_node n = ft_export_like(x, node, onnx);
     const struct ft_type *from = type_of(x, node->in[0]);
     const struct ft_type *to = type_of(x, node->out[0]);
     int axis = node->attrs.axis;
@@ -516,6 +514,7 @@ static const struct {
     [FT_OP_SQRT] = {write_simple, "Sqrt"},
     [FT_OP_NEG] = {write_simple, "Neg"},
     [FT_OP_SCALE] = {write_scale, ""},
+    [FT_OP_MAP] = {ft_export_map, ""},
     [FT_OP_ADD] = {write_simple, "Add"},
     [FT_OP_SUB] = {write_simple, "Sub"},
     [FT_OP_MUL] = {write_simple, "Mul"},

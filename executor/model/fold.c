@@ -420,22 +420,6 @@ enum ft_status ft_import_range(struct ft_at *at, int arg, struct ft_err *err)
     return FT_OK;
 }
 
-enum ft_status ft_import_round(struct ft_at *at, int how, struct ft_err *err)
-{
-    const struct ft_host *x = ft_at_host(at, 0);
-    struct ft_host *out = NULL;
-    float *floats = NULL;
-    if (x == NULL || ft_host_is_int(x)) {
-        return ft_at_unsupported(at, err, "of a tensor that depends on the input");
-    }
-    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, FT_F32, x->rank, x->dims, &out, &floats, err));
-    for (int64_t i = 0; i < x->count; i++) {
-        floats[i] = how == '+' ? ceilf(ft_host_float(x, i)) : floorf(ft_host_float(x, i));
-    }
-    ft_at_set_host(at, 0, out);
-    return FT_OK;
-}
-
 /* ---- moving elements: each builds an index into the source for every element of the result */
 
 /* A result like x in type. Weights may be as large as the file makes them. */

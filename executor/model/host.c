@@ -15,7 +15,7 @@ enum { TENSOR_FLOATS = 4, TENSOR_INT32S = 5, TENSOR_INT64S = 7, TENSOR_DOUBLES =
 struct ft_external {
     struct ft_external *next;
     struct ft_bytes location;
-    struct ft_map map;
+    struct ft_mapping map;
 };
 
 float ft_host_float(const struct ft_host *h, int64_t i)

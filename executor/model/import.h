@@ -157,12 +157,12 @@ void ft_import_release_externals(struct ft_import *im);
 /* ---- handlers, by file */
 /* clang-format off */
 #define FT_IMPORT_HANDLERS(X) \
-    X(conv) X(pool) X(global_pool) X(batchnorm) X(unary) X(abs) X(leaky_relu) X(hard_sigmoid) \
-    X(prelu) X(clip) X(extreme) X(binary) X(sum) X(reciprocal) X(gemm) X(matmul) X(softmax) \
+    X(conv) X(pool) X(global_pool) X(batchnorm) X(unary) X(leaky_relu) \
+    X(prelu) X(clip) X(extreme) X(binary) X(sum) X(gemm) X(matmul) X(softmax) \
     X(reduce) X(reduce_l2) X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) \
     X(transpose) X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) \
     X(constant_of_shape) X(shape) X(size) X(gather) X(cast) X(expand) X(where) X(compare) \
-    X(logic) X(range) X(round) X(resize) X(depth_space)
+    X(logic) X(range) X(map) X(resize) X(depth_space)
 /* clang-format on */
 #define FT_IMPORT_PROTOTYPE(name)                                                                            \
     enum ft_status ft_import_##name(struct ft_at *at, int arg, struct ft_err *err);

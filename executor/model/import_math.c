@@ -34,33 +34,6 @@ enum ft_status ft_import_leaky_relu(struct ft_at *at, int arg, struct ft_err *er
     return one_to_one(at, FT_OP_LEAKY_RELU, &attrs, err);
 }
 
-/* max(0, min(1, alpha x + beta)), and x times that. */
-enum ft_status ft_import_hard_sigmoid(struct ft_at *at, int swish, struct ft_err *err)
-{
-    struct ft_attrs scale;
-    struct ft_attrs clip;
-    ft_value x = FT_NO_VALUE;
-    ft_value y = FT_NO_VALUE;
-    memset(&scale, 0, sizeof scale);
-    memset(&clip, 0, sizeof clip);
-    scale.alpha = swish ? 1.0F / 6.0F : 0.2F;
-    scale.beta = 0.5F;
-    clip.lo = 0.0F;
-    clip.hi = 1.0F;
-    if (!swish) {
-        FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "alpha", &scale.alpha, err));
-        FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "beta", &scale.beta, err));
-    }
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SCALE, &scale, &x, 1, &y, err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CLIP, &clip, &y, 1, &y, err));
-    if (swish) {
-        ft_value both[2] = {x, y};
-        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, both, 2, &y, err));
-    }
-    return ft_at_set(at, 0, y, err);
-}
-
 /* relu(x) - slope relu(-x) */
 enum ft_status ft_import_prelu(struct ft_at *at, int arg, struct ft_err *err)
 {
@@ -79,20 +52,6 @@ enum ft_status ft_import_prelu(struct ft_at *at, int arg, struct ft_err *err)
     ft_value both[2] = {above, below};
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SUB, NULL, both, 2, &above, err));
     return ft_at_set(at, 0, above, err);
-}
-
-/* |x| = relu(x) + relu(-x) */
-enum ft_status ft_import_abs(struct ft_at *at, int arg, struct ft_err *err)
-{
-    (void)arg;
-    ft_value x = FT_NO_VALUE;
-    ft_value sides[2] = {FT_NO_VALUE, FT_NO_VALUE};
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_NEG, NULL, &x, 1, &sides[1], err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_RELU, NULL, &sides[1], 1, &sides[1], err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_RELU, NULL, &x, 1, &sides[0], err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_ADD, NULL, sides, 2, &x, err));
-    return ft_at_set(at, 0, x, err);
 }
 
 /* Bounds are attributes before opset 11, then inputs. */
@@ -260,23 +219,12 @@ static bool is_clipped_norm(const struct ft_graph *g, ft_value v, ft_value x, fl
     return false;
 }
 
-/* The x of |x| as ft_import_abs() makes it, else v. */
+/* The x of |x|, else v. */
 static ft_value without_sign(const struct ft_graph *g, ft_value v)
 {
-    int sum = ft_graph_producer(g, v);
-    if (sum < 0 || ft_graph_node(g, sum)->op != FT_OP_ADD) {
-        return v;
-    }
-    const struct ft_node *add = ft_graph_node(g, sum);
-    int above = ft_graph_producer(g, add->in[0]);
-    int below = ft_graph_producer(g, add->in[1]);
-    if (above < 0 || below < 0 || ft_graph_node(g, above)->op != FT_OP_RELU ||
-        ft_graph_node(g, below)->op != FT_OP_RELU) {
-        return v;
-    }
-    ft_value x = ft_graph_node(g, above)->in[0];
-    int neg = ft_graph_producer(g, ft_graph_node(g, below)->in[0]);
-    return neg >= 0 && ft_graph_node(g, neg)->op == FT_OP_NEG && ft_graph_node(g, neg)->in[0] == x ? x : v;
+    int producer = ft_graph_producer(g, v);
+    const struct ft_node *node = producer < 0 ? NULL : ft_graph_node(g, producer);
+    return node != NULL && node->op == FT_OP_MAP && node->attrs.kind == FT_MAP_ABS ? node->in[0] : v;
 }
 
 /* x^2 is x x, x^0.5 the square root: exact, and with a gradient for every x. An exponent may be an integer.
@@ -383,19 +331,6 @@ enum ft_status ft_import_sum(struct ft_at *at, int arg, struct ft_err *err)
         FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_ADD, NULL, both, 2, &sum, err));
     }
     return ft_at_set(at, 0, sum, err);
-}
-
-enum ft_status ft_import_reciprocal(struct ft_at *at, int arg, struct ft_err *err)
-{
-    (void)arg;
-    const float one = 1.0F;
-    struct ft_type scalar = ft_type_of(FT_F32, 0, NULL);
-    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
-    ft_value y = FT_NO_VALUE;
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[1], err));
-    FT_RETURN_IF_FAILED(ft_at_const(at, &scalar, &one, &in[0], err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_DIV, NULL, in, 2, &y, err));
-    return ft_at_set(at, 0, y, err);
 }
 
 /* ---- matrices */

@@ -67,7 +67,7 @@ static enum ft_status refuse_torch(const char *path, struct ft_bytes file, struc
 static enum ft_status load_onnx(const char *path, const struct ft_model_options *options,
                                 struct ft_model **model, struct ft_err *err)
 {
-    struct ft_map map = {0};
+    struct ft_mapping map = {0};
     struct ft_model *m = NULL;
     char *dir = NULL;
     char *name = NULL;

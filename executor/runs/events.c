@@ -63,7 +63,7 @@ enum ft_status ft_runs_events(struct ft_runs *runs, const char *id, const char *
     enum ft_status st = FT_OK;
     enum ft_run_state state = FT_RUN_CREATED;
     char *path = NULL;
-    struct ft_map map = {0};
+    struct ft_mapping map = {0};
     struct ft_json *array = NULL;
     *events = NULL;
     FT_TRY(ft_runs_state(runs, id, &state,

@@ -219,7 +219,7 @@ static enum ft_status copy_files(const char *from, const char *to, struct ft_err
     for (size_t i = 0; i < list.count && st == FT_OK; i++) {
         char *source = NULL;
         char *target = NULL;
-        struct ft_map map = {0};
+        struct ft_mapping map = {0};
         st = ft_path_join(from, list.names[i], &source, err);
         st = st == FT_OK ? ft_path_join(to, list.names[i], &target, err) : st;
         st = st == FT_OK ? ft_file_map(source, &map, err) : st;

@@ -74,7 +74,7 @@ void ft_endpoint_artifact(struct ft_request *request)
     enum ft_status st = FT_OK;
     struct ft_err failure = {0};
     struct ft_err *err = &failure;
-    struct ft_map map = {0};
+    struct ft_mapping map = {0};
     struct parts parts = {0};
     char *path = NULL;
     const char *run = NULL;

@@ -17,7 +17,7 @@ struct ft_dataset_row {
 
 struct ft_dataset {
     struct ft_arena arena; /* texts, decoded blobs and tensors */
-    struct ft_map map;     /* the data file, when Documents borrow from it */
+    struct ft_mapping map; /* the data file, when Documents borrow from it */
     char *folder;          /* relative uris resolve against it; NULL: the current folder */
     bool need_labels;
     bool read_files; /* uris of local files may be read: not in a dataset of the service */

@@ -259,7 +259,7 @@ static enum ft_status acknowledge(struct ft_journal *j, uint64_t size, struct ft
 static enum ft_status recover(struct ft_journal *j, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    struct ft_map map = {0};
+    struct ft_mapping map = {0};
     uint64_t end = 0;
     FT_TRY(ft_file_map(j->path, &map, err));
     FT_TRY(replay(j, map.bytes, &end, err));

@@ -241,7 +241,7 @@ static enum ft_status read_head(struct source *s, const char *path, const char *
 static enum ft_status load_one(const char *path, const char *job, const struct ft_blob *blobs, size_t n_blobs,
                                struct ft_json **state, struct ft_err *err)
 {
-    struct ft_map map = {0};
+    struct ft_mapping map = {0};
     enum ft_status st = FT_OK;
     FT_TRY(ft_file_map(path, &map, err));
     struct source s = {map.bytes.data, map.bytes.size};

@@ -128,7 +128,7 @@ static void count_steps(struct ft_bytes journal, int64_t *steps, int64_t *furthe
 /* Of the journal of a job that goes on; a line cut by a crash is taken off. */
 static enum ft_status read_journal(struct ft_run *run, int64_t *steps, struct ft_err *err)
 {
-    struct ft_map map = {0};
+    struct ft_mapping map = {0};
     char *path = NULL;
     enum ft_status st = FT_OK;
     FT_TRY(ft_path_join(run->work_dir, journal_name, &path, err));

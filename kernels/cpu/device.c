@@ -40,6 +40,8 @@ static enum wish wish_of(enum ft_op op)
     case FT_OP_SQRT:
     case FT_OP_NEG:
     case FT_OP_SCALE:
+    case FT_OP_MAP:
+    case FT_OP_MAP_BWD:
     case FT_OP_ADD:
     case FT_OP_SUB:
     case FT_OP_MUL:

@@ -57,6 +57,9 @@ struct ft_vec {
     /* y = f(x) for the element-wise rows of ops.def, EXP, LOG, SQRT, ... ; a and b as the row says. */
     void (*unary)(enum ft_op op, const float *x, float *y, size_t n, float a, float b);
     void (*unary_bwd)(enum ft_op op, const float *dy, const float *t, float *dx, size_t n, float a, float b);
+    /* y = f(x) and dx = dy f'(x) for a function of maps.def */
+    void (*map)(enum ft_map map, const float *x, float *y, size_t n, float a, float b);
+    void (*map_bwd)(enum ft_map map, const float *dy, const float *x, float *dx, size_t n, float a, float b);
     void (*binary)(enum ft_op op, enum ft_vec_binary_mode mode, const float *a, const float *b, float *y,
                    size_t n);
     /* y = alpha x; y += alpha x; y = alpha (x - s) */

@@ -210,7 +210,7 @@ struct run {
     struct ft_plan *plan;
     void **memory;
     int n_memory;
-    struct ft_map maps[MAX_INPUTS];
+    struct ft_mapping maps[MAX_INPUTS];
     struct ft_npy npys[MAX_INPUTS];
 };
 
