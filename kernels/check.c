@@ -32,6 +32,7 @@ static const char *const input_names[FT_OP_COUNT] = {
     [FT_OP_EXPAND_TO] = "x s",
     [FT_OP_RESHAPE_LIKE] = "x s",
     [FT_OP_PAD_LIKE] = "x s",
+    [FT_OP_PAD_BWD] = "dy x",
     [FT_OP_SOFTMAX_BWD] = "dy y",
     [FT_OP_LOG_SOFTMAX_BWD] = "dy y",
     [FT_OP_L2_NORMALIZE_BWD] = "dy y norm",

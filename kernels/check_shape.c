@@ -157,6 +157,16 @@ static enum ft_status check_known_axis(const char *op, const char *name, const s
     return FT_OK;
 }
 
+/* Do `count` elements from a.start on in steps of a.step lie within an axis? */
+static bool steps_within(const struct ft_attrs *attrs, int64_t count, int64_t extent)
+{
+    int64_t step = attrs->step == 0 ? 1 : attrs->step;
+    int64_t last = 0;
+    return count >= 1 && attrs->start >= 0 && attrs->start < extent &&
+           !__builtin_mul_overflow(count - 1, step, &last) &&
+           !__builtin_add_overflow(attrs->start, last, &last) && last >= 0 && last < extent;
+}
+
 enum ft_status ft_infer_slice(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
                               struct ft_type *out, struct ft_err *err)
 {
@@ -164,9 +174,7 @@ enum ft_status ft_infer_slice(const struct ft_attrs *attrs, const struct ft_type
     int axis = attrs->axis;
     FT_RETURN_IF_FAILED(ft_check_axis("slice", &in[0], axis, err));
     FT_RETURN_IF_FAILED(check_known_axis("slice", "x", &in[0], axis, err));
-    int64_t extent = in[0].dim[axis].coef;
-    if (attrs->start < 0 || attrs->count < 1 || attrs->start > extent ||
-        attrs->count > extent - attrs->start) {
+    if (!steps_within(attrs, attrs->count, in[0].dim[axis].coef)) {
         return FT_FAIL(err, INVALID, "slice: %lld elements from %lld on do not lie within axis %d of %s",
                        (long long)attrs->count, (long long)attrs->start, axis, FT_SHOW(&in[0]));
     }
@@ -190,8 +198,7 @@ enum ft_status ft_infer_pad_like(const struct ft_attrs *attrs, const struct ft_t
         return FT_FAIL(err, INVALID, "pad_like: x is %s, s %s: only axis %d may differ", FT_SHOW(&in[0]),
                        FT_SHOW(&in[1]), axis);
     }
-    int64_t room = in[1].dim[axis].coef - in[0].dim[axis].coef;
-    if (attrs->start < 0 || attrs->start > room) {
+    if (!steps_within(attrs, in[0].dim[axis].coef, in[1].dim[axis].coef)) {
         return FT_FAIL(err, INVALID, "pad_like: x %s at %lld does not lie within s %s", FT_SHOW(&in[0]),
                        (long long)attrs->start, FT_SHOW(&in[1]));
     }

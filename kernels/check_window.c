@@ -7,8 +7,8 @@
 static enum ft_status check_window(const char *op, const struct ft_window *w, const struct ft_type *x,
                                    struct ft_err *err)
 {
-    if (w->rank < 1 || w->rank > 2) {
-        return FT_FAIL(err, UNSUPPORTED, "%s: windows of rank %d (1 and 2 are there)", op, w->rank);
+    if (w->rank < 1 || w->rank > 3) {
+        return FT_FAIL(err, UNSUPPORTED, "%s: windows of rank %d (1 to 3 are there)", op, w->rank);
     }
     FT_RETURN_IF_FAILED(ft_check_rank(op, "x", x, w->rank + 2, err));
     for (int i = 1; i < x->rank; i++) {
@@ -102,14 +102,42 @@ enum ft_status ft_infer_conv(const struct ft_attrs *attrs, const struct ft_type 
     return FT_OK;
 }
 
+/* What a transposed convolution makes of dy: its extents are given, because several fit one dy. */
+static enum ft_status transposed_x(const struct ft_attrs *attrs, const struct ft_type *in, struct ft_type *x,
+                                   struct ft_err *err)
+{
+    const struct ft_window *w = &attrs->window;
+    FT_RETURN_IF_FAILED(check_window("conv_bwd_data", w, &in[0], err));
+    FT_RETURN_IF_FAILED(ft_check_rank("conv_bwd_data", "w", &in[1], in[0].rank, err));
+    *x = ft_check_like(&in[0]);
+    if (attrs->group < 1 || !ft_dim_mul(in[1].dim[1], ft_dim_of(attrs->group), &x->dim[1])) {
+        return FT_FAIL(err, INVALID, "conv_bwd_data: w %s in %lld groups", FT_SHOW(&in[1]),
+                       (long long)attrs->group);
+    }
+    for (int i = 0; i < w->rank; i++) {
+        if (w->out[i] < 1) {
+            return FT_FAIL(err, INVALID, "conv_bwd_data: spatial axis %d has no extent given", i);
+        }
+        x->dim[i + 2] = ft_dim_of(w->out[i]);
+    }
+    return FT_OK;
+}
+
 enum ft_status ft_infer_conv_bwd_data(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
                                       struct ft_type *out, struct ft_err *err)
 {
-    (void)n_in;
+    struct ft_attrs forward = *attrs; /* its out is x's, not y's */
+    struct ft_type x;
     struct ft_type y;
-    FT_RETURN_IF_FAILED(infer_conv("conv_bwd_data", attrs, &in[2], &in[1], &y, err));
+    if (n_in == 3) {
+        x = in[2];
+    } else {
+        FT_RETURN_IF_FAILED(transposed_x(attrs, in, &x, err));
+        memset(forward.window.out, 0, sizeof forward.window.out);
+    }
+    FT_RETURN_IF_FAILED(infer_conv("conv_bwd_data", &forward, &x, &in[1], &y, err));
     FT_RETURN_IF_FAILED(ft_check_implied("conv_bwd_data", "dy", &in[0], &y, err));
-    out[0] = ft_check_like(&in[2]);
+    out[0] = ft_check_like(&x);
     out[0].dtype = in[0].dtype;
     return FT_OK;
 }

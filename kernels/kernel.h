@@ -50,11 +50,13 @@ enum ft_miner {
                                * negative farther than p; if there is none, the farthest negative */
 };
 enum ft_reducer { FT_REDUCE_AVG_NON_ZERO, FT_REDUCE_MEAN };
+enum ft_pad { FT_PAD_CONSTANT, FT_PAD_REFLECT, FT_PAD_EDGE, FT_PAD_WRAP };
 
 struct ft_window { /* spatial part of conv and pool; unused axes are zero */
     int rank;
     int64_t kernel[3], stride[3], dilation[3], pad_begin[3], pad_end[3];
-    int64_t out[3]; /* pools: output extents when fixed by the importer (ceil_mode), else 0 = computed */
+    int64_t out[3]; /* pools: output extents when fixed by the importer (ceil_mode), else 0 = computed;
+                     * conv_bwd_data without its third input: extents of dx */
 };
 
 /* All attributes of all ops in one plain struct; a row's comment says which it reads. Zero it first (memset):
@@ -73,6 +75,8 @@ struct ft_attrs {
     int count_include_pad;
     int kind;
     int64_t start, count, offset, node;
+    int64_t step; /* 0 means 1 */
+    int64_t pad_begin[FT_MAX_RANK], pad_end[FT_MAX_RANK];
     float alpha, beta, eps, momentum, lo, hi;
     float margin, miner_margin;
     enum ft_miner miner;

@@ -146,6 +146,66 @@ static inline void conv_1d_dilated(struct problem *p)
     p->y = node(p->g, FT_OP_CONV, a, 2, any(p, shape(3, 2, 2, 7)), any(p, shape(3, 3, 2, 3)));
 }
 
+static inline void conv_3d(struct problem *p)
+{
+    struct ft_attrs a = window2(2, 1, 0);
+    a.window.rank = 3;
+    a.window.kernel[2] = 3;
+    a.window.stride[2] = 2;
+    a.window.dilation[2] = 1;
+    a.window.pad_begin[2] = 1;
+    p->y = node(p->g, FT_OP_CONV, a, 2, any(p, batched(shape(5, 1, 2, 2, 3, 4))),
+                any(p, shape(5, 3, 2, 2, 2, 3)));
+}
+
+/* Transposed: 2 groups, and one row more than the smallest result has. */
+static inline void conv_transposed(struct problem *p)
+{
+    struct ft_attrs a = window2(3, 2, 1);
+    a.group = 2;
+    a.window.out[0] = 6;
+    a.window.out[1] = 5;
+    p->y = node(p->g, FT_OP_CONV_BWD_DATA, a, 2, any(p, batched(shape(4, 1, 4, 3, 3))),
+                any(p, shape(4, 4, 2, 3, 3)));
+}
+
+static inline void conv_bwd_data(struct problem *p)
+{
+    p->y = node(p->g, FT_OP_CONV_BWD_DATA, window2(2, 1, 0), 3, any(p, shape(4, 2, 3, 2, 3)),
+                any(p, shape(4, 3, 2, 2, 2)), given(p, shape(4, 2, 2, 3, 4), 0, 1));
+}
+
+static inline void pad_kind(struct problem *p, enum ft_pad kind)
+{
+    struct ft_attrs a = with_alpha(0.5F);
+    a.kind = kind;
+    for (int i = 1; i < 3; i++) {
+        a.pad_begin[i] = i;
+        a.pad_end[i] = 4;
+    }
+    p->y = node(p->g, FT_OP_PAD, a, 1, any(p, batched(shape(3, 1, 2, 3))));
+}
+
+static inline void pad_constant(struct problem *p)
+{
+    pad_kind(p, FT_PAD_CONSTANT);
+}
+
+static inline void pad_reflect(struct problem *p)
+{
+    pad_kind(p, FT_PAD_REFLECT);
+}
+
+static inline void pad_edge(struct problem *p)
+{
+    pad_kind(p, FT_PAD_EDGE);
+}
+
+static inline void pad_wrap(struct problem *p)
+{
+    pad_kind(p, FT_PAD_WRAP);
+}
+
 static inline void batchnorm(struct problem *p)
 {
     struct ft_attrs a = no_attrs();
@@ -411,6 +471,25 @@ static inline void pad_like(struct problem *p)
     p->y = node(p->g, FT_OP_PAD_LIKE, a, 2, any(p, shape(3, 2, 2, 2)), given(p, shape(3, 2, 5, 2), 0, 1));
 }
 
+static inline void slice_backwards(struct problem *p)
+{
+    struct ft_attrs a = no_attrs();
+    a.axis = 1;
+    a.start = 4;
+    a.step = -2;
+    a.count = 2;
+    p->y = node(p->g, FT_OP_SLICE, a, 1, any(p, batched(shape(3, 1, 5, 2))));
+}
+
+static inline void pad_like_steps(struct problem *p)
+{
+    struct ft_attrs a = no_attrs();
+    a.axis = 1;
+    a.start = 1;
+    a.step = 2;
+    p->y = node(p->g, FT_OP_PAD_LIKE, a, 2, any(p, shape(3, 2, 2, 2)), given(p, shape(3, 2, 5, 2), 0, 1));
+}
+
 static inline void softmax_axis(struct problem *p, enum ft_op op, int axis)
 {
     struct ft_attrs a = no_attrs();
@@ -604,6 +683,13 @@ struct row {
 static const struct row table[] = {
     {FT_OP_CONV, "conv 2d", conv_2d},
     {FT_OP_CONV, "conv 1d dilated", conv_1d_dilated},
+    {FT_OP_CONV, "conv 3d", conv_3d},
+    {FT_OP_CONV_BWD_DATA, "conv transposed", conv_transposed},
+    {FT_OP_CONV_BWD_DATA, "conv_bwd_data", conv_bwd_data},
+    {FT_OP_PAD, "pad constant", pad_constant},
+    {FT_OP_PAD, "pad reflect", pad_reflect},
+    {FT_OP_PAD, "pad edge", pad_edge},
+    {FT_OP_PAD, "pad wrap", pad_wrap},
     {FT_OP_BATCHNORM, "batchnorm", batchnorm},
     {FT_OP_BATCHNORM_TRAIN, "batchnorm_train", batchnorm_train},
     {FT_OP_BATCHNORM_TRAIN, "batchnorm_train vectors", batchnorm_train_vectors},
@@ -642,7 +728,9 @@ static const struct row table[] = {
     {FT_OP_TRANSPOSE, "transpose", transpose},
     {FT_OP_CONCAT, "concat", concat},
     {FT_OP_SLICE, "slice", slice},
+    {FT_OP_SLICE, "slice backwards", slice_backwards},
     {FT_OP_PAD_LIKE, "pad_like", pad_like},
+    {FT_OP_PAD_LIKE, "pad_like steps", pad_like_steps},
     {FT_OP_SOFTMAX, "softmax", softmax},
     {FT_OP_SOFTMAX, "softmax inner axis", softmax_inner},
     {FT_OP_LOG_SOFTMAX, "log_softmax", log_softmax},
@@ -660,7 +748,7 @@ static const struct row table[] = {
 };
 
 static const enum ft_op without_gradient[] = {
-    FT_OP_CONV_BWD_DATA,   FT_OP_CONV_BWD_WEIGHT,  FT_OP_BATCHNORM_BWD, FT_OP_BATCHNORM_TRAIN_BWD,
+    FT_OP_PAD_BWD,         FT_OP_CONV_BWD_WEIGHT,  FT_OP_BATCHNORM_BWD, FT_OP_BATCHNORM_TRAIN_BWD,
     FT_OP_MAXPOOL_BWD,     FT_OP_AVGPOOL_BWD,      FT_OP_RELU_BWD,      FT_OP_LEAKY_RELU_BWD,
     FT_OP_SIGMOID_BWD,     FT_OP_TANH_BWD,         FT_OP_CLIP_BWD,      FT_OP_SOFTMAX_BWD,
     FT_OP_LOG_SOFTMAX_BWD, FT_OP_L2_NORMALIZE_BWD, FT_OP_PDIST_BWD,     FT_OP_PAIRS,

@@ -10,6 +10,8 @@
 
 #define COUNT_OF(array) ((int)(sizeof(array) / sizeof *(array)))
 
+enum { DEPTH = 4 }; /* of a volume: where a case has three spatial axes */
+
 /* ---- convolution */
 
 struct conv_case {
@@ -24,6 +26,15 @@ struct conv_case {
         .pad_end = {                                                                                         \
             eh,                                                                                              \
             ew                                                                                               \
+        }                                                                                                    \
+    }
+#define WINDOW3(kd, kh, kw, sd, sh, sw, dd, dh, dw, p, e)                                                    \
+    {                                                                                                        \
+        .rank = 3, .kernel = {kd, kh, kw}, .stride = {sd, sh, sw}, .dilation = {dd, dh, dw},                 \
+        .pad_begin = {p, p, p}, .pad_end = {                                                                 \
+            e,                                                                                               \
+            e,                                                                                               \
+            e                                                                                                \
         }                                                                                                    \
     }
 #define WINDOW1(k, s, d, p, e)                                                                               \
@@ -46,16 +57,25 @@ static const struct conv_case conv_cases[] = {
     {1, 2, 3, 3, 3, WINDOW2(5, 5, 1, 1, 1, 1, 2, 2, 2, 2), 1},  /* kernel beyond x */
     {2, 5, 0, 17, 6, WINDOW1(4, 3, 1, 2, 1), 1},
     {1, 4, 0, 9, 8, WINDOW1(3, 1, 2, 2, 2), 4},
+    {2, 3, 5, 6, 4, WINDOW3(3, 2, 3, 1, 2, 1, 1, 1, 1, 1, 1), 1},
+    {1, 4, 7, 5, 6, WINDOW3(2, 3, 1, 2, 1, 2, 2, 1, 1, 0, 1), 2},
+    {1, 5, 4, 4, 5, WINDOW3(3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 5},
 };
 
 static struct ft_type conv_x(const struct conv_case *c)
 {
+    if (c->window.rank == 3) {
+        return T5(c->n, c->c, DEPTH, c->h, c->w);
+    }
     return c->h == 0 ? T3(c->n, c->c, c->w) : T4(c->n, c->c, c->h, c->w);
 }
 
 static struct ft_type conv_w(const struct conv_case *c)
 {
     const int64_t *k = c->window.kernel;
+    if (c->window.rank == 3) {
+        return T5(c->m, c->c / c->group, k[0], k[1], k[2]);
+    }
     return c->h == 0 ? T3(c->m, c->c / c->group, k[0]) : T4(c->m, c->c / c->group, k[0], k[1]);
 }
 
@@ -105,6 +125,11 @@ static void cases_conv_bwd_data(struct suite *s)
         kase_in(&k, conv_y(c), NORMAL);
         kase_in(&k, w, NORMAL);
         kase_in(&k, conv_x(c), NORMAL);
+        check(s, &k);
+        k.n_in = 2; /* a transposed convolution: x's extents are given */
+        for (int axis = 0; axis < c->window.rank; axis++) {
+            k.attrs.window.out[axis] = k.in[2].dim[axis + 2].coef;
+        }
         check(s, &k);
     }
 }
@@ -217,7 +242,7 @@ static void cases_batchnorm_train_bwd(struct suite *s)
 struct pool_case {
     int64_t n, c, h, w; /* h = 0: one spatial axis */
     struct ft_window window;
-    int64_t out[2]; /* 0: computed */
+    int64_t out[3]; /* 0: computed */
 };
 
 static const struct pool_case pool_cases[] = {
@@ -231,8 +256,10 @@ static const struct pool_case pool_cases[] = {
     {1, 32, 28, 28, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), {0, 0}},
     {3, 2, 0, 11, WINDOW1(3, 2, 1, 1, 1), {0, 0}},
     {2, 1, 0, 7, WINDOW1(2, 2, 1, 0, 0), {4}},
+    {2, 3, 5, 6, WINDOW3(2, 3, 2, 1, 2, 2, 1, 1, 1, 1, 0), {0}},
+    {1, 2, 7, 5, WINDOW3(3, 2, 3, 2, 2, 1, 1, 1, 1, 1, 1), {2, 4, 5}}, /* ceil_mode */
 };
-/* Average pooling has no dilation in PyTorch, and its oneDNN form differs: maximum only. */
+/* PyTorch has no dilated average, ONNX has since opset 19. */
 static const struct pool_case dilated_case = {2, 3, 9, 9, WINDOW2(3, 2, 1, 2, 2, 3, 1, 1, 1, 1), {0, 0}};
 
 static struct ft_attrs pool_attrs(const struct pool_case *p)
@@ -246,6 +273,9 @@ static struct ft_attrs pool_attrs(const struct pool_case *p)
 
 static struct ft_type pool_x(const struct pool_case *p)
 {
+    if (p->window.rank == 3) {
+        return T5(p->n, p->c, DEPTH, p->h, p->w);
+    }
     return p->h == 0 ? T3(p->n, p->c, p->w) : T4(p->n, p->c, p->h, p->w);
 }
 
@@ -259,7 +289,7 @@ static struct ft_type pool_y(const struct pool_case *p)
     return y[0];
 }
 
-static const struct pool_case *maxpool_case(int i)
+static const struct pool_case *any_pool_case(int i)
 {
     return i == 0 ? &dilated_case : &pool_cases[i - 1];
 }
@@ -268,8 +298,8 @@ static void cases_maxpool(struct suite *s)
 {
     for (int i = 0; i < (COUNT_OF(pool_cases) + 1) * 2; i++) {
         struct kase k = kase_of(FT_OP_MAXPOOL, EXACT, 0.0, 0.0);
-        k.attrs = pool_attrs(maxpool_case(i / 2));
-        kase_in(&k, pool_x(maxpool_case(i / 2)), i % 2 == 0 ? NORMAL : GRID); /* ties: the first wins */
+        k.attrs = pool_attrs(any_pool_case(i / 2));
+        kase_in(&k, pool_x(any_pool_case(i / 2)), i % 2 == 0 ? NORMAL : GRID); /* ties: the first wins */
         check(s, &k);
     }
 }
@@ -277,7 +307,7 @@ static void cases_maxpool(struct suite *s)
 static void cases_maxpool_bwd(struct suite *s)
 {
     for (int i = 0; i <= COUNT_OF(pool_cases); i++) {
-        const struct pool_case *p = maxpool_case(i);
+        const struct pool_case *p = any_pool_case(i);
         struct kase fwd = kase_of(FT_OP_MAXPOOL, EXACT, 0.0, 0.0);
         fwd.attrs = pool_attrs(p);
         kase_in(&fwd, pool_x(p), GRID);
@@ -298,23 +328,23 @@ static void cases_maxpool_bwd(struct suite *s)
 
 static void cases_avgpool(struct suite *s)
 {
-    for (int i = 0; i < COUNT_OF(pool_cases) * 2; i++) {
+    for (int i = 0; i < (COUNT_OF(pool_cases) + 1) * 2; i++) {
         struct kase k = kase_of(FT_OP_AVGPOOL, SUM, 32.0, 0.0);
-        k.attrs = pool_attrs(&pool_cases[i / 2]);
+        k.attrs = pool_attrs(any_pool_case(i / 2));
         k.attrs.count_include_pad = i % 2;
-        kase_in(&k, pool_x(&pool_cases[i / 2]), NORMAL);
+        kase_in(&k, pool_x(any_pool_case(i / 2)), NORMAL);
         check(s, &k);
     }
 }
 
 static void cases_avgpool_bwd(struct suite *s)
 {
-    for (int i = 0; i < COUNT_OF(pool_cases) * 2; i++) {
+    for (int i = 0; i < (COUNT_OF(pool_cases) + 1) * 2; i++) {
         struct kase k = kase_of(FT_OP_AVGPOOL_BWD, SUM, 32.0, 0.0);
-        k.attrs = pool_attrs(&pool_cases[i / 2]);
+        k.attrs = pool_attrs(any_pool_case(i / 2));
         k.attrs.count_include_pad = i % 2;
-        kase_in(&k, pool_y(&pool_cases[i / 2]), NORMAL);
-        kase_in(&k, pool_x(&pool_cases[i / 2]), NORMAL);
+        kase_in(&k, pool_y(any_pool_case(i / 2)), NORMAL);
+        kase_in(&k, pool_x(any_pool_case(i / 2)), NORMAL);
         check(s, &k);
     }
 }

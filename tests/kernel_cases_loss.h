@@ -5,6 +5,7 @@
 #define FT_TESTS_KERNEL_CASES_LOSS_H
 
 #include "kernel_cases_map.h"
+#include "kernel_cases_window.h"
 
 /* ---- reductions and broadcasts */
 
@@ -212,6 +213,7 @@ static void cases_slice(struct suite *s)
             }
         }
     }
+    strided_cases(s, FT_OP_SLICE);
 }
 
 static void cases_pad_like(struct suite *s)
@@ -232,6 +234,7 @@ static void cases_pad_like(struct suite *s)
             }
         }
     }
+    strided_cases(s, FT_OP_PAD_LIKE);
 }
 
 /* ---- softmax. x - log(sum) is rounded relative to |x| + |log(sum)|, 4 for most of these rows. */

@@ -187,6 +187,40 @@ static struct ft_attrs window2(int64_t kernel, int64_t stride, int64_t pad)
     return a;
 }
 
+static void padded_shapes(void **state)
+{
+    (void)state;
+    struct ft_attrs a = no_attrs();
+    struct ft_type x = batched(F32(1, 3, 5));
+    a.pad_begin[1] = 2;
+    a.pad_end[2] = 4;
+    good(FT_OP_PAD, &a, IN(x), WANT("float32 (N, 5, 9)"));
+    good(FT_OP_PAD_BWD, &a, IN(batched(F32(1, 5, 9)), x), WANT("float32 (N, 3, 5)"));
+    bad(FT_OP_PAD_BWD, &a, IN(x, x), FT_INVALID, "dy is");
+    a.pad_end[1] = -1;
+    bad(FT_OP_PAD, &a, IN(x), FT_INVALID, "pads 2 and -1 of axis 1");
+    a.pad_end[1] = 0;
+    a.kind = 4;
+    bad(FT_OP_PAD, &a, IN(x), FT_INVALID, "kind 4");
+    a.kind = FT_PAD_REFLECT;
+    a.pad_begin[0] = 1;
+    bad(FT_OP_PAD, &a, IN(x), FT_UNSUPPORTED, "axis 0 of x");
+}
+
+static void transposed_convolution_shapes(void **state)
+{
+    (void)state;
+    struct ft_attrs a = window2(3, 2, 1);
+    struct ft_type y = batched(F32(1, 16, 8, 8));
+    struct ft_type w = F32(16, 3, 3, 3);
+    bad(FT_OP_CONV_BWD_DATA, &a, IN(y, w), FT_INVALID, "spatial axis 0 has no extent given");
+    a.window.out[0] = 16;
+    a.window.out[1] = 15;
+    good(FT_OP_CONV_BWD_DATA, &a, IN(y, w), WANT("float32 (N, 3, 16, 15)"));
+    a.window.out[1] = 17;
+    bad(FT_OP_CONV_BWD_DATA, &a, IN(y, w), FT_INVALID, "dy is");
+}
+
 static void convolution_shapes(void **state)
 {
     (void)state;
@@ -223,8 +257,8 @@ static void convolution_shapes(void **state)
     bad(FT_OP_CONV, &a, IN(x, w), FT_INVALID, "does not fit");
     a.window.dilation[0] = 0;
     bad(FT_OP_CONV, &a, IN(x, w), FT_INVALID, "at least 1");
-    a.window.rank = 3;
-    bad(FT_OP_CONV, &a, IN(x, w), FT_UNSUPPORTED, "rank 3");
+    a.window.rank = 4;
+    bad(FT_OP_CONV, &a, IN(x, w), FT_UNSUPPORTED, "rank 4");
 }
 
 static void pooling_shapes(void **state)
@@ -390,6 +424,14 @@ static void slice_shapes(void **state)
     bad(FT_OP_SLICE, &a, IN(x), FT_INVALID, "do not lie within");
     a.count = 0;
     bad(FT_OP_SLICE, &a, IN(x), FT_INVALID, "do not lie within");
+    a.start = 7;
+    a.step = -3;
+    a.count = 3;
+    good(FT_OP_SLICE, &a, IN(x), WANT("float32 (N, 3)"));
+    good(FT_OP_PAD_LIKE, &a, IN(batched(F32(1, 3)), x), WANT("float32 (N, 8)"));
+    a.count = 4;
+    bad(FT_OP_SLICE, &a, IN(x), FT_INVALID, "do not lie within");
+    a.step = 0;
     a.axis = 0;
     a.count = 1;
     bad(FT_OP_SLICE, &a, IN(x), FT_UNSUPPORTED, "must be known");
@@ -664,6 +706,8 @@ int main(void)
         cmocka_unit_test(types_are_shown_in_full_and_cut_when_too_long),
         cmocka_unit_test(element_types_have_numpys_names),
         cmocka_unit_test(convolution_shapes),
+        cmocka_unit_test(transposed_convolution_shapes),
+        cmocka_unit_test(padded_shapes),
         cmocka_unit_test(pooling_shapes),
         cmocka_unit_test(batch_normalisation_shapes),
         cmocka_unit_test(matrix_shapes),

@@ -4,14 +4,16 @@
 #include <string.h>
 
 /* Rows that are not listed have no gradient: miners' choices, backward rows (second derivatives are not
- * taken) and optimisers. */
+ * taken, but where such a row is also a forward one) and optimisers. */
 static const struct ft_grad_row rows[FT_OP_COUNT] = {
     [FT_OP_CONV] = {ft_grad_conv, 0x0, 0x1},
+    [FT_OP_CONV_BWD_DATA] = {ft_grad_conv_bwd_data, 0x4, 0x1}, /* a transposed convolution */
     [FT_OP_BATCHNORM] = {ft_grad_batchnorm, 0x0, 0x1},
     /* The running statistics that come in do not take part in y. */
     [FT_OP_BATCHNORM_TRAIN] = {ft_grad_batchnorm_train, 0x18, 0x1},
     [FT_OP_MAXPOOL] = {ft_grad_maxpool, 0x0, 0x1},
     [FT_OP_AVGPOOL] = {ft_grad_avgpool, 0x0, 0x1},
+    [FT_OP_PAD] = {ft_grad_pad, 0x0, 0x1},
     [FT_OP_MATMUL] = {ft_grad_matmul, 0x0, 0x1},
     [FT_OP_RELU] = {ft_grad_from_y, 0x0, 0x1},
     [FT_OP_LEAKY_RELU] = {ft_grad_from_x, 0x0, 0x1},

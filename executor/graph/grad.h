@@ -2,7 +2,7 @@
  * grad.h - what gradient builders see; private to executor/graph.
  *
  * One builder a differentiable row of ops.def. It appends nodes that compute the gradients of the needed
- * inputs from those of the outputs. Table in grad.c; builders in grad_ops.c.
+ * inputs from those of the outputs. Table in grad.c; builders in grad_*.c.
  */
 #ifndef FT_GRAPH_GRAD_H
 #define FT_GRAPH_GRAD_H
@@ -34,12 +34,20 @@ struct ft_grad_row {
 /* Also for the test that every row is accounted for. */
 const struct ft_grad_row *ft_grad_row_of(enum ft_op op);
 
+/* Is the gradient of input i wanted? */
+bool ft_grad_needs(const struct ft_grad *c, int i);
+/* A node with the first output taken; its origin is that of the forward node, so that messages lead there. */
+FT_MUST_CHECK enum ft_status ft_grad_emit(struct ft_grad *c, enum ft_op op, const struct ft_attrs *attrs,
+                                          const ft_value *in, int n_in, ft_value *out, struct ft_err *err);
+
 #define FT_OP_GRAD(NAME) enum ft_status ft_grad_##NAME(struct ft_grad *c, struct ft_err *err);
 FT_OP_GRAD(conv)
+FT_OP_GRAD(conv_bwd_data)
 FT_OP_GRAD(batchnorm)
 FT_OP_GRAD(batchnorm_train)
 FT_OP_GRAD(maxpool)
 FT_OP_GRAD(avgpool)
+FT_OP_GRAD(pad)
 FT_OP_GRAD(matmul)
 FT_OP_GRAD(from_y)
 FT_OP_GRAD(from_x)

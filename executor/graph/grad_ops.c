@@ -5,7 +5,7 @@
 
 /* ---- small helpers */
 
-static bool need(const struct ft_grad *c, int i)
+bool ft_grad_needs(const struct ft_grad *c, int i)
 {
     return c->reach[i] != FT_REACH_NONE;
 }
@@ -15,9 +15,8 @@ static const struct ft_type *type_of(const struct ft_grad *c, ft_value v)
     return ft_graph_type(c->g, v);
 }
 
-/* A node with the first output taken; its origin is that of the forward node, so that messages lead there. */
-static enum ft_status emit(struct ft_grad *c, enum ft_op op, const struct ft_attrs *attrs, const ft_value *in,
-                           int n_in, ft_value *out, struct ft_err *err)
+enum ft_status ft_grad_emit(struct ft_grad *c, enum ft_op op, const struct ft_attrs *attrs,
+                            const ft_value *in, int n_in, ft_value *out, struct ft_err *err)
 {
     ft_value results[FT_MAX_OUTPUTS];
     enum ft_status st = ft_graph_add(c->g, op, attrs, in, n_in, c->node->origin, results, err);
@@ -27,14 +26,14 @@ static enum ft_status emit(struct ft_grad *c, enum ft_op op, const struct ft_att
 
 static enum ft_status emit1(struct ft_grad *c, enum ft_op op, ft_value a, ft_value *out, struct ft_err *err)
 {
-    return emit(c, op, NULL, &a, 1, out, err);
+    return ft_grad_emit(c, op, NULL, &a, 1, out, err);
 }
 
 static enum ft_status emit2(struct ft_grad *c, enum ft_op op, ft_value a, ft_value b, ft_value *out,
                             struct ft_err *err)
 {
     const ft_value in[2] = {a, b};
-    return emit(c, op, NULL, in, 2, out, err);
+    return ft_grad_emit(c, op, NULL, in, 2, out, err);
 }
 
 static enum ft_status emit_scale(struct ft_grad *c, ft_value x, float alpha, float beta, ft_value *out,
@@ -44,7 +43,7 @@ static enum ft_status emit_scale(struct ft_grad *c, ft_value x, float alpha, flo
     memset(&attrs, 0, sizeof attrs);
     attrs.alpha = alpha;
     attrs.beta = beta;
-    return emit(c, FT_OP_SCALE, &attrs, &x, 1, out, err);
+    return ft_grad_emit(c, FT_OP_SCALE, &attrs, &x, 1, out, err);
 }
 
 /* dy * x, where dy is often the 1 that a loss starts with. */
@@ -103,48 +102,22 @@ static enum ft_op backward_row(enum ft_op op)
 enum ft_status ft_grad_from_y(struct ft_grad *c, struct ft_err *err)
 {
     const ft_value in[2] = {c->dy[0], c->node->out[0]};
-    return emit(c, backward_row(c->node->op), &c->node->attrs, in, 2, &c->dx[0], err);
+    return ft_grad_emit(c, backward_row(c->node->op), &c->node->attrs, in, 2, &c->dx[0], err);
 }
 
 enum ft_status ft_grad_from_x(struct ft_grad *c, struct ft_err *err)
 {
     const ft_value in[2] = {c->dy[0], c->node->in[0]};
-    return emit(c, backward_row(c->node->op), &c->node->attrs, in, 2, &c->dx[0], err);
+    return ft_grad_emit(c, backward_row(c->node->op), &c->node->attrs, in, 2, &c->dx[0], err);
 }
 
-/* ---- convolution, normalisation, pooling */
-
-enum ft_status ft_grad_conv(struct ft_grad *c, struct ft_err *err)
-{
-    const struct ft_node *n = c->node;
-    ft_value dy = c->dy[0];
-    if (need(c, 0)) {
-        const ft_value in[3] = {dy, n->in[1], n->in[0]};
-        FT_RETURN_IF_FAILED(emit(c, FT_OP_CONV_BWD_DATA, &n->attrs, in, 3, &c->dx[0], err));
-    }
-    if (need(c, 1)) {
-        const ft_value in[3] = {n->in[0], dy, n->in[1]};
-        FT_RETURN_IF_FAILED(emit(c, FT_OP_CONV_BWD_WEIGHT, &n->attrs, in, 3, &c->dx[1], err));
-    }
-    if (n->n_in == 3 && need(c, 2)) {
-        struct ft_attrs attrs;
-        memset(&attrs, 0, sizeof attrs);
-        int rank = type_of(c, dy)->rank;
-        for (int axis = 0; axis < rank; axis++) { /* all but the channels */
-            if (axis != 1) {
-                attrs.axes[attrs.axes_count++] = axis;
-            }
-        }
-        FT_RETURN_IF_FAILED(emit(c, FT_OP_REDUCE_SUM, &attrs, &dy, 1, &c->dx[2], err));
-    }
-    return FT_OK;
-}
+/* ---- normalisation */
 
 enum ft_status ft_grad_batchnorm(struct ft_grad *c, struct ft_err *err)
 {
     const struct ft_node *n = c->node;
     ft_value out[FT_MAX_OUTPUTS];
-    if (need(c, 3) || need(c, 4)) {
+    if (ft_grad_needs(c, 3) || ft_grad_needs(c, 4)) {
         return FT_FAIL(err, UNSUPPORTED, "the mean and variance of a normalisation have no gradient");
     }
     const ft_value in[5] = {c->dy[0], n->in[0], n->in[1], n->in[3], n->in[4]};
@@ -163,18 +136,6 @@ enum ft_status ft_grad_batchnorm_train(struct ft_grad *c, struct ft_err *err)
     return FT_OK;
 }
 
-enum ft_status ft_grad_maxpool(struct ft_grad *c, struct ft_err *err)
-{
-    const ft_value in[3] = {c->dy[0], c->node->out[1], c->node->in[0]};
-    return emit(c, FT_OP_MAXPOOL_BWD, &c->node->attrs, in, 3, &c->dx[0], err);
-}
-
-enum ft_status ft_grad_avgpool(struct ft_grad *c, struct ft_err *err)
-{
-    const ft_value in[2] = {c->dy[0], c->node->in[0]};
-    return emit(c, FT_OP_AVGPOOL_BWD, &c->node->attrs, in, 2, &c->dx[0], err);
-}
-
 /* ---- matrices */
 
 static enum ft_status emit_matmul(struct ft_grad *c, ft_value a, bool trans_a, ft_value b, bool trans_b,
@@ -186,7 +147,7 @@ static enum ft_status emit_matmul(struct ft_grad *c, ft_value a, bool trans_a, f
     attrs.trans_a = trans_a;
     attrs.trans_b = trans_b;
     const ft_value in[2] = {a, b};
-    return emit(c, FT_OP_MATMUL, &attrs, in, 2, out, err);
+    return ft_grad_emit(c, FT_OP_MATMUL, &attrs, in, 2, out, err);
 }
 
 /* (..., M, K) as (... x M, K). */
@@ -203,7 +164,7 @@ static enum ft_status emit_rows(struct ft_grad *c, ft_value x, ft_value *out, st
             return FT_FAIL(err, LIMIT, "a matrix has too many rows");
         }
     }
-    return emit(c, FT_OP_RESHAPE, &attrs, &x, 1, out, err);
+    return ft_grad_emit(c, FT_OP_RESHAPE, &attrs, &x, 1, out, err);
 }
 
 /* d op(a) = alpha dy op(b)^T, and its transpose when a was transposed. */
@@ -245,13 +206,13 @@ static enum ft_status matmul_db(struct ft_grad *c, struct ft_err *err)
 
 enum ft_status ft_grad_matmul(struct ft_grad *c, struct ft_err *err)
 {
-    if (need(c, 0)) {
+    if (ft_grad_needs(c, 0)) {
         FT_RETURN_IF_FAILED(matmul_da(c, err));
     }
-    if (need(c, 1)) {
+    if (ft_grad_needs(c, 1)) {
         FT_RETURN_IF_FAILED(matmul_db(c, err));
     }
-    if (c->node->n_in == 3 && need(c, 2)) {
+    if (c->node->n_in == 3 && ft_grad_needs(c, 2)) {
         FT_RETURN_IF_FAILED(emit_sum_to(c, c->dy[0], c->node->in[2], &c->dx[2], err));
     }
     return FT_OK;
@@ -289,7 +250,7 @@ enum ft_status ft_grad_scale(struct ft_grad *c, struct ft_err *err)
 enum ft_status ft_grad_add(struct ft_grad *c, struct ft_err *err)
 {
     for (int i = 0; i < 2; i++) {
-        if (need(c, i)) {
+        if (ft_grad_needs(c, i)) {
             FT_RETURN_IF_FAILED(emit_sum_to(c, c->dy[0], c->node->in[i], &c->dx[i], err));
         }
     }
@@ -299,7 +260,7 @@ enum ft_status ft_grad_add(struct ft_grad *c, struct ft_err *err)
 enum ft_status ft_grad_sub(struct ft_grad *c, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_grad_add(c, err));
-    if (need(c, 1)) {
+    if (ft_grad_needs(c, 1)) {
         FT_RETURN_IF_FAILED(emit1(c, FT_OP_NEG, c->dx[1], &c->dx[1], err));
     }
     return FT_OK;
@@ -309,7 +270,7 @@ enum ft_status ft_grad_mul(struct ft_grad *c, struct ft_err *err)
 {
     for (int i = 0; i < 2; i++) {
         ft_value d = FT_NO_VALUE;
-        if (need(c, i)) {
+        if (ft_grad_needs(c, i)) {
             FT_RETURN_IF_FAILED(emit_times(c, c->dy[0], c->node->in[1 - i], &d, err));
             FT_RETURN_IF_FAILED(emit_sum_to(c, d, c->node->in[i], &c->dx[i], err));
         }
@@ -322,11 +283,11 @@ enum ft_status ft_grad_div(struct ft_grad *c, struct ft_err *err)
 {
     const struct ft_node *n = c->node;
     ft_value d = FT_NO_VALUE;
-    if (need(c, 0)) {
+    if (ft_grad_needs(c, 0)) {
         FT_RETURN_IF_FAILED(emit2(c, FT_OP_DIV, c->dy[0], n->in[1], &d, err));
         FT_RETURN_IF_FAILED(emit_sum_to(c, d, n->in[0], &c->dx[0], err));
     }
-    if (need(c, 1)) {
+    if (ft_grad_needs(c, 1)) {
         FT_RETURN_IF_FAILED(emit_times(c, c->dy[0], n->out[0], &d, err));
         FT_RETURN_IF_FAILED(emit2(c, FT_OP_DIV, d, n->in[1], &d, err));
         FT_RETURN_IF_FAILED(emit1(c, FT_OP_NEG, d, &d, err));
@@ -381,10 +342,10 @@ static enum ft_status pow_db(struct ft_grad *c, struct ft_err *err)
 
 enum ft_status ft_grad_pow(struct ft_grad *c, struct ft_err *err)
 {
-    if (need(c, 0)) {
+    if (ft_grad_needs(c, 0)) {
         FT_RETURN_IF_FAILED(pow_da(c, err));
     }
-    if (need(c, 1)) {
+    if (ft_grad_needs(c, 1)) {
         FT_RETURN_IF_FAILED(pow_db(c, err));
     }
     return FT_OK;
@@ -394,7 +355,7 @@ enum ft_status ft_grad_pow(struct ft_grad *c, struct ft_err *err)
 enum ft_status ft_grad_dropout(struct ft_grad *c, struct ft_err *err)
 {
     const ft_value in[2] = {c->dy[0], c->node->in[1]};
-    return emit(c, FT_OP_DROPOUT, &c->node->attrs, in, 2, &c->dx[0], err);
+    return ft_grad_emit(c, FT_OP_DROPOUT, &c->node->attrs, in, 2, &c->dx[0], err);
 }
 
 /* ---- reductions */
@@ -416,7 +377,7 @@ static enum ft_status keep_axes(struct ft_grad *c, ft_value *out, struct ft_err 
         attrs.shape[n->attrs.axes[i]] = ft_dim_of(1);
     }
     ft_value dy = c->dy[0];
-    return emit(c, FT_OP_RESHAPE, &attrs, &dy, 1, out, err);
+    return ft_grad_emit(c, FT_OP_RESHAPE, &attrs, &dy, 1, out, err);
 }
 
 enum ft_status ft_grad_reduce_sum(struct ft_grad *c, struct ft_err *err)
@@ -487,7 +448,7 @@ enum ft_status ft_grad_transpose(struct ft_grad *c, struct ft_err *err)
         attrs.perm[c->node->attrs.perm[i]] = i;
     }
     ft_value dy = c->dy[0];
-    return emit(c, FT_OP_TRANSPOSE, &attrs, &dy, 1, &c->dx[0], err);
+    return ft_grad_emit(c, FT_OP_TRANSPOSE, &attrs, &dy, 1, &c->dx[0], err);
 }
 
 /* Elements `start` .. of dy along `axis`, as many as `like` has. */
@@ -505,7 +466,7 @@ static enum ft_status emit_slice(struct ft_grad *c, int axis, int64_t start, ft_
     attrs.start = start;
     attrs.count = t->dim[axis].coef;
     ft_value dy = c->dy[0];
-    return emit(c, FT_OP_SLICE, &attrs, &dy, 1, out, err);
+    return ft_grad_emit(c, FT_OP_SLICE, &attrs, &dy, 1, out, err);
 }
 
 enum ft_status ft_grad_concat(struct ft_grad *c, struct ft_err *err)
@@ -514,7 +475,7 @@ enum ft_status ft_grad_concat(struct ft_grad *c, struct ft_err *err)
     int axis = n->attrs.axis;
     int64_t start = 0;
     for (int i = 0; i < n->n_in; i++) {
-        if (need(c, i)) {
+        if (ft_grad_needs(c, i)) {
             FT_RETURN_IF_FAILED(emit_slice(c, axis, start, n->in[i], &c->dx[i], err));
         }
         start += type_of(c, n->in[i])->dim[axis].coef;
@@ -525,13 +486,15 @@ enum ft_status ft_grad_concat(struct ft_grad *c, struct ft_err *err)
 enum ft_status ft_grad_slice(struct ft_grad *c, struct ft_err *err)
 {
     const ft_value in[2] = {c->dy[0], c->node->in[0]};
-    return emit(c, FT_OP_PAD_LIKE, &c->node->attrs, in, 2, &c->dx[0], err);
+    return ft_grad_emit(c, FT_OP_PAD_LIKE, &c->node->attrs, in, 2, &c->dx[0], err);
 }
 
 enum ft_status ft_grad_pad_like(struct ft_grad *c, struct ft_err *err)
 {
-    const struct ft_attrs *a = &c->node->attrs;
-    return emit_slice(c, a->axis, a->start, c->node->in[0], &c->dx[0], err);
+    struct ft_attrs attrs = c->node->attrs;
+    struct ft_dim extent = type_of(c, c->node->in[0])->dim[attrs.axis];
+    attrs.count = extent.coef; /* known: pad_like wants it so */
+    return ft_grad_emit(c, FT_OP_SLICE, &attrs, &c->dy[0], 1, &c->dx[0], err);
 }
 
 /* ---- embeddings and losses */
@@ -539,7 +502,7 @@ enum ft_status ft_grad_pad_like(struct ft_grad *c, struct ft_err *err)
 enum ft_status ft_grad_l2_normalize(struct ft_grad *c, struct ft_err *err)
 {
     const ft_value in[3] = {c->dy[0], c->node->out[0], c->node->out[1]};
-    return emit(c, FT_OP_L2_NORMALIZE_BWD, &c->node->attrs, in, 3, &c->dx[0], err);
+    return ft_grad_emit(c, FT_OP_L2_NORMALIZE_BWD, &c->node->attrs, in, 3, &c->dx[0], err);
 }
 
 enum ft_status ft_grad_pdist(struct ft_grad *c, struct ft_err *err)
@@ -566,9 +529,9 @@ enum ft_status ft_grad_masked_mean(struct ft_grad *c, struct ft_err *err)
     if (c->reach[1] == FT_REACH_SMOOTH) {
         return FT_FAIL(err, UNSUPPORTED, "the weights of a masked mean have no gradient");
     }
-    if (!need(c, 0)) {
+    if (!ft_grad_needs(c, 0)) {
         return FT_OK;
     }
     const ft_value in[4] = {c->dy[0], n->in[0], n->in[1], n->out[1]};
-    return emit(c, FT_OP_MASKED_MEAN_BWD, &n->attrs, in, 4, &c->dx[0], err);
+    return ft_grad_emit(c, FT_OP_MASKED_MEAN_BWD, &n->attrs, in, 4, &c->dx[0], err);
 }

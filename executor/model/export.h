@@ -23,11 +23,12 @@ struct ft_export {
 
 struct ft_export_attr {
     const char *name;
-    enum { FT_ATTR_INT, FT_ATTR_FLOAT, FT_ATTR_INTS } kind;
+    enum { FT_ATTR_INT, FT_ATTR_FLOAT, FT_ATTR_INTS, FT_ATTR_TEXT } kind;
     int64_t i;
     float f;
     const int64_t *ints;
     int count;
+    const char *text;
 };
 
 /* A name nobody has: `stem`, else stem_1, ... */
@@ -63,6 +64,14 @@ FT_MUST_CHECK enum ft_status ft_export_constant(struct ft_export *x, const char 
                                                 struct ft_err *err);
 /* ---- writers outside export_ops.c, for its table; `onnx` is the name that stands there */
 FT_MUST_CHECK enum ft_status ft_export_map(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                           struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_conv(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                            struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_conv_transpose(struct ft_export *x, const struct ft_node *node,
+                                                      const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_pool(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                            struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_pad(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                            struct ft_err *err);
 
 /* Writes one node of the graph; FT_UNSUPPORTED names an op without a writer. */

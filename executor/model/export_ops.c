@@ -46,87 +46,7 @@ static enum ft_status write_identity(struct ft_export *x, const struct ft_node *
     return ft_export_put(x, &n, err);
 }
 
-/* ---- windows */
-
-struct window_attrs {
-    struct ft_export_attr list[8];
-    int64_t pads[6];
-    int count;
-};
-
-static void window_attrs(const struct ft_window *w, struct window_attrs *a)
-{
-    memset(a, 0, sizeof *a);
-    for (int i = 0; i < w->rank; i++) {
-        a->pads[i] = w->pad_begin[i];
-        a->pads[i + w->rank] = w->pad_end[i];
-    }
-    a->list[0] = (struct ft_export_attr){
-        .name = "kernel_shape", .kind = FT_ATTR_INTS, .ints = w->kernel, .count = w->rank};
-    a->list[1] =
-        (struct ft_export_attr){.name = "strides", .kind = FT_ATTR_INTS, .ints = w->stride, .count = w->rank};
-    a->list[2] =
-        (struct ft_export_attr){.name = "pads", .kind = FT_ATTR_INTS, .ints = a->pads, .count = 2 * w->rank};
-    a->count = 3;
-}
-
-static void add_dilations(const struct ft_window *w, struct window_attrs *a)
-{
-    a->list[a->count++] = (struct ft_export_attr){
-        .name = "dilations", .kind = FT_ATTR_INTS, .ints = w->dilation, .count = w->rank};
-}
-
-static enum ft_status write_conv(struct ft_export *x, const struct ft_node *node, const char *onnx,
-                                 struct ft_err *err)
-{
-    struct ft_export_node n = ft_export_like(x, node, onnx);
-    struct window_attrs a;
-    window_attrs(&node->attrs.window, &a);
-    add_dilations(&node->attrs.window, &a);
-    a.list[a.count++] = (struct ft_export_attr){.name = "group", .kind = FT_ATTR_INT, .i = node->attrs.group};
-    n.attrs = a.list;
-    n.n_attrs = a.count;
-    return ft_export_put(x, &n, err);
-}
-
-/* Extents fixed by the importer come from ceil_mode: say so when rounding down gives fewer windows. */
-static bool rounds_up(const struct ft_window *w, const struct ft_type *x)
-{
-    for (int i = 0; i < w->rank; i++) {
-        int64_t room =
-            x->dim[i + 2].coef + w->pad_begin[i] + w->pad_end[i] - ((w->kernel[i] - 1) * w->dilation[i] + 1);
-        if (w->out[i] != 0 && w->out[i] != room / w->stride[i] + 1) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static enum ft_status write_pool(struct ft_export *x, const struct ft_node *node, const char *onnx,
-                                 struct ft_err *err)
-{
-    struct ft_export_node n = ft_export_like(x, node, onnx);
-    const struct ft_window *w = &node->attrs.window;
-    struct window_attrs a;
-    window_attrs(w, &a);
-    if (node->op == FT_OP_MAXPOOL) {
-        add_dilations(w, &a);
-    } else {
-        for (int i = 0; i < w->rank; i++) {
-            if (w->dilation[i] != 1) {
-                return FT_FAIL(err, UNSUPPORTED, "%s: a dilated average pool is not in opset 17",
-                               node->origin);
-            }
-        }
-        a.list[a.count++] = (struct ft_export_attr){
-            .name = "count_include_pad", .kind = FT_ATTR_INT, .i = node->attrs.count_include_pad};
-    }
-    a.list[a.count++] = (struct ft_export_attr){
-        .name = "ceil_mode", .kind = FT_ATTR_INT, .i = rounds_up(w, type_of(x, node->in[0]))};
-    n.attrs = a.list;
-    n.n_attrs = a.count;
-    return ft_export_put(x, &n, err);
-}
+/* ---- normalisation */
 
 static enum ft_status write_batchnorm(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                       struct ft_err *err)
@@ -403,6 +323,15 @@ static enum ft_status write_like_shape(struct ft_export *x, const struct ft_node
                                        struct ft_err *err)
 {
     struct ft_export_node n = ft_export_like(x, node, onnx);
+    const struct ft_type *to = type_of(x, node->in[1]);
+    if (ft_type_is_known(to)) {
+        int64_t extents[FT_MAX_RANK];
+        for (int i = 0; i < to->rank; i++) {
+            extents[i] = to->dim[i].coef;
+        }
+        FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, extents, to->rank, &n.in[1], err));
+        return ft_export_put(x, &n, err);
+    }
     FT_RETURN_IF_FAILED(shape_of(x, n.out, node->in[1], &n.in[1], err));
     return ft_export_put(x, &n, err);
 }
@@ -470,13 +399,16 @@ static enum ft_status write_slice(struct ft_export *x, const struct ft_node *nod
 {
     const int64_t axis[1] = {node->attrs.axis};
     const int64_t start[1] = {node->attrs.start};
-    const int64_t end[1] = {node->attrs.start + node->attrs.count};
+    const int64_t step[1] = {node->attrs.step == 0 ? 1 : node->attrs.step};
+    int64_t end[1] = {node->attrs.start + node->attrs.count * step[0]};
+    end[0] = step[0] < 0 && end[0] < 0 ? INT64_MIN : end[0]; /* -1 would be the last element */
     struct ft_export_node n = ft_export_like(x, node, onnx);
-    n.n_in = 4;
-    FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, start, 1, &n.in[1], err));
-    FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, end, 1, &n.in[2], err));
-    FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, axis, 1, &n.in[3], err));
-    return ft_export_put(x, &n, err);
+    const char *in[5] = {n.in[0]};
+    FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, start, 1, &in[1], err));
+    FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, end, 1, &in[2], err));
+    FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, axis, 1, &in[3], err));
+    FT_RETURN_IF_FAILED(ft_export_ints(x, n.out, step, 1, &in[4], err));
+    return ft_export_put_many(x, &n, in, step[0] == 1 ? 4 : 5, err);
 }
 
 static enum ft_status write_pad_like(struct ft_export *x, const struct ft_node *node, const char *onnx,
@@ -499,10 +431,11 @@ static const struct {
     writer write;
     const char *onnx;
 } writers[FT_OP_COUNT] = {
-    [FT_OP_CONV] = {write_conv, "Conv"},
+    [FT_OP_CONV] = {ft_export_conv, "Conv"},
+    [FT_OP_CONV_BWD_DATA] = {ft_export_conv_transpose, "ConvTranspose"},
     [FT_OP_BATCHNORM] = {write_batchnorm, "BatchNormalization"},
-    [FT_OP_MAXPOOL] = {write_pool, "MaxPool"},
-    [FT_OP_AVGPOOL] = {write_pool, "AveragePool"},
+    [FT_OP_MAXPOOL] = {ft_export_pool, "MaxPool"},
+    [FT_OP_AVGPOOL] = {ft_export_pool, "AveragePool"},
     [FT_OP_MATMUL] = {write_matmul, "MatMul"},
     [FT_OP_RELU] = {write_simple, "Relu"},
     [FT_OP_LEAKY_RELU] = {write_leaky_relu, "LeakyRelu"},
@@ -531,6 +464,7 @@ static const struct {
     [FT_OP_CONCAT] = {write_axis, "Concat"},
     [FT_OP_SLICE] = {write_slice, "Slice"},
     [FT_OP_PAD_LIKE] = {write_pad_like, "Pad"},
+    [FT_OP_PAD] = {ft_export_pad, "Pad"},
     [FT_OP_SOFTMAX] = {write_axis, "Softmax"},
     [FT_OP_LOG_SOFTMAX] = {write_axis, "LogSoftmax"},
     [FT_OP_L2_NORMALIZE] = {write_l2_normalize, ""},

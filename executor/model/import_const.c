@@ -318,6 +318,72 @@ static ft_value value_like(const struct ft_graph *g, const struct ft_type *type)
     return FT_NO_VALUE;
 }
 
+/* Ones (extent, 1, 1, ...) with `after` axes behind; an extent that is the batch comes from an input. */
+static enum ft_status ones_along(struct ft_at *at, struct ft_dim extent, int after, ft_value *out,
+                                 struct ft_err *err)
+{
+    struct ft_type type = ft_type_of(FT_F32, 0, NULL);
+    ft_value both[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    float *ones = NULL;
+    type.rank = after + 1;
+    for (int i = 0; i <= after; i++) {
+        type.dim[i] = ft_dim_of(i == 0 ? extent.coef : 1);
+    }
+    if (extent.coef > FT_HOST_INTS_MAX) {
+        return FT_FAIL(err, LIMIT, "an extent of %lld", (long long)extent.coef);
+    }
+    FT_RETURN_IF_FAILED(ft_arena_new(&at->im->arena, (size_t)extent.coef, sizeof *ones, &ones, err));
+    for (int64_t i = 0; i < extent.coef; i++) {
+        ones[i] = 1.0F;
+    }
+    FT_RETURN_IF_FAILED(ft_at_const(at, &type, ones, out, err));
+    if (ft_dim_is_known(extent)) {
+        return FT_OK;
+    }
+    struct ft_dim symbols = extent;
+    symbols.coef = 1;
+    for (ft_value v = 0; v < ft_graph_values(at->im->graph); v++) {
+        struct ft_type like = *ft_at_type(at, v);
+        struct ft_attrs sum;
+        if (like.rank < 1 || like.dtype != FT_F32 || !ft_dim_equal(like.dim[0], symbols)) {
+            continue;
+        }
+        memset(&sum, 0, sizeof sum); /* (N, ...) -> (N, 1) */
+        for (int i = 1; i < like.rank; i++) {
+            sum.axes[sum.axes_count++] = i;
+        }
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_REDUCE_SUM, &sum, &v, 1, &both[0], err));
+        FT_RETURN_IF_FAILED(
+            ft_at_reshape(at, both[0], (const struct ft_dim[]){symbols, ft_dim_of(1)}, 2, &both[0], err));
+        FT_RETURN_IF_FAILED(
+            ft_at_reshape(at, *out, (const struct ft_dim[]){ft_dim_of(extent.coef)}, 1, &both[1], err));
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, both, 2, out, err));
+        type.dim[0] = extent;
+        return ft_at_reshape(at, *out, type.dim, type.rank, out, err);
+    }
+    return ft_at_unsupported(at, err, "to a shape that no other tensor has");
+}
+
+/* A value of this shape, there already or made of vectors along its axes: only its shape is looked at, so it
+ * is never computed. */
+static enum ft_status shape_value(struct ft_at *at, const struct ft_type *type, ft_value *out,
+                                  struct ft_err *err)
+{
+    float one = 1.0F;
+    *out = value_like(at->im->graph, type);
+    if (*out != FT_NO_VALUE) {
+        return FT_OK;
+    }
+    struct ft_type scalar = ft_type_of(FT_F32, 0, NULL);
+    FT_RETURN_IF_FAILED(ft_at_const(at, &scalar, &one, out, err));
+    for (int i = type->rank - 1; i >= 0; i--) {
+        ft_value both[2] = {FT_NO_VALUE, *out};
+        FT_RETURN_IF_FAILED(ones_along(at, type->dim[i], type->rank - 1 - i, &both[0], err));
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, both, 2, out, err));
+    }
+    return FT_OK;
+}
+
 /* Two-sided broadcasting of input 0's shape with the target. */
 static enum ft_status expanded_shape(struct ft_at *at, struct ft_dim *out, int *rank, struct ft_err *err)
 {
@@ -367,10 +433,7 @@ enum ft_status ft_import_expand(struct ft_at *at, int arg, struct ft_err *err)
     if (ft_type_same_shape(ft_at_type(at, in[0]), &type)) {
         return ft_at_set(at, 0, in[0], err);
     }
-    in[1] = value_like(at->im->graph, &type);
-    if (in[1] == FT_NO_VALUE) {
-        return ft_at_unsupported(at, err, "to a shape that no other tensor has");
-    }
+    FT_RETURN_IF_FAILED(shape_value(at, &type, &in[1], err));
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_EXPAND_TO, NULL, in, 2, &y, err));
     return ft_at_set(at, 0, y, err);
 }

@@ -230,6 +230,7 @@ enum ft_status ft_import_concat(struct ft_at *at, int arg, struct ft_err *err)
     ft_value *in = NULL;
     ft_value y = FT_NO_VALUE;
     int rank = 0;
+    int n = 0;
     int64_t given = 1;
     memset(&attrs, 0, sizeof attrs);
     for (int i = 0; i < at->node->n_in; i++) {
@@ -243,17 +244,20 @@ enum ft_status ft_import_concat(struct ft_at *at, int arg, struct ft_err *err)
     if (ft_at_all_host(at)) {
         return ft_fold_concat(at, attrs.axis, err);
     }
-    if (at->node->n_in == 1) {
-        return ft_at_pass(at, err);
-    }
     FT_RETURN_IF_FAILED(ft_arena_new(&at->im->arena, (size_t)at->node->n_in, sizeof *in, &in, err));
     for (int i = 0; i < at->node->n_in; i++) {
-        FT_RETURN_IF_FAILED(ft_at_value(at, i, &in[i], err));
+        const struct ft_host *h = ft_at_host(at, i);
+        if (h == NULL || h->rank != rank || h->dims[attrs.axis] != 0) { /* an empty one adds nothing */
+            FT_RETURN_IF_FAILED(ft_at_value(at, i, &in[n++], err));
+        }
     }
-    if (at->node->n_in > ft_op_info(FT_OP_CONCAT)->inputs_max) {
+    if (n > ft_op_info(FT_OP_CONCAT)->inputs_max) {
         return ft_at_unsupported(at, err, "too many inputs");
     }
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CONCAT, &attrs, in, at->node->n_in, &y, err));
+    if (n == 1) {
+        return ft_at_set(at, 0, in[0], err);
+    }
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CONCAT, &attrs, in, n, &y, err));
     return ft_at_set(at, 0, y, err);
 }
 
@@ -330,10 +334,12 @@ static enum ft_status slice_graph(struct ft_at *at, const struct slices *s, stru
         if (s->start[i] == 0 && s->end[i] >= INT32_MAX && (s->step == NULL || s->step[i] == 1)) {
             continue; /* all of it, known or not */
         }
-        if (!ft_dim_is_known(extent) || (s->step != NULL && s->step[i] != 1)) {
-            return ft_at_unsupported(at, err, "steps other than 1, or a slice of the batch");
+        if (!ft_dim_is_known(extent)) {
+            return ft_at_unsupported(at, err, "a slice of the batch");
         }
-        clamp_slice(extent.coef, s->start[i], s->end[i], 1, &attrs.start, &attrs.count);
+        attrs.step = s->step != NULL && s->step[i] != 1 ? s->step[i] : 0;
+        clamp_slice(extent.coef, s->start[i], s->end[i], attrs.step == 0 ? 1 : attrs.step, &attrs.start,
+                    &attrs.count);
         if (attrs.start == 0 && attrs.count == extent.coef) {
             continue;
         }
@@ -353,6 +359,24 @@ enum ft_status ft_import_slice(struct ft_at *at, int arg, struct ft_err *err)
     return ft_at_host(at, 0) != NULL ? slice_host(at, &s, err) : slice_graph(at, &s, err);
 }
 
+/* Output i is x without extent along `axis`: no value of the graph, but known. Concat leaves it out. */
+static enum ft_status set_empty(struct ft_at *at, int i, const struct ft_type *x, int axis,
+                                struct ft_err *err)
+{
+    int64_t dims[FT_MAX_RANK];
+    struct ft_host *h = NULL;
+    float *floats = NULL;
+    for (int k = 0; k < x->rank; k++) {
+        if (k != axis && !ft_dim_is_known(x->dim[k])) {
+            return ft_at_unsupported(at, err, "an empty part of a batch");
+        }
+        dims[k] = k == axis ? 0 : x->dim[k].coef;
+    }
+    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, FT_F32, x->rank, dims, &h, &floats, err));
+    ft_at_set_host(at, i, h);
+    return FT_OK;
+}
+
 static enum ft_status split_part(struct ft_at *at, int i, int axis, int64_t start, int64_t count,
                                  struct ft_err *err)
 {
@@ -366,11 +390,14 @@ static enum ft_status split_part(struct ft_at *at, int i, int axis, int64_t star
         ft_at_set_host(at, i, h);
         return FT_OK;
     }
+    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    if (count == 0) {
+        return set_empty(at, i, ft_at_type(at, x), axis, err);
+    }
     memset(&attrs, 0, sizeof attrs);
     attrs.axis = axis;
     attrs.start = start;
     attrs.count = count;
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SLICE, &attrs, &x, 1, &y, err));
     return ft_at_set(at, i, y, err);
 }
@@ -410,20 +437,4 @@ enum ft_status ft_import_split(struct ft_at *at, int arg, struct ft_err *err)
         start += size;
     }
     return start == extent ? FT_OK : FT_FAIL(err, INVALID, "the parts are not the whole");
-}
-
-/* Pads of a convolution or pool stand in that node; a Pad that adds nothing is left over by some exporters.
- */
-enum ft_status ft_import_pad(struct ft_at *at, int arg, struct ft_err *err)
-{
-    (void)arg;
-    int64_t *pads = NULL;
-    int count = 0;
-    FT_RETURN_IF_FAILED(ft_at_list(at, "pads", 1, &pads, &count, err));
-    for (int i = 0; i < count; i++) {
-        if (pads[i] != 0) {
-            return ft_at_unsupported(at, err, "padding apart from a convolution's or a pool's own");
-        }
-    }
-    return ft_at_pass(at, err);
 }

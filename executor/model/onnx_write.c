@@ -30,11 +30,13 @@ enum {
     ATTR_NAME = 1,
     ATTR_F = 2,
     ATTR_I = 3,
+    ATTR_S = 4,
     ATTR_T = 5,
     ATTR_INTS = 8,
     ATTR_TYPE = 20,
     ATTR_TYPE_FLOAT = 1,
     ATTR_TYPE_INT = 2,
+    ATTR_TYPE_STRING = 3,
     ATTR_TYPE_TENSOR = 4,
     ATTR_TYPE_INTS = 7,
     TENSOR_DIMS = 1,
@@ -53,23 +55,6 @@ enum {
     DIM_PARAM = 2
 };
 
-/* ---- names */
-
-enum ft_status ft_export_fresh(struct ft_export *x, const char *stem, const char **out, struct ft_err *err)
-{
-    char text[FT_MAX_NAME_BYTES + 32];
-    int n = snprintf(text, sizeof text, "%s", stem);
-    for (int k = 1; n > 0 && (size_t)n < sizeof text; k++) {
-        if (ft_model_names_find(&x->taken, ft_bytes_of_text(text)) < 0) {
-            FT_RETURN_IF_FAILED(ft_arena_text(&x->arena, text, (size_t)n, out, err));
-            (void)ft_model_names_add(&x->taken, ft_bytes_of_text(*out));
-            return FT_OK;
-        }
-        n = snprintf(text, sizeof text, "%s_%d", stem, k);
-    }
-    return FT_FAIL(err, LIMIT, "no name can be made from '%.100s'", stem);
-}
-
 /* ---- encoding */
 
 static enum ft_status put_nested(struct ft_buf *out, uint32_t number, struct ft_buf *message,
@@ -85,11 +70,14 @@ static enum ft_status put_attr(struct ft_buf *out, const struct ft_export_attr *
     struct ft_buf m = {0};
     int64_t type = a->kind == FT_ATTR_INT     ? ATTR_TYPE_INT
                    : a->kind == FT_ATTR_FLOAT ? ATTR_TYPE_FLOAT
+                   : a->kind == FT_ATTR_TEXT  ? ATTR_TYPE_STRING
                                               : ATTR_TYPE_INTS;
     enum ft_status st = FT_OK;
     FT_TRY(ft_pb_put_text(&m, ATTR_NAME, a->name, err));
     if (a->kind == FT_ATTR_FLOAT) {
         FT_TRY(ft_pb_put_float(&m, ATTR_F, a->f, err));
+    } else if (a->kind == FT_ATTR_TEXT) {
+        FT_TRY(ft_pb_put_text(&m, ATTR_S, a->text, err));
     } else if (a->kind == FT_ATTR_INT) {
         FT_TRY(ft_pb_put_varint(&m, ATTR_I, (uint64_t)a->i, err));
     } else {
@@ -126,28 +114,54 @@ static enum ft_status put_tensor_head(struct ft_buf *out, const char *name, cons
     return ft_pb_put_header(out, TENSOR_RAW, size, err);
 }
 
-/* The node's own name: where it came from, if no other node has that name, else its output's. */
-static const char *node_name(struct ft_export *x, const struct ft_export_node *node)
+/* ---- names */
+
+/* `stem`, else stem_1, ...: what `names` does not hold yet. */
+static enum ft_status fresh_in(struct ft_export *x, struct ft_names *names, const char *stem,
+                               const char **out, struct ft_err *err)
 {
-    const char *origin = node->origin;
-    if (origin != NULL && origin[0] != '\0' &&
-        ft_model_names_add(&x->node_names, ft_bytes_of_text(origin)) >= 0) {
-        return origin;
+    char text[FT_MAX_NAME_BYTES + 32];
+    int n = snprintf(text, sizeof text, "%s", stem);
+    for (int k = 1; n > 0 && (size_t)n < sizeof text; k++) {
+        if (ft_model_names_find(names, ft_bytes_of_text(text)) < 0) {
+            FT_RETURN_IF_FAILED(ft_arena_text(&x->arena, text, (size_t)n, out, err));
+            (void)ft_model_names_add(names, ft_bytes_of_text(*out));
+            return FT_OK;
+        }
+        n = snprintf(text, sizeof text, "%s_%d", stem, k);
     }
-    (void)ft_model_names_add(&x->node_names, ft_bytes_of_text(node->out));
-    return node->out;
+    return FT_FAIL(err, LIMIT, "no name can be made from '%.100s'", stem);
+}
+
+enum ft_status ft_export_fresh(struct ft_export *x, const char *stem, const char **out, struct ft_err *err)
+{
+    return fresh_in(x, &x->taken, stem, out, err);
+}
+
+/* The node's own name: where it came from, if no other node has that name, else one like its output's. */
+static enum ft_status node_name(struct ft_export *x, const struct ft_export_node *node, const char **out,
+                                struct ft_err *err)
+{
+    *out = node->origin;
+    if (*out != NULL && (*out)[0] != '\0' &&
+        ft_model_names_add(&x->node_names, ft_bytes_of_text(*out)) >= 0) {
+        return FT_OK;
+    }
+    return fresh_in(x, &x->node_names, node->out, out, err);
 }
 
 enum ft_status ft_export_put_many(struct ft_export *x, const struct ft_export_node *node,
                                   const char *const *in, int n_in, struct ft_err *err)
 {
     struct ft_buf m = {0};
+    const char *name = NULL;
     enum ft_status st = FT_OK;
+    FT_TRY(node_name(x, node, &name, err));
     for (int i = 0; i < n_in; i++) {
         FT_TRY(ft_pb_put_text(&m, NODE_INPUT, in[i] == NULL ? "" : in[i], err));
     }
     FT_TRY(ft_pb_put_text(&m, NODE_OUTPUT, node->out, err));
-    FT_TRY(ft_pb_put_text(&m, NODE_NAME, node_name(x, node), err));
+    FT_TRY(ft_pb_put_text(&m, NODE_NAME, name, err));
     FT_TRY(ft_pb_put_text(&m, NODE_OP, node->op, err));
     for (int i = 0; i < node->n_attrs; i++) {
         FT_TRY(put_attr(&m, &node->attrs[i], err));
@@ -169,15 +183,18 @@ enum ft_status ft_export_constant(struct ft_export *x, const char *name, const s
     struct ft_buf tensor = {0};
     struct ft_buf attr = {0};
     struct ft_buf m = {0};
+    const struct ft_export_node node = {.out = name};
+    const char *own = NULL;
     size_t size = ft_type_bytes(type);
     enum ft_status st = FT_OK;
+    FT_TRY(node_name(x, &node, &own, err));
     FT_TRY(put_tensor_head(&tensor, NULL, type, size, err));
     FT_TRY(ft_buf_append(&tensor, data, size, err));
     FT_TRY(ft_pb_put_text(&attr, ATTR_NAME, "value", err));
     FT_TRY(put_nested(&attr, ATTR_T, &tensor, err));
     FT_TRY(ft_pb_put_varint(&attr, ATTR_TYPE, ATTR_TYPE_TENSOR, err));
     FT_TRY(ft_pb_put_text(&m, NODE_OUTPUT, name, err));
-    FT_TRY(ft_pb_put_text(&m, NODE_NAME, name, err));
+    FT_TRY(ft_pb_put_text(&m, NODE_NAME, own, err));
     FT_TRY(ft_pb_put_text(&m, NODE_OP, "Constant", err));
     FT_TRY(put_nested(&m, NODE_ATTRIBUTE, &attr, err));
     FT_TRY(put_nested(&x->nodes, GRAPH_NODE, &m, err));
@@ -322,8 +339,8 @@ static enum ft_status prepare(struct ft_export *x, struct ft_err *err)
     const struct ft_graph *g = x->graph;
     size_t values = (size_t)ft_graph_values(g);
     size_t nodes = (size_t)ft_graph_nodes(g);
-    /* No writer makes more than 8 names. */
-    size_t names = values + (size_t)ft_graph_outputs(g) + 8 * nodes + 16;
+    /* No writer makes more than 16 names. */
+    size_t names = values + (size_t)ft_graph_outputs(g) + 16 * nodes + 16;
     FT_RETURN_IF_FAILED(ft_arena_new(&x->arena, values, sizeof *x->names, &x->names, err));
     FT_RETURN_IF_FAILED(ft_arena_new(&x->arena, values, sizeof *x->reached, &x->reached, err));
     FT_RETURN_IF_FAILED(ft_arena_new(&x->arena, values, sizeof *x->reserved, &x->reserved, err));

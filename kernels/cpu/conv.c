@@ -6,7 +6,7 @@
 /*
  * Convolution through oneDNN. Activations come channels-last (row-major works too, more slowly); weights are
  * plain OIHW masters, packed here to what the primitive wants. A rank-1 window is a rank-2 one over an axis
- * of extent 1.
+ * of extent 1. Volumes (rank 5) are row-major.
  */
 
 struct conv {
@@ -36,23 +36,40 @@ struct shape {
     int64_t flops;
 };
 
+/* From axis `from` on, with an axis of extent 1 in front of a lone spatial one. Returns the number of axes.
+ */
+static int with_two_spatial(const struct ft_type *t, int from, dnnl_dim_t *dims)
+{
+    int n = 0;
+    for (int i = from; i < t->rank; i++) {
+        if (t->rank == 3 && i == 2) {
+            dims[n++] = 1;
+        }
+        dims[n++] = ft_extent(t, i);
+    }
+    return n;
+}
+
 static enum ft_status activation_md(const struct ft_type *t, dnnl_memory_desc_t *md, struct ft_err *err)
 {
-    dnnl_dims_t dims = {ft_extent(t, 0), ft_extent(t, 1), t->rank == 4 ? ft_extent(t, 2) : 1,
-                        ft_extent(t, t->rank - 1)};
-    dnnl_format_tag_t tag = t->layout == FT_CHANNELS_LAST ? dnnl_nhwc : dnnl_nchw;
-    return ft_dnnl_check(dnnl_memory_desc_init_by_tag(md, 4, dims, dnnl_f32, tag), "an activation", err);
+    dnnl_dims_t dims;
+    int rank = with_two_spatial(t, 0, dims);
+    dnnl_format_tag_t plain = rank == 5 ? dnnl_ncdhw : dnnl_nchw;
+    dnnl_format_tag_t tag = t->layout == FT_CHANNELS_LAST ? dnnl_nhwc : plain;
+    return ft_dnnl_check(dnnl_memory_desc_init_by_tag(md, rank, dims, dnnl_f32, tag), "an activation", err);
 }
 
 static enum ft_status weight_mds(const struct ft_type *w, int64_t group, struct shape *s, struct ft_err *err)
 {
-    dnnl_dims_t dims = {group, ft_extent(w, 0) / group, ft_extent(w, 1), w->rank == 4 ? ft_extent(w, 2) : 1,
-                        ft_extent(w, w->rank - 1)};
+    dnnl_dims_t dims = {group, ft_extent(w, 0) / group};
+    int spatial = with_two_spatial(w, 1, dims + 2) - 1;
     const dnnl_dim_t *from = group > 1 ? dims : dims + 1;
-    int rank = group > 1 ? 5 : 4;
-    dnnl_format_tag_t tag = group > 1 ? dnnl_goihw : dnnl_oihw;
-    FT_RETURN_IF_FAILED(
-        ft_dnnl_check(dnnl_memory_desc_init_by_tag(&s->w_plain, rank, from, dnnl_f32, tag), "a weight", err));
+    int rank = spatial + (group > 1 ? 3 : 2);
+    dnnl_format_tag_t plain = spatial == 3 ? dnnl_oidhw : dnnl_oihw;
+    dnnl_format_tag_t grouped = spatial == 3 ? dnnl_goidhw : dnnl_goihw;
+    FT_RETURN_IF_FAILED(ft_dnnl_check(
+        dnnl_memory_desc_init_by_tag(&s->w_plain, rank, from, dnnl_f32, group > 1 ? grouped : plain),
+        "a weight", err));
     FT_RETURN_IF_FAILED(ft_dnnl_check(
         dnnl_memory_desc_init_by_tag(&s->w_any, rank, from, dnnl_f32, dnnl_format_tag_any), "a weight", err));
     dnnl_dims_t channels = {ft_extent(w, 0)};
@@ -64,8 +81,8 @@ static enum ft_status shape_of(const struct ft_attrs *attrs, const struct ft_typ
 {
     memset(s, 0, sizeof *s);
     const struct ft_window *window = &attrs->window;
-    int skip = 2 - window->rank; /* the inserted axis */
-    for (int i = 0; i < 2; i++) {
+    int skip = window->rank == 1 ? 1 : 0; /* the inserted axis */
+    for (int i = 0; i < window->rank + skip; i++) {
         bool inserted = i < skip;
         s->stride[i] = inserted ? 1 : window->stride[i - skip];
         s->dilation[i] = inserted ? 0 : window->dilation[i - skip] - 1;

@@ -54,6 +54,8 @@ static enum wish wish_of(enum ft_op op)
     case FT_OP_CONCAT:
     case FT_OP_SLICE:
     case FT_OP_PAD_LIKE:
+    case FT_OP_PAD:
+    case FT_OP_PAD_BWD:
     case FT_OP_SUM_SQUARES:
         return WISH_FOLLOW;
     case FT_OP_DROPOUT: /* its random numbers are counted in row-major order */

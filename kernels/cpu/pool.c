@@ -21,7 +21,7 @@ struct axis {
 
 struct pool {
     struct ft_kernel head;
-    struct axis h, w;
+    struct axis axis[3];   /* depth, height, width; those that lower ranks lack have extent 1 */
     int64_t planes, width; /* images x channels, or images and channels apart */
     int64_t taps;          /* most taps of a pixel */
 };
@@ -46,8 +46,9 @@ struct pool_job {
 static void pool_free(struct ft_kernel *kernel)
 {
     struct pool *k = (struct pool *)(void *)kernel;
-    ft_free(k->h.first);
-    ft_free(k->w.first);
+    for (int i = 0; i < 3; i++) {
+        ft_free(k->axis[i].first);
+    }
     ft_free(k);
 }
 
@@ -67,49 +68,80 @@ static struct taps taps_of(const struct pool_job *job, int thread)
     return t;
 }
 
-/* ---- taps */
+/* ---- taps. A row of pixels has number (plane, d, h), of x or of y. */
 
-/* Pixels of x under window (oh, ow). */
-static int window_taps(const struct pool *k, int64_t plane, int64_t oh, int64_t ow, const struct taps *t)
+struct row {
+    int64_t plane, d, h;
+};
+
+static struct row row_of(int64_t number, int64_t depth, int64_t height)
 {
+    return (struct row){
+        .plane = number / (depth * height), .d = number / height % depth, .h = number % height};
+}
+
+static int64_t tap_at(const struct axis *a, int64_t o, int64_t tap)
+{
+    return o * a->stride - a->begin + tap * a->dilation;
+}
+
+/* Pixels of x under window (o.d, o.h, ow). */
+static int window_taps(const struct pool *k, struct row o, int64_t ow, const struct taps *t)
+{
+    const struct axis *d = &k->axis[0];
+    const struct axis *h = &k->axis[1];
+    const struct axis *w = &k->axis[2];
     int count = 0;
-    int64_t base = plane * k->h.in * k->w.in;
-    int64_t left = ow * k->w.stride - k->w.begin;
-    for (int64_t kh = k->h.first[2 * oh]; kh < k->h.first[2 * oh + 1]; kh++) {
-        int64_t row = (oh * k->h.stride - k->h.begin + kh * k->h.dilation) * k->w.in;
-        for (int64_t kw = k->w.first[2 * ow]; kw < k->w.first[2 * ow + 1]; kw++) {
-            int64_t pixel = row + left + kw * k->w.dilation;
-            t->index[count] = (int32_t)pixel;
-            t->offset[count] = (base + pixel) * k->width;
-            count++;
+    int64_t base = o.plane * d->in * h->in * w->in;
+    for (int64_t kd = d->first[2 * o.d]; kd < d->first[2 * o.d + 1]; kd++) {
+        for (int64_t kh = h->first[2 * o.h]; kh < h->first[2 * o.h + 1]; kh++) {
+            int64_t row = (tap_at(d, o.d, kd) * h->in + tap_at(h, o.h, kh)) * w->in;
+            for (int64_t kw = w->first[2 * ow]; kw < w->first[2 * ow + 1]; kw++) {
+                int64_t pixel = row + tap_at(w, ow, kw);
+                t->index[count] = (int32_t)pixel;
+                t->offset[count] = (base + pixel) * k->width;
+                count++;
+            }
         }
     }
     return count;
 }
 
-/* Windows over pixel (h, w) of x. */
-static int pixel_taps(const struct pool *k, int64_t plane, int64_t h, int64_t w, const struct taps *t)
+/* Windows over pixel (x.d, x.h, xw). */
+static int pixel_taps(const struct pool *k, struct row x, int64_t xw, const struct taps *t)
 {
+    const struct axis *d = &k->axis[0];
+    const struct axis *h = &k->axis[1];
+    const struct axis *w = &k->axis[2];
     int count = 0;
-    for (int32_t i = 0; i < k->h.windows_of[h]; i++) {
-        int64_t row = (plane * k->h.out + k->h.windows[h * k->h.most + i]) * k->w.out;
-        for (int32_t j = 0; j < k->w.windows_of[w]; j++) {
-            t->offset[count] = (row + k->w.windows[w * k->w.most + j]) * k->width;
-            count++;
+    for (int32_t l = 0; l < d->windows_of[x.d]; l++) {
+        int64_t slab = (x.plane * d->out + d->windows[x.d * d->most + l]) * h->out;
+        for (int32_t i = 0; i < h->windows_of[x.h]; i++) {
+            int64_t row = (slab + h->windows[x.h * h->most + i]) * w->out;
+            for (int32_t j = 0; j < w->windows_of[xw]; j++) {
+                t->offset[count] = (row + w->windows[xw * w->most + j]) * k->width;
+                count++;
+            }
         }
     }
     return count;
 }
 
 /* What the average of each of those windows gives the pixel. */
-static void pixel_weights(const struct pool *k, int64_t h, int64_t w, const struct taps *t)
+static void pixel_weights(const struct pool *k, struct row x, int64_t xw, const struct taps *t)
 {
+    const struct axis *d = &k->axis[0];
+    const struct axis *h = &k->axis[1];
+    const struct axis *w = &k->axis[2];
     int count = 0;
-    for (int32_t i = 0; i < k->h.windows_of[h]; i++) {
-        int32_t rows = k->h.covered[k->h.windows[h * k->h.most + i]];
-        for (int32_t j = 0; j < k->w.windows_of[w]; j++) {
-            t->weight[count] = 1.0F / ((float)rows * (float)k->w.covered[k->w.windows[w * k->w.most + j]]);
-            count++;
+    for (int32_t l = 0; l < d->windows_of[x.d]; l++) {
+        float slabs = (float)d->covered[d->windows[x.d * d->most + l]];
+        for (int32_t i = 0; i < h->windows_of[x.h]; i++) {
+            float rows = slabs * (float)h->covered[h->windows[x.h * h->most + i]];
+            for (int32_t j = 0; j < w->windows_of[xw]; j++) {
+                t->weight[count] = 1.0F / (rows * (float)w->covered[w->windows[xw * w->most + j]]);
+                count++;
+            }
         }
     }
 }
@@ -122,9 +154,10 @@ static void max_rows(void *context, int thread, int64_t begin, int64_t end)
     const struct pool *k = job->k;
     struct taps t = taps_of(job, thread);
     for (int64_t row = begin; row < end; row++) {
-        for (int64_t ow = 0; ow < k->w.out; ow++) {
-            int count = window_taps(k, row / k->h.out, row % k->h.out, ow, &t);
-            int64_t to = (row * k->w.out + ow) * k->width;
+        struct row o = row_of(row, k->axis[0].out, k->axis[1].out);
+        for (int64_t ow = 0; ow < k->axis[2].out; ow++) {
+            int count = window_taps(k, o, ow, &t);
+            int64_t to = (row * k->axis[2].out + ow) * k->width;
             job->vec->pool_max(job->x, t.offset, t.index, count, job->y + to, job->where_out + to,
                                (size_t)k->width);
         }
@@ -137,11 +170,12 @@ static void max_bwd_rows(void *context, int thread, int64_t begin, int64_t end)
     const struct pool *k = job->k;
     struct taps t = taps_of(job, thread);
     for (int64_t row = begin; row < end; row++) {
-        int64_t h = row % k->h.in;
-        for (int64_t w = 0; w < k->w.in; w++) {
-            int count = pixel_taps(k, row / k->h.in, h, w, &t);
-            job->vec->pool_max_bwd(job->x, job->where_in, t.offset, count, (int32_t)(h * k->w.in + w),
-                                   job->y + (row * k->w.in + w) * k->width, (size_t)k->width);
+        struct row x = row_of(row, k->axis[0].in, k->axis[1].in);
+        for (int64_t w = 0; w < k->axis[2].in; w++) {
+            int count = pixel_taps(k, x, w, &t);
+            int64_t pixel = (x.d * k->axis[1].in + x.h) * k->axis[2].in + w;
+            job->vec->pool_max_bwd(job->x, job->where_in, t.offset, count, (int32_t)pixel,
+                                   job->y + (row * k->axis[2].in + w) * k->width, (size_t)k->width);
         }
     }
 }
@@ -152,15 +186,16 @@ static void avg_rows(void *context, int thread, int64_t begin, int64_t end)
     const struct pool *k = job->k;
     struct taps t = taps_of(job, thread);
     for (int64_t row = begin; row < end; row++) {
-        int64_t oh = row % k->h.out;
-        for (int64_t ow = 0; ow < k->w.out; ow++) {
-            int count = window_taps(k, row / k->h.out, oh, ow, &t);
-            float weight = 1.0F / ((float)k->h.covered[oh] * (float)k->w.covered[ow]);
+        struct row o = row_of(row, k->axis[0].out, k->axis[1].out);
+        float rows = (float)k->axis[0].covered[o.d] * (float)k->axis[1].covered[o.h];
+        for (int64_t ow = 0; ow < k->axis[2].out; ow++) {
+            int count = window_taps(k, o, ow, &t);
+            float weight = 1.0F / (rows * (float)k->axis[2].covered[ow]);
             for (int i = 0; i < count; i++) {
                 t.weight[i] = weight;
             }
-            job->vec->pool_sum(job->x, t.offset, t.weight, count, job->y + (row * k->w.out + ow) * k->width,
-                               (size_t)k->width);
+            job->vec->pool_sum(job->x, t.offset, t.weight, count,
+                               job->y + (row * k->axis[2].out + ow) * k->width, (size_t)k->width);
         }
     }
 }
@@ -171,11 +206,12 @@ static void avg_bwd_rows(void *context, int thread, int64_t begin, int64_t end)
     const struct pool *k = job->k;
     struct taps t = taps_of(job, thread);
     for (int64_t row = begin; row < end; row++) {
-        for (int64_t w = 0; w < k->w.in; w++) {
-            int count = pixel_taps(k, row / k->h.in, row % k->h.in, w, &t);
-            pixel_weights(k, row % k->h.in, w, &t);
-            job->vec->pool_sum(job->x, t.offset, t.weight, count, job->y + (row * k->w.in + w) * k->width,
-                               (size_t)k->width);
+        struct row x = row_of(row, k->axis[0].in, k->axis[1].in);
+        for (int64_t w = 0; w < k->axis[2].in; w++) {
+            int count = pixel_taps(k, x, w, &t);
+            pixel_weights(k, x, w, &t);
+            job->vec->pool_sum(job->x, t.offset, t.weight, count,
+                               job->y + (row * k->axis[2].in + w) * k->width, (size_t)k->width);
         }
     }
 }
@@ -193,10 +229,13 @@ static struct pool_job job_of(const struct ft_kernel *kernel, const struct ft_ar
     return job;
 }
 
-static void run_rows(const struct pool_job *job, int64_t rows, int64_t pixels, ft_parallel_body body)
+/* Over the rows of y (forward) or of x. */
+static void run_rows(const struct pool_job *job, bool forward, ft_parallel_body body)
 {
     struct pool_job copy = *job;
-    int64_t cost = pixels * (job->k->width + 8) * 4;
+    const struct axis *a = job->k->axis;
+    int64_t rows = forward ? a[0].out * a[1].out : a[0].in * a[1].in;
+    int64_t cost = (forward ? a[2].out : a[2].in) * (job->k->width + 8) * 4;
     ft_cpu_items(ft_cpu_of(job->k->head.device), job->k->planes * rows, cost, body, &copy);
 }
 
@@ -206,7 +245,7 @@ static enum ft_status maxpool_run(struct ft_kernel *kernel, const struct ft_arg 
     (void)err;
     struct pool_job job = job_of(kernel, in, out, scratch);
     job.where_out = (int32_t *)out[1].data;
-    run_rows(&job, job.k->h.out, job.k->w.out, max_rows);
+    run_rows(&job, true, max_rows);
     return FT_OK;
 }
 
@@ -216,7 +255,7 @@ static enum ft_status maxpool_bwd_run(struct ft_kernel *kernel, const struct ft_
     (void)err;
     struct pool_job job = job_of(kernel, in, out, scratch);
     job.where_in = (const int32_t *)in[1].data;
-    run_rows(&job, job.k->h.in, job.k->w.in, max_bwd_rows);
+    run_rows(&job, false, max_bwd_rows);
     return FT_OK;
 }
 
@@ -225,7 +264,7 @@ static enum ft_status avgpool_run(struct ft_kernel *kernel, const struct ft_arg 
 {
     (void)err;
     struct pool_job job = job_of(kernel, in, out, scratch);
-    run_rows(&job, job.k->h.out, job.k->w.out, avg_rows);
+    run_rows(&job, true, avg_rows);
     return FT_OK;
 }
 
@@ -234,7 +273,7 @@ static enum ft_status avgpool_bwd_run(struct ft_kernel *kernel, const struct ft_
 {
     (void)err;
     struct pool_job job = job_of(kernel, in, out, scratch);
-    run_rows(&job, job.k->h.in, job.k->w.in, avg_bwd_rows);
+    run_rows(&job, false, avg_bwd_rows);
     return FT_OK;
 }
 
@@ -272,7 +311,7 @@ static int64_t taps_most(const struct axis *a)
 static enum ft_status make_axis(const struct ft_window *w, int i, bool include_pad, struct axis *a,
                                 struct ft_err *err)
 {
-    bool there = i >= 0; /* rank 1 has no h */
+    bool there = i >= 0;
     a->kernel = there ? w->kernel[i] : 1;
     a->stride = there ? w->stride[i] : 1;
     a->dilation = there ? w->dilation[i] : 1;
@@ -314,13 +353,12 @@ static enum ft_status prepare(struct ft_device *device, const struct ft_call *ca
     int64_t channels = ft_extent(x, 1);
     bool include_pad = call->attrs.count_include_pad != 0;
     const struct ft_window *w = &call->attrs.window;
-    int rank = x->rank;
-    k->h.in = rank == 4 ? ft_extent(x, 2) : 1;
-    k->h.out = rank == 4 ? ft_extent(y, 2) : 1;
-    k->w.in = ft_extent(x, rank - 1);
-    k->w.out = ft_extent(y, rank - 1);
-    FT_TRY(make_axis(w, w->rank - 2, include_pad, &k->h, err));
-    FT_TRY(make_axis(w, w->rank - 1, include_pad, &k->w, err));
+    for (int i = 0; i < 3; i++) {
+        int from = i - 3 + w->rank;
+        k->axis[i].in = from >= 0 ? ft_extent(x, from + 2) : 1;
+        k->axis[i].out = from >= 0 ? ft_extent(y, from + 2) : 1;
+        FT_TRY(make_axis(w, from, include_pad, &k->axis[i], err));
+    }
     k->planes = ft_extent(x, 0) * (last ? 1 : channels);
     k->width = last ? channels : 1;
     *kernel = made;
@@ -335,7 +373,10 @@ done:
 static void want_scratch(struct ft_kernel *kernel, bool forward, size_t *scratch)
 {
     struct pool *k = (struct pool *)(void *)kernel;
-    k->taps = forward ? taps_most(&k->h) * taps_most(&k->w) : k->h.most * k->w.most;
+    k->taps = 1;
+    for (int i = 0; i < 3; i++) {
+        k->taps *= forward ? taps_most(&k->axis[i]) : k->axis[i].most;
+    }
     *scratch = (size_t)ft_cpu_of(kernel->device)->threads * taps_bytes(k);
 }
 

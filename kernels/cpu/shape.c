@@ -3,6 +3,7 @@
 #include "executor/base/alloc.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/nd.h"
+#include "kernels/cpu/pad.h"
 
 /* Rows that move elements without arithmetic; elements are 4 or 8 bytes (floats, indices, rng state). */
 
@@ -311,6 +312,9 @@ enum ft_status ft_cpu_slice(struct ft_device *device, const struct ft_call *call
                             size_t *scratch, struct ft_err *err)
 {
     *scratch = 0;
+    if (call->attrs.step != 0 && call->attrs.step != 1) {
+        return ft_cpu_strided(device, call, kernel, err);
+    }
     return prepare_part(device, call, part_run, kernel, err);
 }
 
@@ -318,6 +322,9 @@ enum ft_status ft_cpu_pad_like(struct ft_device *device, const struct ft_call *c
                                struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
     *scratch = 0;
+    if (call->attrs.step != 0 && call->attrs.step != 1) {
+        return ft_cpu_strided(device, call, kernel, err);
+    }
     return prepare_part(device, call, part_run, kernel, err);
 }
 

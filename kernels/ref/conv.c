@@ -21,26 +21,23 @@ static struct conv conv_of(const struct ft_attrs *a, const struct ft_type *x, co
     return c;
 }
 
-/* One output position: image n, feature m, at (oh, ow). */
+/* One output position: image n, feature m, at o in its plane. */
 static void one_position(const struct conv *c, int64_t position, double *x, double *w, double *y,
                          enum target target)
 {
     const struct ft_ref_window *g = &c->window;
-    int64_t ow = position % g->out[1];
-    int64_t oh = position / g->out[1] % g->out[0];
-    int64_t m = position / (g->out[1] * g->out[0]) % c->features;
-    int64_t n = position / (g->out[1] * g->out[0] * c->features);
-    int64_t taps = c->per_group * g->kernel[0] * g->kernel[1];
+    int64_t o = position % g->out_plane;
+    int64_t m = position / g->out_plane % c->features;
+    int64_t n = position / (g->out_plane * c->features);
+    int64_t taps = c->per_group * g->taps;
     for (int64_t tap = 0; tap < taps; tap++) {
-        int64_t kw = tap % g->kernel[1];
-        int64_t kh = tap / g->kernel[1] % g->kernel[0];
-        int64_t channel = m / c->features_per_group * c->per_group + tap / (g->kernel[1] * g->kernel[0]);
-        int64_t ih = oh * g->stride[0] - g->pad_begin[0] + kh * g->dilation[0];
-        int64_t iw = ow * g->stride[1] - g->pad_begin[1] + kw * g->dilation[1];
-        if (ih < 0 || ih >= g->in[0] || iw < 0 || iw >= g->in[1]) {
+        int64_t channel = m / c->features_per_group * c->per_group + tap / g->taps;
+        bool counted = false;
+        int64_t at = ft_ref_tap(g, o, tap % g->taps, &counted);
+        if (at < 0) {
             continue;
         }
-        double *xe = &x[((n * c->channels + channel) * g->in[0] + ih) * g->in[1] + iw];
+        double *xe = &x[(n * c->channels + channel) * g->in_plane + at];
         double *we = &w[m * taps + tap];
         switch (target) {
         case TO_Y:
@@ -58,7 +55,7 @@ static void one_position(const struct conv *c, int64_t position, double *x, doub
 
 static void all_positions(const struct conv *c, double *x, double *w, double *y, enum target target)
 {
-    int64_t positions = c->images * c->features * c->window.out[0] * c->window.out[1];
+    int64_t positions = c->images * c->features * c->window.out_plane;
     for (int64_t i = 0; i < positions; i++) {
         one_position(c, i, x, w, y, target);
     }
@@ -69,10 +66,9 @@ static void run_conv(const struct ft_ref_kernel *k, const struct ft_arg *in, con
     struct conv c = conv_of(&k->attrs, &k->in[0], &k->in[1], &k->out[0]);
     const double *b = k->n_in == 3 ? in[2].data : NULL;
     double *y = out[0].data;
-    int64_t plane = c.window.out[0] * c.window.out[1];
     int64_t count = ft_elements(&k->out[0]);
     for (int64_t i = 0; i < count; i++) {
-        y[i] = b != NULL ? b[i / plane % c.features] : 0.0;
+        y[i] = b != NULL ? b[i / c.window.out_plane % c.features] : 0.0;
     }
     all_positions(&c, in[0].data, in[1].data, y, TO_Y);
 }
@@ -81,7 +77,7 @@ FT_REF_ROW(conv, run_conv)
 static void run_conv_bwd_data(const struct ft_ref_kernel *k, const struct ft_arg *in,
                               const struct ft_arg *out)
 {
-    struct conv c = conv_of(&k->attrs, &k->in[2], &k->in[1], &k->in[0]);
+    struct conv c = conv_of(&k->attrs, &k->out[0], &k->in[1], &k->in[0]);
     ft_ref_zero(&k->out[0], out[0].data);
     all_positions(&c, out[0].data, in[1].data, in[0].data, TO_X);
 }

@@ -2,28 +2,6 @@
 
 #include <math.h>
 
-/* Position `index` of the pooled tensor: which plane of x, and where its window starts. */
-struct place {
-    int64_t plane, h, w;
-};
-
-static struct place place_of(const struct ft_ref_window *g, int64_t index)
-{
-    struct place p;
-    p.w = index % g->out[1] * g->stride[1] - g->pad_begin[1];
-    p.h = index / g->out[1] % g->out[0] * g->stride[0] - g->pad_begin[0];
-    p.plane = index / (g->out[1] * g->out[0]);
-    return p;
-}
-
-/* Coordinates of a tap; false: outside x. */
-static bool tap_at(const struct ft_ref_window *g, struct place p, int64_t tap, int64_t *h, int64_t *w)
-{
-    *h = p.h + tap / g->kernel[1] * g->dilation[0];
-    *w = p.w + tap % g->kernel[1] * g->dilation[1];
-    return *h >= 0 && *h < g->in[0] && *w >= 0 && *w < g->in[1];
-}
-
 static void run_maxpool(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
 {
     struct ft_ref_window g = ft_ref_window_of(&k->attrs.window, &k->in[0], &k->out[0]);
@@ -32,17 +10,12 @@ static void run_maxpool(const struct ft_ref_kernel *k, const struct ft_arg *in, 
     int32_t *where = out[1].data;
     int64_t count = ft_elements(&k->out[0]);
     for (int64_t i = 0; i < count; i++) {
-        struct place p = place_of(&g, i);
-        const double *plane = &x[p.plane * g.in[0] * g.in[1]];
+        const double *plane = &x[i / g.out_plane * g.in_plane];
         int64_t best = -1;
-        for (int64_t tap = 0; tap < g.kernel[0] * g.kernel[1]; tap++) {
-            int64_t h = 0;
-            int64_t w = 0;
-            if (!tap_at(&g, p, tap, &h, &w)) {
-                continue;
-            }
-            int64_t at = h * g.in[1] + w;
-            if (best < 0 || plane[at] > plane[best] || isnan(plane[at])) {
+        for (int64_t tap = 0; tap < g.taps; tap++) {
+            bool counted = false;
+            int64_t at = ft_ref_tap(&g, i % g.out_plane, tap, &counted);
+            if (at >= 0 && (best < 0 || plane[at] > plane[best] || isnan(plane[at]))) {
                 best = at;
             }
         }
@@ -61,20 +34,18 @@ static void run_maxpool_bwd(const struct ft_ref_kernel *k, const struct ft_arg *
     ft_ref_zero(&k->out[0], dx);
     int64_t count = ft_elements(&k->in[0]);
     for (int64_t i = 0; i < count; i++) {
-        dx[i / (g.out[0] * g.out[1]) * g.in[0] * g.in[1] + where[i]] += dy[i];
+        dx[i / g.out_plane * g.in_plane + where[i]] += dy[i];
     }
 }
 FT_REF_ROW(maxpool_bwd, run_maxpool_bwd)
 
-static double divisor(const struct ft_ref_window *g, struct place p, bool include_pad)
+static double divisor(const struct ft_ref_window *g, int64_t o, bool include_pad)
 {
     double taps = 0.0;
-    for (int64_t tap = 0; tap < g->kernel[0] * g->kernel[1]; tap++) {
-        int64_t h = 0;
-        int64_t w = 0;
-        bool inside = tap_at(g, p, tap, &h, &w);
-        bool padded = h < g->in[0] + g->pad_end[0] && w < g->in[1] + g->pad_end[1];
-        taps += inside || (include_pad && padded) ? 1.0 : 0.0;
+    for (int64_t tap = 0; tap < g->taps; tap++) {
+        bool counted = false;
+        bool inside = ft_ref_tap(g, o, tap, &counted) >= 0;
+        taps += inside || (include_pad && counted) ? 1.0 : 0.0;
     }
     return taps;
 }
@@ -86,16 +57,14 @@ static void run_avgpool(const struct ft_ref_kernel *k, const struct ft_arg *in, 
     double *y = out[0].data;
     int64_t count = ft_elements(&k->out[0]);
     for (int64_t i = 0; i < count; i++) {
-        struct place p = place_of(&g, i);
+        int64_t o = i % g.out_plane;
         double sum = 0.0;
-        for (int64_t tap = 0; tap < g.kernel[0] * g.kernel[1]; tap++) {
-            int64_t h = 0;
-            int64_t w = 0;
-            if (tap_at(&g, p, tap, &h, &w)) {
-                sum += x[(p.plane * g.in[0] + h) * g.in[1] + w];
-            }
+        for (int64_t tap = 0; tap < g.taps; tap++) {
+            bool counted = false;
+            int64_t at = ft_ref_tap(&g, o, tap, &counted);
+            sum += at >= 0 ? x[i / g.out_plane * g.in_plane + at] : 0.0;
         }
-        y[i] = sum / divisor(&g, p, k->attrs.count_include_pad != 0);
+        y[i] = sum / divisor(&g, o, k->attrs.count_include_pad != 0);
     }
 }
 FT_REF_ROW(avgpool, run_avgpool)
@@ -108,13 +77,13 @@ static void run_avgpool_bwd(const struct ft_ref_kernel *k, const struct ft_arg *
     ft_ref_zero(&k->out[0], dx);
     int64_t count = ft_elements(&k->in[0]);
     for (int64_t i = 0; i < count; i++) {
-        struct place p = place_of(&g, i);
-        double each = dy[i] / divisor(&g, p, k->attrs.count_include_pad != 0);
-        for (int64_t tap = 0; tap < g.kernel[0] * g.kernel[1]; tap++) {
-            int64_t h = 0;
-            int64_t w = 0;
-            if (tap_at(&g, p, tap, &h, &w)) {
-                dx[(p.plane * g.in[0] + h) * g.in[1] + w] += each;
+        int64_t o = i % g.out_plane;
+        double each = dy[i] / divisor(&g, o, k->attrs.count_include_pad != 0);
+        for (int64_t tap = 0; tap < g.taps; tap++) {
+            bool counted = false;
+            int64_t at = ft_ref_tap(&g, o, tap, &counted);
+            if (at >= 0) {
+                dx[i / g.out_plane * g.in_plane + at] += each;
             }
         }
     }

@@ -102,21 +102,40 @@ struct ft_ref_window ft_ref_window_of(const struct ft_window *w, const struct ft
                                       const struct ft_type *y)
 {
     struct ft_ref_window r;
-    for (int i = 0; i < 2; i++) { /* the axes that rank 1 lacks */
-        r.in[i] = r.out[i] = r.kernel[i] = r.stride[i] = r.dilation[i] = 1;
-        r.pad_begin[i] = r.pad_end[i] = 0;
-    }
-    for (int i = 0; i < w->rank; i++) {
-        int to = 2 - w->rank + i;
-        r.in[to] = ft_extent(x, i + 2);
-        r.out[to] = ft_extent(y, i + 2);
-        r.kernel[to] = w->kernel[i];
-        r.stride[to] = w->stride[i];
-        r.dilation[to] = w->dilation[i];
-        r.pad_begin[to] = w->pad_begin[i];
-        r.pad_end[to] = w->pad_end[i];
+    r.in_plane = r.out_plane = r.taps = 1;
+    for (int i = 0; i < 3; i++) {
+        int from = i - 3 + w->rank;
+        bool there = from >= 0;
+        r.in[i] = there ? ft_extent(x, from + 2) : 1;
+        r.out[i] = there ? ft_extent(y, from + 2) : 1;
+        r.kernel[i] = there ? w->kernel[from] : 1;
+        r.stride[i] = there ? w->stride[from] : 1;
+        r.dilation[i] = there ? w->dilation[from] : 1;
+        r.pad_begin[i] = there ? w->pad_begin[from] : 0;
+        r.pad_end[i] = there ? w->pad_end[from] : 0;
+        r.in_plane *= r.in[i];
+        r.out_plane *= r.out[i];
+        r.taps *= r.kernel[i];
     }
     return r;
+}
+
+int64_t ft_ref_tap(const struct ft_ref_window *g, int64_t o, int64_t tap, bool *counted)
+{
+    int64_t index = 0;
+    int64_t step = 1;
+    bool inside = true;
+    *counted = true;
+    for (int i = 2; i >= 0; i--) {
+        int64_t at = o % g->out[i] * g->stride[i] - g->pad_begin[i] + tap % g->kernel[i] * g->dilation[i];
+        o /= g->out[i];
+        tap /= g->kernel[i];
+        inside = inside && at >= 0 && at < g->in[i];
+        *counted = *counted && at < g->in[i] + g->pad_end[i];
+        index += at * step;
+        step *= g->in[i];
+    }
+    return inside ? index : -1;
 }
 
 /* ---- the device */

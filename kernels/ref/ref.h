@@ -42,11 +42,15 @@ int64_t ft_ref_broadcast(const struct ft_type *large, int64_t index, const struc
 int64_t ft_ref_extent(const struct ft_type *t, int from, int to);
 void ft_ref_zero(const struct ft_type *t, double *data);
 
-/* A window over (N, C, H, W); rank 1 has H = 1. */
+/* A window over (N, C, D, H, W); the axes that lower ranks lack have extent 1. */
 struct ft_ref_window {
-    int64_t in[2], out[2], kernel[2], stride[2], dilation[2], pad_begin[2], pad_end[2];
+    int64_t in[3], out[3], kernel[3], stride[3], dilation[3], pad_begin[3], pad_end[3];
+    int64_t in_plane, out_plane, taps; /* products over the axes */
 };
 struct ft_ref_window ft_ref_window_of(const struct ft_window *w, const struct ft_type *x,
                                       const struct ft_type *y);
+/* Index in its plane of x that tap `tap` of window `o` of a plane of y looks at; -1: outside x. *counted:
+ * inside x or on its pads. */
+int64_t ft_ref_tap(const struct ft_ref_window *g, int64_t o, int64_t tap, bool *counted);
 
 #endif

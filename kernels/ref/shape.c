@@ -85,15 +85,16 @@ static void run_transpose(const struct ft_ref_kernel *k, const struct ft_arg *in
 }
 FT_REF_ROW(transpose, run_transpose)
 
-/* Copies `part` to where `whole` has it when shifted by `start` along `axis`, or back. */
-static void copy_part(const struct ft_type *part, const struct ft_type *whole, int axis, int64_t start,
+/* Copies `part` to where `whole` has it along the axis: from a.start on in steps of a.step; or back. */
+static void copy_part(const struct ft_type *part, const struct ft_type *whole, const struct ft_attrs *a,
                       const double *from, double *to, bool back)
 {
+    int64_t step = a->step == 0 ? 1 : a->step;
     int64_t count = ft_elements(part);
     for (int64_t i = 0; i < count; i++) {
         int64_t at[FT_MAX_RANK];
         ft_ref_split(part, i, at);
-        at[axis] += start;
+        at[a->axis] = a->start + at[a->axis] * step;
         int64_t j = ft_ref_join(whole, at);
         if (back) {
             to[i] = from[j];
@@ -105,23 +106,23 @@ static void copy_part(const struct ft_type *part, const struct ft_type *whole, i
 
 static void run_concat(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
 {
-    int64_t start = 0;
+    struct ft_attrs at = {.axis = k->attrs.axis};
     for (int i = 0; i < k->n_in; i++) {
-        copy_part(&k->in[i], &k->out[0], k->attrs.axis, start, in[i].data, out[0].data, false);
-        start += ft_extent(&k->in[i], k->attrs.axis);
+        copy_part(&k->in[i], &k->out[0], &at, in[i].data, out[0].data, false);
+        at.start += ft_extent(&k->in[i], at.axis);
     }
 }
 FT_REF_ROW(concat, run_concat)
 
 static void run_slice(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
 {
-    copy_part(&k->out[0], &k->in[0], k->attrs.axis, k->attrs.start, in[0].data, out[0].data, true);
+    copy_part(&k->out[0], &k->in[0], &k->attrs, in[0].data, out[0].data, true);
 }
 FT_REF_ROW(slice, run_slice)
 
 static void run_pad_like(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
 {
     ft_ref_zero(&k->out[0], out[0].data);
-    copy_part(&k->in[0], &k->out[0], k->attrs.axis, k->attrs.start, in[0].data, out[0].data, false);
+    copy_part(&k->in[0], &k->out[0], &k->attrs, in[0].data, out[0].data, false);
 }
 FT_REF_ROW(pad_like, run_pad_like)

@@ -1,0 +1,64 @@
+#include "kernels/ref/ref.h"
+
+/* Index along an axis of x that element i of y shows; -1: the constant. */
+static int64_t source_of(int kind, int64_t i, int64_t begin, int64_t extent)
+{
+    int64_t at = i - begin;
+    int64_t period = kind == FT_PAD_WRAP ? extent : 2 * (extent - 1);
+    switch ((enum ft_pad)kind) {
+    case FT_PAD_CONSTANT:
+        return at >= 0 && at < extent ? at : -1;
+    case FT_PAD_EDGE:
+        return at < 0 ? 0 : at < extent ? at : extent - 1;
+    case FT_PAD_REFLECT:
+    case FT_PAD_WRAP:
+        break;
+    }
+    if (period == 0) {
+        return 0;
+    }
+    at = (at % period + period) % period;
+    return at < extent ? at : period - at;
+}
+
+/* Row-major index in x of element `index` of y, or -1. */
+static int64_t place_of(const struct ft_attrs *a, const struct ft_type *x, const struct ft_type *y,
+                        int64_t index)
+{
+    int64_t at[FT_MAX_RANK];
+    ft_ref_split(y, index, at);
+    for (int i = 0; i < x->rank; i++) {
+        at[i] = source_of(a->kind, at[i], a->pad_begin[i], ft_extent(x, i));
+        if (at[i] < 0) {
+            return -1;
+        }
+    }
+    return ft_ref_join(x, at);
+}
+
+static void run_pad(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
+{
+    const double *x = in[0].data;
+    double *y = out[0].data;
+    int64_t count = ft_elements(&k->out[0]);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t from = place_of(&k->attrs, &k->in[0], &k->out[0], i);
+        y[i] = from < 0 ? (double)k->attrs.alpha : x[from];
+    }
+}
+FT_REF_ROW(pad, run_pad)
+
+static void run_pad_bwd(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
+{
+    const double *dy = in[0].data;
+    double *dx = out[0].data;
+    ft_ref_zero(&k->out[0], dx);
+    int64_t count = ft_elements(&k->in[0]);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t to = place_of(&k->attrs, &k->out[0], &k->in[0], i);
+        if (to >= 0) {
+            dx[to] += dy[i];
+        }
+    }
+}
+FT_REF_ROW(pad_bwd, run_pad_bwd)
