@@ -60,6 +60,12 @@ static void on_progress(void *arg, const struct ft_fit_progress *p)
     ft_bar_draw(&screen->bar, title, p->step, p->steps, p->eta_seconds, rest);
 }
 
+static void on_stage(void *arg, const char *title, int64_t done, int64_t total, double eta_seconds)
+{
+    struct screen *screen = arg;
+    ft_bar_draw(&screen->bar, title, done, total, eta_seconds, "");
+}
+
 static void on_note(void *arg, const char *line)
 {
     struct screen *screen = arg;
@@ -138,7 +144,7 @@ static enum ft_status command_text(const struct ft_args *args, struct ft_buf *ou
     for (int i = 0; i < args->n_options; i++) {
         const char *key = args->key[i];
         if (strcmp(key, "resume") == 0 || strcmp(key, "json") == 0 || strcmp(key, "quiet") == 0 ||
-            strcmp(key, "work-dir") == 0 || strcmp(key, "out") == 0) {
+            strcmp(key, "work-dir") == 0 || strcmp(key, "out") == 0 || strcmp(key, "activation-cache") == 0) {
             continue; /* they do not change what comes out */
         }
         FT_RETURN_IF_FAILED(ft_buf_printf(out, err, " --%s", key));
@@ -239,7 +245,7 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
                              .out = out,
                              .command = (const char *)command.data,
                              .cancel = ft_cli_cancel(),
-                             .events = {&screen, on_progress, on_note, on_metrics}};
+                             .events = {&screen, on_progress, on_note, on_metrics, on_stage}};
     st = ft_fit(&job, &result, err);
     ft_bar_clear(&screen.bar);
     FT_TRY(st);

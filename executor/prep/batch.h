@@ -12,7 +12,7 @@
 
 #include "executor/base/status.h"
 
-enum { FT_BATCH_INPUTS = 8 };
+enum { FT_BATCH_INPUTS = 64 }; /* the outputs of a frozen DenseNet block are many */
 struct ft_batch_input {
     const char *name;    /* the graph's input, borrowed */
     size_t row_elements; /* floats per row */

@@ -169,7 +169,7 @@ static enum ft_status plan_bucket(struct ft_encoder *e, struct bucket *bucket, s
     if (e->input.rng != FT_NO_VALUE) {
         FT_TRY(ft_plan_bind(plan, e->input.rng, e->rng, err));
     }
-    FT_TRY(ft_params_bind(e->parts.params, plan, g, err));
+    FT_TRY(ft_params_bind(e->parts.params, plan, g, NULL, err));
     bucket->plan = plan;
     plan = NULL;
 done:

@@ -15,6 +15,7 @@ struct slot {
 
 struct ft_feed {
     const struct ft_rows *rows;
+    const struct ft_prefix_cache *cache;
     struct ft_sampler *sampler;
     struct slot slots[SLOTS];
     struct ft_queue *empty, *ready;
@@ -29,6 +30,10 @@ static void fill(struct ft_feed *feed, struct slot *slot)
     b->rows = b->rows_max;
     slot->status = FT_OK;
     for (size_t i = 0; i < b->rows && slot->status == FT_OK; i++) {
+        if (feed->cache != NULL) {
+            ft_prefix_cache_get(feed->cache, b->items[i], b, i);
+            continue;
+        }
         slot->status = ft_rows_get(feed->rows, b->items[i], data + i * b->input[0].row_elements, &slot->err);
     }
 }
@@ -48,23 +53,34 @@ static void produce(void *arg)
     }
 }
 
-enum ft_status ft_feed_new(const struct ft_rows *rows, struct ft_sampler *sampler, size_t batch,
-                           struct ft_feed **feed, struct ft_err *err)
+static enum ft_status init_batch(const struct ft_feed *f, size_t rows, struct ft_batch *batch,
+                                 struct ft_err *err)
+{
+    struct ft_batch_input input;
+    if (f->cache != NULL) {
+        return ft_prefix_batch_init(ft_prefix_cache_frontier(f->cache), rows, batch, err);
+    }
+    memset(&input, 0, sizeof input);
+    input.name = "input";
+    input.row_elements = f->rows->elements;
+    return ft_batch_init(batch, &input, 1, rows, err);
+}
+
+enum ft_status ft_feed_new(const struct ft_rows *rows, const struct ft_prefix_cache *cache,
+                           struct ft_sampler *sampler, size_t batch, struct ft_feed **feed,
+                           struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_feed *f = NULL;
-    struct ft_batch_input input;
-    memset(&input, 0, sizeof input);
-    input.name = "input";
-    input.row_elements = rows->elements;
     *feed = NULL;
     FT_TRY(ft_new(1, sizeof *f, &f, err));
     f->rows = rows;
+    f->cache = cache;
     f->sampler = sampler;
     FT_TRY(ft_queue_new(SLOTS, &f->empty, err));
     FT_TRY(ft_queue_new(SLOTS, &f->ready, err));
     for (int i = 0; i < SLOTS; i++) {
-        FT_TRY(ft_batch_init(&f->slots[i].batch, &input, 1, batch, err));
+        FT_TRY(init_batch(f, batch, &f->slots[i].batch, err));
         bool pushed = ft_queue_try_push(f->empty, &f->slots[i]);
         assert(pushed);
     }

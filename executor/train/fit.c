@@ -55,7 +55,7 @@ done:
     return st;
 }
 
-/* Options as used, without what belongs to this machine. */
+/* Options as used, without what belongs to this machine or does not change the result. */
 static enum ft_status config_json(const struct ft_run *run, struct ft_json **json, struct ft_err *err)
 {
     struct ft_json *all = NULL;
@@ -68,7 +68,8 @@ static enum ft_status config_json(const struct ft_run *run, struct ft_json **jso
     FT_TRY(ft_fit_options_write(&run->options, &all, err));
     for (struct ft_json_iter *it = ft_json_first(all); it != NULL; it = ft_json_next(all, it)) {
         const char *key = ft_json_key(it);
-        if (strcmp(key, "work_dir") != 0 && strcmp(key, "resume") != 0 && strcmp(key, "threads") != 0) {
+        if (strcmp(key, "work_dir") != 0 && strcmp(key, "resume") != 0 && strcmp(key, "threads") != 0 &&
+            strcmp(key, "activation_cache") != 0) {
             FT_TRY(ft_json_set(o, key, ft_json_copy(ft_json_value(it)), err));
         }
     }
@@ -162,6 +163,7 @@ static enum ft_status summarise(const struct ft_run *run, struct ft_json **summa
 {
     enum ft_status st = FT_OK;
     struct ft_json *metrics = NULL;
+    struct ft_json *prefix = NULL;
     struct ft_json *o = ft_json_object();
     const struct ft_monitor *best = &run->callbacks.best_model;
     bool written = run->job->out != NULL && !run->cancelled;
@@ -187,6 +189,10 @@ static enum ft_status summarise(const struct ft_run *run, struct ft_json **summa
         ft_json_set(o, "history", run->history != NULL ? ft_json_copy(run->history) : ft_json_array(), err));
     FT_TRY(ft_json_set(o, "dim", ft_json_of_int(run->dim), err));
     FT_TRY(set_figures(run, o, err));
+    FT_TRY(ft_run_prefix_json(run, &prefix, err));
+    st = ft_json_set(o, "frozen_prefix", prefix, err);
+    prefix = NULL;
+    FT_TRY(st);
     FT_TRY(ft_json_set(o, "out", written ? ft_json_of_text(run->job->out) : ft_json_null(), err));
     *summary = o;
     o = NULL;

@@ -2,11 +2,11 @@
  * fit.h - one fine-tuning job from a model and labelled data to a better embedding model: the same call for
  * the shell and for the service's worker.
  *
- * Order of events: checks (no triplet possible, unknown names, shapes) -> tailor -> evaluate before -> epochs
- * of steps with the next batch prepared on another thread -> validation, callbacks, checkpoints -> evaluate
- * after -> artifact. Checkpoints are written at the end of each epoch, every `checkpoint_steps`, and when
- * cancelled; resume continues bit for bit. Threads: call from the thread that owns the device; events are
- * called on it.
+ * Order of events: checks (no triplet possible, unknown names, shapes) -> tailor -> evaluate before -> the
+ * frozen prefix of the model once for each document (train/prefix.h) -> epochs of steps with the next batch
+ * prepared on another thread -> validation, callbacks, checkpoints -> evaluate after -> artifact. Checkpoints
+ * are written at the end of each epoch, every `checkpoint_steps`, and when cancelled; resume continues bit
+ * for bit. Threads: call from the thread that owns the device; events are called on it.
  */
 #ifndef FT_TRAIN_FIT_H
 #define FT_TRAIN_FIT_H
@@ -35,6 +35,7 @@ struct ft_fit_options {
     int64_t output_dim;
     char pooler[FT_FIT_NAME];
     char device[FT_FIT_NAME], precision[FT_FIT_NAME];
+    char activation_cache[FT_FIT_NAME]; /* auto, off */
     int64_t threads, seed, limit, checkpoint_steps, eval_batch_size;
     char *work_dir; /* checkpoints, journal of steps; NULL = beside the output */
     bool resume;    /* continue from work_dir's newest checkpoint; with none: from the start */
@@ -72,10 +73,13 @@ struct ft_fit_events {
                  const char *line); /* human sentences: what was cut, defaults used, best epoch, early stop */
     void (*metrics)(void *arg, const char *when, int64_t epoch,
                     const struct ft_json *metrics); /* "before", "epoch", "after" */
+    void (*stage)(void *arg, const char *title, int64_t done, int64_t total,
+                  double eta_seconds); /* long work on all documents that is not a step */
 };
 struct ft_fit_result {
     /* run, status, metrics{before,after}, epochs, steps, samples_per_second, seconds, out, peak memory,
-     * allocations inside steps, repeated_steps (over all lives of the job), best_epoch, ... (DESIGN 4);
+     * allocations inside steps, repeated_steps (over all lives of the job), best_epoch, frozen_prefix{values,
+     * bytes_per_item, kept, memory_bytes, file_bytes, seconds} or null, ... (DESIGN 4);
      * caller's: ft_json_free() */
     struct ft_json *summary;
     bool cancelled; /* resume continues: from a checkpoint, or from the start if no step was done */

@@ -62,19 +62,14 @@ done:
 /* The mean loss over the same batches of the validation split each time. */
 static enum ft_status validate(struct ft_run *run, double *mean, struct ft_err *err)
 {
-    struct ft_batch *b = &run->val_batch;
+    const struct ft_batch *batch = NULL;
     size_t batches = run->val.shape.batches_per_epoch;
     double sum = 0;
     ft_sampler_seek(run->val.sampler, 0);
     for (size_t i = 0; i < batches; i++) {
         double loss = 0;
-        ft_sampler_next(run->val.sampler, b->items, b->labels);
-        b->rows = run->val.shape.batch;
-        for (size_t r = 0; r < b->rows; r++) {
-            FT_RETURN_IF_FAILED(ft_rows_get(&run->val.rows, b->items[r],
-                                            b->input[0].data + r * b->input[0].row_elements, err));
-        }
-        FT_RETURN_IF_FAILED(ft_step_loss_run(run->val_loss, b, &loss, err));
+        FT_RETURN_IF_FAILED(ft_run_val_batch(run, &batch, err));
+        FT_RETURN_IF_FAILED(ft_step_loss_run(run->val_loss, batch, &loss, err));
         sum += loss;
     }
     *mean = sum / (double)batches;
@@ -213,15 +208,17 @@ static double learning_rate_at(const struct ft_run *run, int64_t step)
 
 static enum ft_status one_step(struct ft_run *run, struct ft_err *err)
 {
-    const struct ft_batch *batch = NULL;
+    const struct ft_batch *fed = NULL;
     struct ft_step_result result;
     int64_t step = run->done + 1;
     double learning_rate = learning_rate_at(run, step);
     double began = ft_clock_seconds();
     uint64_t calls = ft_alloc_stats().calls;
-    FT_RETURN_IF_FAILED(ft_feed_next(run->feed, &batch, err));
+    FT_RETURN_IF_FAILED(ft_feed_next(run->feed, &fed, err));
+    const struct ft_batch *batch = fed;
+    FT_RETURN_IF_FAILED(ft_run_prefix_batch(run, &batch, err));
     FT_RETURN_IF_FAILED(ft_step_run(run->step, batch, step, learning_rate, &result, err));
-    ft_feed_done(run->feed, batch);
+    ft_feed_done(run->feed, fed);
     run->step_allocations += ft_alloc_stats().calls - calls;
     run->train_seconds += ft_clock_seconds() - began;
     run->done = step;
@@ -239,8 +236,9 @@ enum ft_status ft_run_train(struct ft_run *run, struct ft_err *err)
     if (run->done >= run->total || run->stopped) {
         return FT_OK;
     }
-    FT_RETURN_IF_FAILED(
-        ft_feed_new(&run->train.rows, run->train.sampler, run->train.shape.batch, &run->feed, err));
+    FT_RETURN_IF_FAILED(ft_run_prefix_start(run, err));
+    FT_RETURN_IF_FAILED(ft_feed_new(&run->train.rows, run->train.cache, run->train.sampler,
+                                    run->train.shape.batch, &run->feed, err));
     while (run->done < run->total && !run->stopped) {
         if (ft_cancelled(run->job->cancel)) {
             run->cancelled = true;

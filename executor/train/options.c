@@ -73,6 +73,9 @@ static const struct row rows[] = {
     {"device", NAME, AT(device), "auto", 0, 0, "auto|cpu|ref|cuda",
      "auto, cpu or ref (slow, double precision)"},
     {"precision", NAME, AT(precision), "f32", 0, 0, "f32", "of computing"},
+    {"activation_cache", NAME, AT(activation_cache), "auto", 0, 0, "auto|off",
+     "auto: what frozen leading layers make of a document is computed once and kept; off: computed again in "
+     "every step, with the same result"},
     {"threads", INTEGER, AT(threads), "0", 0, 4096, NULL, "0 = one a processor"},
     {"seed", INTEGER, AT(seed), "42", 0, 9007199254740992.0, NULL,
      "of everything random; equal seeds give equal models"},

@@ -55,10 +55,10 @@ void ft_params_release(struct ft_params *params)
 }
 
 enum ft_status ft_params_bind(const struct ft_params *params, struct ft_plan *plan,
-                              const struct ft_graph *graph, struct ft_err *err)
+                              const struct ft_graph *graph, const int *numbers, struct ft_err *err)
 {
-    for (int i = 0; i < params->n; i++) {
-        const struct ft_params_slot *slot = &params->slots[i];
+    for (int i = 0; i < ft_graph_params(graph); i++) {
+        const struct ft_params_slot *slot = &params->slots[numbers != NULL ? numbers[i] : i];
         FT_RETURN_IF_FAILED(ft_plan_bind(plan, ft_graph_param_at(graph, i),
                                          ft_flat_at(&params->group[slot->group], slot->at), err));
     }

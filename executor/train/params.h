@@ -29,10 +29,11 @@ FT_MUST_CHECK enum ft_status ft_params_init(struct ft_params *params, struct ft_
                                             const struct ft_graph *graph, const bool *trained,
                                             struct ft_err *err);
 void ft_params_release(struct ft_params *params);
-/* Bind the plan's parameters to the buffers. The plan's graph has the parameters of the graph given to init.
- */
+/* Bind the plan's parameters to the buffers. numbers[p]: which parameter of the graph given to init the
+ * plan's graph calls p; NULL: the numbers are the same. */
 FT_MUST_CHECK enum ft_status ft_params_bind(const struct ft_params *params, struct ft_plan *plan,
-                                            const struct ft_graph *graph, struct ft_err *err);
+                                            const struct ft_graph *graph, const int *numbers,
+                                            struct ft_err *err);
 /* Tell the plan which version it sees. */
 void ft_params_show(const struct ft_params *params, struct ft_plan *plan);
 /* Write what the buffers hold into the graph's parameters. */

@@ -1,5 +1,6 @@
 /*
- * run.h - the parts of one fine-tuning job, shared by fit.c, setup.c, loop.c and keep.c; private to train/.
+ * run.h - the parts of one fine-tuning job, shared by fit.c, setup.c, loop.c, keep.c and run_prefix.c;
+ * private to train/.
  *
  * A zeroed struct with journal = -1 is an empty run; ft_run_release() frees whatever is there.
  * Threads: like the device, one thread; the feed has its own.
@@ -13,6 +14,7 @@
 #include "executor/train/encoder_internal.h"
 #include "executor/train/feed.h"
 #include "executor/train/fit.h"
+#include "executor/train/prefix.h"
 #include "executor/train/sampler.h"
 #include "executor/train/step.h"
 
@@ -25,6 +27,7 @@ struct ft_run_set {
     struct ft_rows rows;
     struct ft_sampler_shape shape;
     struct ft_sampler *sampler;
+    struct ft_prefix_cache *cache; /* the outputs of the frozen layers, when they are kept */
 };
 
 struct ft_run {
@@ -45,9 +48,17 @@ struct ft_run {
     struct ft_run_set train, val, eval; /* val.data, eval.data: NULL when there is none */
     struct ft_step *step;
     struct ft_step_loss *val_loss;
-    struct ft_batch val_batch;
+    struct ft_batch val_batch; /* of the model's input; unused when val.cache is there */
     struct ft_encoder *encoder;
     struct ft_feed *feed;
+
+    /* The frozen prefix. */
+    struct ft_frontier frontier;  /* n = 0: there is none */
+    bool keeps_prefix;            /* in the caches of the sets, from before the first step */
+    struct ft_prefix *prefix;     /* while it is computed: in every step, or until the caches are full */
+    struct ft_batch prefix_batch; /* what it makes of a batch of the model's input */
+    size_t prefix_memory, prefix_file, prefix_done; /* bytes, bytes, documents */
+    double prefix_began, prefix_seconds;
 
     /* Where training stands. */
     int64_t done, total, per_epoch, epochs; /* steps done, of, in an epoch; epochs */
@@ -86,6 +97,20 @@ FT_MUST_CHECK enum ft_status ft_run_train(struct ft_run *run, struct ft_err *err
 /* loop.c: retrieval metrics of the parameters as they are; *metrics = NULL without an evaluation set. */
 FT_MUST_CHECK enum ft_status ft_run_evaluate(struct ft_run *run, const struct ft_cancel *cancel,
                                              struct ft_json **metrics, struct ft_err *err);
+
+/* run_prefix.c: once the graph, the samplers and the number of steps are known. */
+FT_MUST_CHECK enum ft_status ft_run_prefix_find(struct ft_run *run, struct ft_err *err);
+/* Before the first step: fill the caches, or be ready to compute batch by batch. FT_CANCELLED. */
+FT_MUST_CHECK enum ft_status ft_run_prefix_start(struct ft_run *run, struct ft_err *err);
+/* *batch as it came from the feed -> as the step wants it. */
+FT_MUST_CHECK enum ft_status ft_run_prefix_batch(struct ft_run *run, const struct ft_batch **batch,
+                                                 struct ft_err *err);
+/* The next batch of the validation split, as the step wants it. */
+FT_MUST_CHECK enum ft_status ft_run_val_batch(struct ft_run *run, const struct ft_batch **batch,
+                                              struct ft_err *err);
+/* {values, bytes_per_item, kept, memory_bytes, file_bytes, seconds}; null without a frozen prefix. */
+FT_MUST_CHECK enum ft_status ft_run_prefix_json(const struct ft_run *run, struct ft_json **json,
+                                                struct ft_err *err);
 
 /* keep.c: work folder, checkpoints, journal of steps. */
 FT_MUST_CHECK enum ft_status ft_run_keep_open(struct ft_run *run, struct ft_err *err);

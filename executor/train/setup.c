@@ -286,6 +286,9 @@ static enum ft_status make_rows(struct ft_run *run, struct ft_run_set *set, stru
             sets[i]->rows.kept != NULL ? sets[i]->rows.count * sets[i]->rows.elements * sizeof(float) : 0;
         left -= kept < left ? kept : left;
     }
+    if (run->keeps_prefix && set != &run->eval) {
+        left = 0; /* each is prepared once, and what the frozen layers make of it is kept */
+    }
     return ft_rows_init(&set->rows, set->data, &run->prep, (int)run->options.threads, left, run->job->cancel,
                         err);
 }
@@ -320,6 +323,7 @@ static enum ft_status make_step(struct ft_run *run, struct ft_err *err)
     memset(&spec, 0, sizeof spec);
     spec.device = run->device;
     spec.graph = run->graph;
+    spec.frontier = &run->frontier;
     spec.loss = run->loss;
     spec.optim = run->optim;
     spec.clip_norm = run->options.clip_norm;
@@ -374,17 +378,18 @@ enum ft_status ft_run_setup(struct ft_run *run, const struct ft_fit_job *job, st
     FT_RETURN_IF_FAILED(parse_options(run, err));
     FT_RETURN_IF_FAILED(choose_data(run, err));
     FT_RETURN_IF_FAILED(load_model(run, err));
-    FT_RETURN_IF_FAILED(make_rows(run, &run->train, err));
     FT_RETURN_IF_FAILED(make_sampler(run, &run->train, (uint64_t)run->options.seed, err));
+    count_steps(run);
+    FT_RETURN_IF_FAILED(ft_run_prefix_find(run, err));
+    FT_RETURN_IF_FAILED(make_rows(run, &run->train, err));
     if (run->val.data != NULL) {
-        FT_RETURN_IF_FAILED(make_rows(run, &run->val, err));
         FT_RETURN_IF_FAILED(make_sampler(run, &run->val, ~(uint64_t)run->options.seed, err));
+        FT_RETURN_IF_FAILED(make_rows(run, &run->val, err));
     }
     if (run->eval.data != NULL) {
         FT_RETURN_IF_FAILED(make_rows(run, &run->eval, err));
     }
     FT_RETURN_IF_FAILED(make_step(run, err));
-    count_steps(run);
     tell_training(run);
     run->history = ft_json_array();
     return run->history != NULL ? ft_run_keep_open(run, err)
@@ -394,6 +399,7 @@ enum ft_status ft_run_setup(struct ft_run *run, const struct ft_fit_job *job, st
 static void release_set(struct ft_run_set *set)
 {
     ft_sampler_free(set->sampler);
+    ft_prefix_cache_free(set->cache);
     ft_rows_release(&set->rows);
     ft_dataset_free(set->own);
 }
@@ -407,10 +413,13 @@ void ft_run_release(struct ft_run *run)
     ft_encoder_free(run->encoder);
     ft_step_loss_free(run->val_loss);
     ft_batch_release(&run->val_batch);
+    ft_prefix_free(run->prefix);
+    ft_batch_release(&run->prefix_batch);
     ft_step_free(run->step);
     release_set(&run->train);
     release_set(&run->val);
     release_set(&run->eval);
+    ft_frontier_release(&run->frontier);
     ft_graph_free(run->graph);
     ft_model_free(run->model);
     ft_device_close(run->device);

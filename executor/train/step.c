@@ -12,10 +12,13 @@
 struct lossy {
     struct ft_device *device;
     struct ft_graph *graph;
-    struct ft_input input;
+    const int *numbers; /* parameter of this graph -> of the whole one; NULL: the same */
+    int n_inputs;
+    ft_value inputs[FT_BATCH_INPUTS], rng, embedding;
     ft_value labels, loss, stats;
     size_t batch;
-    struct ft_flat rows, loss_out;
+    struct ft_flat rows[FT_BATCH_INPUTS]; /* by input */
+    struct ft_flat loss_out;
     void *labels_data, *stats_data, *rng_data;
     struct ft_plan *plan;
 };
@@ -39,18 +42,62 @@ struct ft_step_loss {
 
 /* ---- graph and plan */
 
-static enum ft_status add_loss(struct lossy *m, const struct ft_loss_spec *spec, struct ft_err *err)
+/* What is trained: the whole graph, or what stands behind the frozen part. */
+static const struct ft_graph *trained_part(const struct ft_step_spec *spec)
+{
+    return spec->frontier != NULL && spec->frontier->n > 0 ? spec->frontier->suffix : spec->graph;
+}
+
+static enum ft_status find_inputs(struct lossy *m, const struct ft_step_spec *spec, struct ft_err *err)
+{
+    struct ft_input input;
+    FT_RETURN_IF_FAILED(ft_input_find(spec->graph, &input, err));
+    m->rng = input.rng != FT_NO_VALUE ? ft_graph_find(m->graph, "rng") : FT_NO_VALUE;
+    m->embedding = ft_graph_output_at(m->graph, 0);
+    for (int i = 0; i < ft_graph_inputs(m->graph); i++) {
+        ft_value v = ft_graph_input_at(m->graph, i);
+        if (v != m->rng) {
+            assert(m->n_inputs < FT_BATCH_INPUTS);
+            m->inputs[m->n_inputs++] = v;
+        }
+    }
+    m->numbers = trained_part(spec) != spec->graph ? spec->frontier->suffix_params : NULL;
+    return FT_OK;
+}
+
+static int number_of(const struct lossy *m, int param)
+{
+    return m->numbers != NULL ? m->numbers[param] : param;
+}
+
+static enum ft_status add_loss(struct lossy *m, const struct ft_step_spec *spec, struct ft_err *err)
 {
     struct ft_type labels;
-    FT_RETURN_IF_FAILED(ft_input_find(m->graph, &m->input, err));
+    FT_RETURN_IF_FAILED(find_inputs(m, spec, err));
     labels = ft_type_of(FT_I32, 1, (const int64_t[]){1});
     labels.dim[0] = ft_dim_symbol(FT_SYMBOL_BATCH);
     FT_RETURN_IF_FAILED(ft_graph_input(m->graph, "", &labels, &m->labels, err));
-    struct ft_loss_inputs in = {.rows = m->input.embedding,
-                                .all = m->input.embedding,
-                                .row_labels = m->labels,
-                                .all_labels = m->labels};
-    return ft_loss_build(m->graph, spec, &in, &m->loss, &m->stats, err);
+    struct ft_loss_inputs in = {
+        .rows = m->embedding, .all = m->embedding, .row_labels = m->labels, .all_labels = m->labels};
+    return ft_loss_build(m->graph, &spec->loss, &in, &m->loss, &m->stats, err);
+}
+
+static enum ft_status bind_inputs(struct lossy *m, struct ft_err *err)
+{
+    for (int k = 0; k < m->n_inputs; k++) {
+        const struct ft_type *input = ft_graph_type(m->graph, m->inputs[k]);
+        size_t elements = 1;
+        for (int i = 1; i < input->rank; i++) {
+            elements *= (size_t)ft_extent(input, i);
+        }
+        FT_RETURN_IF_FAILED(ft_flat_init(&m->rows[k], m->device, m->batch * elements, err));
+        FT_RETURN_IF_FAILED(ft_plan_bind(m->plan, m->inputs[k], m->rows[k].data, err));
+    }
+    if (m->rng != FT_NO_VALUE) {
+        FT_RETURN_IF_FAILED(ft_device_alloc(m->device, 2 * sizeof(int64_t), &m->rng_data, err));
+        FT_RETURN_IF_FAILED(ft_plan_bind(m->plan, m->rng, m->rng_data, err));
+    }
+    return FT_OK;
 }
 
 /* wanted and n_wanted beyond loss and stats. */
@@ -59,12 +106,7 @@ static enum ft_status plan_model(struct lossy *m, const ft_value *more, int n_mo
     enum ft_status st = FT_OK;
     struct ft_plan_spec spec;
     ft_value *wanted = NULL;
-    const struct ft_type *input = ft_graph_type(m->graph, m->input.data);
-    size_t elements = 1;
     memset(&spec, 0, sizeof spec);
-    for (int i = 1; i < input->rank; i++) {
-        elements *= (size_t)ft_extent(input, i);
-    }
     FT_TRY(ft_new((size_t)n_more + 2, sizeof *wanted, &wanted, err));
     wanted[0] = m->loss;
     wanted[1] = m->stats;
@@ -75,18 +117,13 @@ static enum ft_status plan_model(struct lossy *m, const ft_value *more, int n_mo
     spec.wanted = wanted;
     spec.n_wanted = n_more + 2;
     FT_TRY(ft_plan_new(m->device, m->graph, &spec, &m->plan, err));
-    FT_TRY(ft_flat_init(&m->rows, m->device, m->batch * elements, err));
     FT_TRY(ft_flat_init(&m->loss_out, m->device, 1, err));
     FT_TRY(ft_device_alloc(m->device, m->batch * sizeof(int32_t), &m->labels_data, err));
     FT_TRY(ft_device_alloc(m->device, 4 * sizeof(int64_t), &m->stats_data, err));
-    FT_TRY(ft_plan_bind(m->plan, m->input.data, m->rows.data, err));
+    FT_TRY(bind_inputs(m, err));
     FT_TRY(ft_plan_bind(m->plan, m->labels, m->labels_data, err));
     FT_TRY(ft_plan_bind(m->plan, m->loss, m->loss_out.data, err));
     FT_TRY(ft_plan_bind(m->plan, m->stats, m->stats_data, err));
-    if (m->input.rng != FT_NO_VALUE) {
-        FT_TRY(ft_device_alloc(m->device, 2 * sizeof(int64_t), &m->rng_data, err));
-        FT_TRY(ft_plan_bind(m->plan, m->input.rng, m->rng_data, err));
-    }
 done:
     ft_free(wanted);
     return st;
@@ -95,7 +132,9 @@ done:
 static void release_model(struct lossy *m)
 {
     ft_plan_free(m->plan);
-    ft_flat_release(&m->rows);
+    for (int i = 0; i < m->n_inputs; i++) {
+        ft_flat_release(&m->rows[i]);
+    }
     ft_flat_release(&m->loss_out);
     if (m->device != NULL) {
         ft_device_free(m->device, m->labels_data);
@@ -161,15 +200,15 @@ done:
 static enum ft_status bind_all(struct ft_step *s, const ft_value *grad, struct ft_err *err)
 {
     struct lossy *m = &s->model;
-    FT_RETURN_IF_FAILED(ft_params_bind(&s->params, m->plan, m->graph, err));
-    for (int i = 0; i < s->params.n; i++) {
-        const struct ft_params_slot *slot = &s->params.slots[i];
+    FT_RETURN_IF_FAILED(ft_params_bind(&s->params, m->plan, m->graph, m->numbers, err));
+    for (int i = 0; i < ft_graph_params(m->graph); i++) {
+        const struct ft_params_slot *slot = &s->params.slots[number_of(m, i)];
         if (slot->group == FT_PARAMS_TRAINED) {
             FT_RETURN_IF_FAILED(ft_plan_bind(m->plan, grad[i], ft_flat_at(&s->optim.grads, slot->at), err));
         }
     }
     for (int i = 0; i < s->n_updates; i++) {
-        const struct ft_params_slot *slot = &s->params.slots[s->updates[i].param];
+        const struct ft_params_slot *slot = &s->params.slots[number_of(m, s->updates[i].param)];
         assert(slot->group == FT_PARAMS_STATES);
         FT_RETURN_IF_FAILED(
             ft_plan_bind(m->plan, s->updates[i].value, ft_flat_at(&s->new_states, slot->at), err));
@@ -184,8 +223,8 @@ static enum ft_status plan_step(struct ft_step *s, const ft_value *grad, struct 
     ft_value *wanted = NULL;
     int n = 0;
     FT_TRY(ft_new((size_t)(s->params.n + s->n_updates), sizeof *wanted, &wanted, err));
-    for (int i = 0; i < s->params.n; i++) {
-        if (s->params.slots[i].group == FT_PARAMS_TRAINED) {
+    for (int i = 0; i < ft_graph_params(s->model.graph); i++) {
+        if (s->params.slots[number_of(&s->model, i)].group == FT_PARAMS_TRAINED) {
             wanted[n++] = grad[i];
         }
     }
@@ -224,29 +263,30 @@ static enum ft_status set_up(struct ft_step *s, const struct ft_step_spec *spec,
     struct ft_train_form form;
     ft_value *grad = NULL;
     bool *trained = NULL;
-    size_t n = (size_t)ft_graph_params(spec->graph);
+    const struct ft_graph *part = trained_part(spec);
+    int n = ft_graph_params(part);
     s->model.device = spec->device;
     s->model.batch = spec->batch;
     s->clip_norm = spec->clip_norm;
     s->seed = spec->seed;
-    FT_TRY(ft_new(n, sizeof *grad, &grad, err));
-    FT_TRY(ft_new(n, sizeof *trained, &trained, err));
-    FT_TRY(ft_graph_train_form(spec->graph, &form, err));
+    FT_TRY(ft_new((size_t)n, sizeof *grad, &grad, err));
+    FT_TRY(ft_new((size_t)ft_graph_params(spec->graph), sizeof *trained, &trained, err));
+    FT_TRY(ft_graph_train_form(part, &form, err));
     s->model.graph = form.graph;
     s->updates = form.updates;
     s->n_updates = form.n_updates;
-    FT_TRY(add_loss(&s->model, &spec->loss, err));
+    FT_TRY(add_loss(&s->model, spec, err));
     FT_TRY(differentiate(s->model.graph, s->model.loss, grad, err));
     bool any = false;
-    for (size_t i = 0; i < n; i++) {
-        trained[i] = grad[i] != FT_NO_VALUE;
-        any = any || trained[i];
+    for (int i = 0; i < n; i++) {
+        trained[number_of(&s->model, i)] = grad[i] != FT_NO_VALUE;
+        any = any || grad[i] != FT_NO_VALUE;
     }
     if (!any) {
         st = FT_FAIL(err, INVALID, "the embedding depends on no weight that is trained");
         goto done;
     }
-    FT_TRY(ft_params_init(&s->params, spec->device, s->model.graph, trained, err));
+    FT_TRY(ft_params_init(&s->params, spec->device, spec->graph, trained, err));
     FT_TRY(ft_optim_init(&s->optim, &spec->optim, &s->params.group[FT_PARAMS_TRAINED], err));
     FT_TRY(init_states(s, err));
     FT_TRY(plan_step(s, grad, err));
@@ -306,7 +346,10 @@ static enum ft_status run_model(struct lossy *m, const struct ft_params *params,
 {
     float value = 0;
     assert(batch->rows == m->batch);
-    FT_RETURN_IF_FAILED(ft_flat_put(&m->rows, 0, batch->input[0].data, m->rows.count, err));
+    assert(batch->n_inputs == m->n_inputs);
+    for (int i = 0; i < m->n_inputs; i++) {
+        FT_RETURN_IF_FAILED(ft_flat_put(&m->rows[i], 0, batch->input[i].data, m->rows[i].count, err));
+    }
     FT_RETURN_IF_FAILED(
         ft_device_upload(m->device, m->labels_data, batch->labels, m->batch * sizeof(int32_t), err));
     ft_params_show(params, m->plan);
@@ -391,10 +434,10 @@ enum ft_status ft_step_loss_new(const struct ft_step_spec *spec, const struct ft
     l->params = params;
     l->model.device = spec->device;
     l->model.batch = spec->batch;
-    FT_TRY(ft_graph_copy(spec->graph, &l->model.graph, err));
-    FT_TRY(add_loss(&l->model, &spec->loss, err));
+    FT_TRY(ft_graph_copy(trained_part(spec), &l->model.graph, err));
+    FT_TRY(add_loss(&l->model, spec, err));
     FT_TRY(plan_model(&l->model, NULL, 0, err));
-    FT_TRY(ft_params_bind(params, l->model.plan, l->model.graph, err));
+    FT_TRY(ft_params_bind(params, l->model.plan, l->model.graph, l->model.numbers, err));
     *loss = l;
     l = NULL;
 done:

@@ -3,12 +3,14 @@
  * optimiser.
  *
  * The graph given is the evaluation form; its training form is derived here (BatchNorm over batch statistics
- * where its scale or bias is trained). Nothing of ours is allocated by ft_step_run(). Threads: like the
- * device, one thread.
+ * where its scale or bias is trained). With a frontier only the part behind it is run and batches hold its
+ * inputs (train/prefix.h); the parameters are the whole graph's all the same. Nothing of ours is allocated by
+ * ft_step_run(). Threads: like the device, one thread.
  */
 #ifndef FT_TRAIN_STEP_H
 #define FT_TRAIN_STEP_H
 
+#include "executor/graph/frontier.h"
 #include "executor/prep/batch.h"
 #include "executor/train/losses.h"
 #include "executor/train/optim.h"
@@ -17,8 +19,9 @@
 struct ft_step; /* opaque */
 
 struct ft_step_spec {
-    struct ft_device *device;     /* borrowed, like the graph */
-    const struct ft_graph *graph; /* tailored; frozen flags say what is trained */
+    struct ft_device *device;           /* borrowed, like the graph */
+    const struct ft_graph *graph;       /* tailored; frozen flags say what is trained */
+    const struct ft_frontier *frontier; /* of that graph; NULL or with no values: the step runs all of it */
     struct ft_loss_spec loss;
     struct ft_optim_spec optim;
     double clip_norm; /* 0 = none */

@@ -168,7 +168,7 @@ static enum ft_status make_forward(struct bench *b, struct ft_err *err)
     FT_RETURN_IF_FAILED(ft_plan_new(b->device, b->graph, &spec, &b->own_plan, err));
     FT_RETURN_IF_FAILED(ft_plan_bind(b->own_plan, b->input.data, b->x.data, err));
     FT_RETURN_IF_FAILED(ft_plan_bind(b->own_plan, b->input.embedding, b->y.data, err));
-    FT_RETURN_IF_FAILED(ft_params_bind(&b->params, b->own_plan, b->graph, err));
+    FT_RETURN_IF_FAILED(ft_params_bind(&b->params, b->own_plan, b->graph, NULL, err));
     ft_params_show(&b->params, b->own_plan);
     b->plan = b->own_plan;
     return FT_OK;
