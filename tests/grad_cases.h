@@ -693,6 +693,8 @@ static const struct row table[] = {
     {FT_OP_BATCHNORM, "batchnorm", batchnorm},
     {FT_OP_BATCHNORM_TRAIN, "batchnorm_train", batchnorm_train},
     {FT_OP_BATCHNORM_TRAIN, "batchnorm_train vectors", batchnorm_train_vectors},
+    {FT_OP_LAYERNORM, "layernorm", layernorm},
+    {FT_OP_LAYERNORM, "layernorm no bias", layernorm_no_bias},
     {FT_OP_MAXPOOL, "maxpool", maxpool},
     {FT_OP_AVGPOOL, "avgpool", avgpool},
     {FT_OP_AVGPOOL, "avgpool with pad", avgpool_with_pad},
@@ -753,6 +755,7 @@ static const enum ft_op without_gradient[] = {
     FT_OP_SIGMOID_BWD,     FT_OP_TANH_BWD,         FT_OP_CLIP_BWD,      FT_OP_SOFTMAX_BWD,
     FT_OP_LOG_SOFTMAX_BWD, FT_OP_L2_NORMALIZE_BWD, FT_OP_PDIST_BWD,     FT_OP_PAIRS,
     FT_OP_MASKED_MEAN_BWD, FT_OP_SGD_STEP,         FT_OP_ADAM_STEP,     FT_OP_MAP_BWD,
+    FT_OP_LAYERNORM_BWD,
 };
 
 #endif

@@ -45,4 +45,21 @@
 MAP_CASES(MAP_BUILDER)
 #define MAP_ROW(name, NAME, input, a, b) {FT_OP_MAP, "map " #name, map_##name},
 
+static inline void layernorm(struct problem *p)
+{
+    struct ft_attrs a = no_attrs();
+    a.eps = 1e-3F;
+    a.axis = 1;
+    p->y = node(p->g, FT_OP_LAYERNORM, a, 3, any(p, batched(shape(3, 1, 3, 4))), any(p, shape(2, 3, 4)),
+                any(p, shape(2, 3, 4)));
+}
+
+static inline void layernorm_no_bias(struct problem *p)
+{
+    struct ft_attrs a = no_attrs();
+    a.eps = 1e-5F;
+    a.axis = 2;
+    p->y = node(p->g, FT_OP_LAYERNORM, a, 2, any(p, shape(3, 2, 3, 7)), any(p, shape(1, 7)));
+}
+
 #endif

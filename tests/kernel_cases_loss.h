@@ -6,6 +6,7 @@
 
 #include "kernel_cases_map.h"
 #include "kernel_cases_window.h"
+#include "kernel_cases_norm.h"
 
 /* ---- reductions and broadcasts */
 

@@ -11,6 +11,7 @@ static const struct ft_grad_row rows[FT_OP_COUNT] = {
     [FT_OP_BATCHNORM] = {ft_grad_batchnorm, 0x0, 0x1},
     /* The running statistics that come in do not take part in y. */
     [FT_OP_BATCHNORM_TRAIN] = {ft_grad_batchnorm_train, 0x18, 0x1},
+    [FT_OP_LAYERNORM] = {ft_grad_layernorm, 0x0, 0x1},
     [FT_OP_MAXPOOL] = {ft_grad_maxpool, 0x0, 0x1},
     [FT_OP_AVGPOOL] = {ft_grad_avgpool, 0x0, 0x1},
     [FT_OP_PAD] = {ft_grad_pad, 0x0, 0x1},

@@ -132,3 +132,14 @@ enum ft_status ft_export_map(struct ft_export *x, const struct ft_node *node, co
     n.n_attrs = (forms[map].a != NULL) + (b != NULL);
     return ft_export_put(x, &n, err);
 }
+
+enum ft_status ft_export_layernorm(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                   struct ft_err *err)
+{
+    const struct ft_export_attr attrs[2] = {{.name = "axis", .kind = FT_ATTR_INT, .i = node->attrs.axis},
+                                            {.name = "epsilon", .kind = FT_ATTR_FLOAT, .f = node->attrs.eps}};
+    struct ft_export_node n = ft_export_like(x, node, onnx);
+    n.attrs = attrs;
+    n.n_attrs = 2;
+    return ft_export_put(x, &n, err);
+}

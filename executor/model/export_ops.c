@@ -448,6 +448,7 @@ static const struct {
     [FT_OP_NEG] = {write_simple, "Neg"},
     [FT_OP_SCALE] = {write_scale, ""},
     [FT_OP_MAP] = {ft_export_map, ""},
+    [FT_OP_LAYERNORM] = {ft_export_layernorm, "LayerNormalization"},
     [FT_OP_ADD] = {write_simple, "Add"},
     [FT_OP_SUB] = {write_simple, "Sub"},
     [FT_OP_MUL] = {write_simple, "Mul"},

@@ -49,9 +49,13 @@ static const struct ft_import_row rows[] = {
     {"GlobalMaxPool", 1, ft_import_global_pool, FT_OP_MAXPOOL},
     {"Greater", 2, ft_import_compare, '>'},
     {"GreaterOrEqual", 2, ft_import_compare, 'g'},
+    {"GroupNormalization", 3, ft_import_group_norm, 0},
     {"HardSigmoid", 1, ft_import_map, FT_MAP_HARD_SIGMOID},
     {"HardSwish", 1, ft_import_map, FT_MAP_HARD_SWISH},
     {"Identity", 1, ft_import_identity, 0},
+    {"InstanceNormalization", 3, ft_import_instance_norm, 0},
+    {"LRN", 1, ft_import_lrn, 0},
+    {"LayerNormalization", 2, ft_import_layer_norm, 0},
     {"LeakyRelu", 1, ft_import_leaky_relu, 0},
     {"Less", 2, ft_import_compare, '<'},
     {"LessOrEqual", 2, ft_import_compare, 'l'},
@@ -348,13 +352,32 @@ static enum ft_status origin_of(const struct ft_at *at, const char **out, struct
     return ft_arena_text(&at->im->arena, (const char *)name.data, name.size, out, err);
 }
 
+enum ft_status ft_at_add_all(struct ft_at *at, enum ft_op op, const struct ft_attrs *attrs,
+                             const ft_value *in, int n_in, ft_value *out, struct ft_err *err)
+{
+    const char *origin = NULL;
+    FT_RETURN_IF_FAILED(origin_of(at, &origin, err));
+    return ft_graph_add(at->im->graph, op, attrs, in, n_in, origin, out, err);
+}
+
 enum ft_status ft_at_add(struct ft_at *at, enum ft_op op, const struct ft_attrs *attrs, const ft_value *in,
                          int n_in, ft_value *out, struct ft_err *err)
 {
-    ft_value results[FT_MAX_OUTPUTS];
-    const char *origin = NULL; /* `out` may be one of `in`: it is written last */
-    FT_RETURN_IF_FAILED(origin_of(at, &origin, err));
-    FT_RETURN_IF_FAILED(ft_graph_add(at->im->graph, op, attrs, in, n_in, origin, results, err));
+    ft_value results[FT_MAX_OUTPUTS]; /* `out` may be one of `in`: it is written last */
+    if (n_in < 1 || n_in > 2) {
+        FT_RETURN_IF_FAILED(ft_at_add_all(at, op, attrs, in, n_in, results, err));
+    } else {
+        struct ft_spelled s;
+        memset(&s, 0, sizeof s); /* attributes are compared bytewise */
+        s.op = op;
+        s.n_in = n_in;
+        memcpy(s.in, in, (size_t)n_in * sizeof *in);
+        if (attrs != NULL) {
+            memcpy(&s.attrs, attrs, sizeof s.attrs);
+        }
+        FT_RETURN_IF_FAILED(ft_rewrite(at, &s, err));
+        FT_RETURN_IF_FAILED(ft_at_add_all(at, s.op, &s.attrs, s.in, s.n_in, results, err));
+    }
     *out = results[0];
     return FT_OK;
 }

@@ -134,10 +134,25 @@ FT_MUST_CHECK enum ft_status ft_at_scalar(struct ft_at *at, int i, float *out,
 /* Append a node; out[0] alone is given back. */
 FT_MUST_CHECK enum ft_status ft_at_add(struct ft_at *at, enum ft_op op, const struct ft_attrs *attrs,
                                        const ft_value *in, int n_in, ft_value *out, struct ft_err *err);
+/* All outputs of the row. */
+FT_MUST_CHECK enum ft_status ft_at_add_all(struct ft_at *at, enum ft_op op, const struct ft_attrs *attrs,
+                                           const ft_value *in, int n_in, ft_value *out, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_at_reshape(struct ft_at *at, ft_value x, const struct ft_dim *shape, int rank,
                                            ft_value *out, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_at_const(struct ft_at *at, const struct ft_type *type, const float *data,
                                          ft_value *out, struct ft_err *err);
+/* A constant of ones with x's axes from `axis` on, which must be known. */
+FT_MUST_CHECK enum ft_status ft_at_ones(struct ft_at *at, const struct ft_type *x, int axis, ft_value *out,
+                                        struct ft_err *err);
+/* A node about to be added: if it ends something that exporters spell out, it becomes the row that does it at
+ * once (rewrite.c). ft_at_add() asks for every node of one or two inputs. */
+struct ft_spelled {
+    enum ft_op op;
+    struct ft_attrs attrs;
+    ft_value in[3];
+    int n_in;
+};
+FT_MUST_CHECK enum ft_status ft_rewrite(struct ft_at *at, struct ft_spelled *s, struct ft_err *err);
 /* What output i is. */
 FT_MUST_CHECK enum ft_status ft_at_set(struct ft_at *at, int i, ft_value v, struct ft_err *err);
 void ft_at_set_host(struct ft_at *at, int i, const struct ft_host *host);
@@ -162,7 +177,7 @@ void ft_import_release_externals(struct ft_import *im);
     X(reduce) X(reduce_l2) X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) \
     X(transpose) X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) \
     X(constant_of_shape) X(shape) X(size) X(gather) X(cast) X(expand) X(where) X(compare) \
-    X(logic) X(range) X(map) X(resize) X(depth_space)
+    X(logic) X(range) X(map) X(layer_norm) X(instance_norm) X(group_norm) X(lrn) X(batch_statistics) X(resize) X(depth_space)
 /* clang-format on */
 #define FT_IMPORT_PROTOTYPE(name)                                                                            \
     enum ft_status ft_import_##name(struct ft_at *at, int arg, struct ft_err *err);

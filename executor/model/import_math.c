@@ -1,4 +1,3 @@
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -135,13 +134,23 @@ static bool named_as_weight(const struct ft_at *at, int i)
     return false;
 }
 
-/* The vector that is added to a product of matrices is a bias, whatever it is called. */
+/* The vector that is added to a product of matrices is a bias, whatever it is called, and so are scale and
+ * bias after a spelled-out layer normalisation. */
 static bool is_bias(const struct ft_at *at, enum ft_op op, int i, ft_value other)
 {
     const struct ft_slot *slot = ft_at_slot(at, i);
     const struct ft_graph *g = at->im->graph;
     int producer = ft_graph_producer(g, other);
     const struct ft_type *type = ft_graph_type(g, other);
+    if (producer >= 0 && ft_graph_node(g, producer)->op == FT_OP_LAYERNORM && slot->weight &&
+        !ft_host_is_int(slot->host) && (op == FT_OP_ADD || op == FT_OP_MUL)) {
+        const struct ft_type *scale = ft_graph_type(g, ft_graph_node(g, producer)->in[1]);
+        bool same = scale->rank == slot->host->rank;
+        for (int k = 0; same && k < scale->rank; k++) {
+            same = ft_dim_equal(scale->dim[k], ft_dim_of(slot->host->dims[k]));
+        }
+        return same;
+    }
     return op == FT_OP_ADD && slot->weight && producer >= 0 &&
            ft_graph_node(g, producer)->op == FT_OP_MATMUL && !ft_host_is_int(slot->host) &&
            slot->host->rank == 1 && ft_dim_equal(type->dim[type->rank - 1], ft_dim_of(slot->host->dims[0]));
@@ -183,42 +192,6 @@ static ft_value merge_scale(const struct ft_graph *g, ft_value x, struct ft_attr
     return node->in[0];
 }
 
-/* The value whose clipped L2 norm over the last axis `v` is, as PyTorch's F.normalize exports it (see
- * reduce_l2): [EXPAND_TO] CLIP SQRT REDUCE_SUM MUL(x, x). */
-static bool is_clipped_norm(const struct ft_graph *g, ft_value v, ft_value x, float *eps)
-{
-    static const enum ft_op chain[] = {FT_OP_EXPAND_TO, FT_OP_CLIP, FT_OP_SQRT, FT_OP_REDUCE_SUM, FT_OP_MUL};
-    const int last = ft_graph_type(g, x)->rank - 1;
-    for (size_t i = 0; i < sizeof chain / sizeof chain[0]; i++) {
-        int producer = ft_graph_producer(g, v);
-        if (producer < 0) {
-            return false;
-        }
-        const struct ft_node *node = ft_graph_node(g, producer);
-        if (node->op != chain[i]) {
-            if (i == 0) {
-                continue; /* expanded explicitly or by broadcasting */
-            }
-            return false;
-        }
-        if (node->op == FT_OP_CLIP) {
-            *eps = node->attrs.lo;
-            if (!(*eps > 0.0F) || !isinf(node->attrs.hi)) {
-                return false;
-            }
-        }
-        if (node->op == FT_OP_REDUCE_SUM &&
-            (node->attrs.axes_count != 1 || node->attrs.axes[0] != last || !node->attrs.keepdims)) {
-            return false;
-        }
-        if (node->op == FT_OP_MUL) {
-            return node->in[0] == x && node->in[1] == x;
-        }
-        v = node->in[0];
-    }
-    return false;
-}
-
 /* The x of |x|, else v. */
 static ft_value without_sign(const struct ft_graph *g, ft_value v)
 {
@@ -251,22 +224,6 @@ static enum ft_status plain_power(struct ft_at *at, ft_value x, ft_value *expone
         return ft_at_const(at, &scalar, &power, exponent, err);
     }
     *done = true;
-    return ft_at_set(at, 0, y, err);
-}
-
-static enum ft_status graph_binary(struct ft_at *at, enum ft_op op, ft_value *in, struct ft_err *err)
-{
-    struct ft_attrs attrs;
-    ft_value y = FT_NO_VALUE;
-    float eps = 0.0F;
-    if (op == FT_OP_DIV && ft_graph_type(at->im->graph, in[0])->rank > 0 &&
-        is_clipped_norm(at->im->graph, in[1], in[0], &eps)) {
-        memset(&attrs, 0, sizeof attrs);
-        attrs.eps = eps;
-        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_L2_NORMALIZE, &attrs, in, 1, &y, err));
-    } else {
-        FT_RETURN_IF_FAILED(ft_at_add(at, op, NULL, in, 2, &y, err));
-    }
     return ft_at_set(at, 0, y, err);
 }
 
@@ -308,7 +265,8 @@ enum ft_status ft_import_binary(struct ft_at *at, int arg, struct ft_err *err)
             FT_RETURN_IF_FAILED(ft_at_value(at, i, &in[i], err));
         }
     }
-    return graph_binary(at, op, in, err);
+    FT_RETURN_IF_FAILED(ft_at_add(at, op, NULL, in, 2, &y, err));
+    return ft_at_set(at, 0, y, err);
 }
 
 enum ft_status ft_import_sum(struct ft_at *at, int arg, struct ft_err *err)
@@ -506,7 +464,7 @@ enum ft_status ft_import_reduce(struct ft_at *at, int arg, struct ft_err *err)
     return ft_at_set(at, 0, y, err);
 }
 
-/* sqrt(sum x^2); graph_binary() finds the division that follows in F.normalize. */
+/* sqrt(sum x^2); rewrite.c finds the division that follows in F.normalize. */
 enum ft_status ft_import_reduce_l2(struct ft_at *at, int arg, struct ft_err *err)
 {
     (void)arg;
@@ -523,30 +481,6 @@ enum ft_status ft_import_reduce_l2(struct ft_at *at, int arg, struct ft_err *err
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, in, 2, &y, err));
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_REDUCE_SUM, &attrs, &y, 1, &y, err));
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SQRT, NULL, &y, 1, &y, err));
-    return ft_at_set(at, 0, y, err);
-}
-
-/* x / |x|: a row of zeros stays zeros. */
-enum ft_status ft_import_lp_normalization(struct ft_at *at, int arg, struct ft_err *err)
-{
-    (void)arg;
-    struct ft_attrs attrs;
-    ft_value x = FT_NO_VALUE;
-    ft_value y = FT_NO_VALUE;
-    int64_t p = 2;
-    int64_t given = -1;
-    memset(&attrs, 0, sizeof attrs);
-    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "p", &p, err));
-    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &given, err));
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
-    int rank = ft_at_type(at, x)->rank;
-    FT_RETURN_IF_FAILED(ft_at_axis(at, given, rank, &attrs.axis, err));
-    if (p != 2 || attrs.axis != rank - 1) {
-        return ft_at_unsupported(at, err, "only p = 2 over the last axis");
-    }
-    attrs.axis = 0;
-    attrs.eps = FLT_MIN;
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_L2_NORMALIZE, &attrs, &x, 1, &y, err));
     return ft_at_set(at, 0, y, err);
 }
 

@@ -420,7 +420,6 @@ static enum ft_status batchnorm_momentum(const struct ft_at *at, float *momentum
 
 enum ft_status ft_import_batchnorm(struct ft_at *at, int arg, struct ft_err *err)
 {
-    (void)arg;
     struct ft_attrs attrs;
     ft_value in[5];
     ft_value y = FT_NO_VALUE;
@@ -429,7 +428,8 @@ enum ft_status ft_import_batchnorm(struct ft_at *at, int arg, struct ft_err *err
      * reads. What the module is, with its running statistics, is the same. */
     for (int i = 1; i < at->node->n_out; i++) {
         if (ft_at_wants(at, i)) {
-            return ft_at_unsupported(at, err, "the statistics of a batch are read");
+            return at->opset >= 14 ? ft_import_batch_statistics(at, arg, err)
+                                   : ft_at_unsupported(at, err, "the statistics of a batch are read");
         }
     }
     int64_t spatial = 1; /* until opset 8: 0 = statistics of each position, not of each channel */

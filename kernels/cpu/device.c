@@ -63,6 +63,8 @@ static enum wish wish_of(enum ft_op op)
     case FT_OP_RESHAPE:
     case FT_OP_RESHAPE_LIKE:
     case FT_OP_TRANSPOSE:
+    case FT_OP_LAYERNORM:
+    case FT_OP_LAYERNORM_BWD:
     case FT_OP_SOFTMAX:
     case FT_OP_SOFTMAX_BWD:
     case FT_OP_LOG_SOFTMAX:

@@ -92,6 +92,17 @@ struct ft_vec {
                          const float *mkpq);
     void (*bn_grad_row)(const float *dy, const float *x, float *dx, int64_t n, const float mkpq[4]);
 
+    /* Layer normalisation of one row. y = (x - mean) * k * scale + bias, without it when NULL; mk = mean, k
+     */
+    void (*ln_apply)(const float *x, const float *scale, const float *bias, float *y, size_t n,
+                     const float mk[2]);
+    /* sum of dy * scale * (x - mean) */
+    double (*ln_dot)(const float *dy, const float *x, const float *scale, size_t n, float mean);
+    /* dx = k * dy * scale - p - (x - mean) * q; dscale += dy * (x - mean) * k, dbias += dy; mkpq = mean, k,
+     * p, q */
+    void (*ln_grad)(const float *dy, const float *x, const float *scale, float *dx, size_t n,
+                    const float mkpq[4], float *dscale, float *dbias);
+
     /* Pooling of one pixel, channels last; tap t lies at base + offset[t]. */
     void (*pool_max)(const float *base, const int64_t *offset, const int32_t *index, int taps, float *y,
                      int32_t *where, size_t channels);
