@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""One export of each family of image and tabular models that people bring, with random weights; made when a test runs.
+
+Every structural feature of the family is kept; widths, depths and images are small, so that two slow cores are enough.
+All numbers are random, biases, scales and running statistics too: a default of zero or one would hide an addition or a product
+that is missing, and equal tensors could not be told apart by their values. Dropout and stochastic depth are off: they are random.
+
+Usage: python tests/oracle/make_families.py OUT_FOLDER [FAMILY ...]     writes FAMILY-EXPORT.onnx for each export of each family
+"""
+import dataclasses
+import functools
+import pathlib
+import sys
+import typing
+import warnings
+
+import torch
+import torchvision
+from torch import nn
+
+models = torchvision.models
+warnings.filterwarnings("ignore")
+
+
+# ---- the networks
+
+def vgg(batch_norm):
+    net = models.vgg.VGG(models.vgg.make_layers([16, "M", 24, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"], batch_norm), num_classes=10)
+    net.avgpool = nn.AdaptiveAvgPool2d(2)  # of a 2 x 2 map, as 7 of 7 x 7 when images have 224 pixels
+    net.classifier[0], net.classifier[3], net.classifier[6] = nn.Linear(64 * 4, 96), nn.Linear(96, 80), nn.Linear(80, 10)
+    return net
+
+
+def efficientnet(width):
+    row = functools.partial(models.efficientnet.MBConvConfig, width_mult=width, depth_mult=0.5 if width < 1 else 1.0)
+    rows = [row(1, 3, 1, 32, 16, 1), row(6, 3, 2, 16, 24, 2), row(6, 5, 2, 24, 40, 2), row(6, 3, 2, 40, 80, 3), row(6, 5, 1, 80, 112, 3),
+            row(6, 5, 2, 112, 192, 4), row(6, 3, 1, 192, 320, 1)]
+    return models.EfficientNet(rows, 0.2, stochastic_depth_prob=0.0, num_classes=10)
+
+
+def convnext():
+    block = models.convnext.CNBlockConfig
+    return models.ConvNeXt([block(24, 48, 1), block(48, 64, 1), block(64, 96, 2), block(96, None, 1)], num_classes=10)
+
+
+def swin(version):
+    v2 = version == 2
+    return models.SwinTransformer(
+        [4, 4], 24, [2, 2, 2], [2, 3, 4], [7, 7] if not v2 else [8, 8], stochastic_depth_prob=0.0, num_classes=10,
+        block=models.swin_transformer.SwinTransformerBlockV2 if v2 else None,
+        downsample_layer=models.swin_transformer.PatchMergingV2 if v2 else models.swin_transformer.PatchMerging)
+
+
+def vit(image, patch, layers, heads, width, mlp):
+    return models.VisionTransformer(image, patch, layers, heads, width, mlp, num_classes=10)
+
+
+@dataclasses.dataclass
+class Family:
+    make: typing.Callable[[], nn.Module]
+    head: str  # the module that is cut: its input is the embedding
+    image: int = 64
+    batchnorm: bool = True
+    rows: int = 4
+    opset: int = 18  # of the dynamo export
+    exports: tuple = ()  # those that are tried; all by default
+
+
+FAMILIES = {
+    "resnet18": Family(lambda: models.resnet18(num_classes=10), "fc"),
+    "resnet50": Family(lambda: models.ResNet(models.resnet.Bottleneck, [1, 2, 1, 1], width_per_group=32, num_classes=10), "fc"),
+    "vgg11": Family(lambda: vgg(False), "classifier.6", batchnorm=False),
+    "vgg11_bn": Family(lambda: vgg(True), "classifier.6"),
+    "densenet121": Family(lambda: models.DenseNet(12, (2, 3, 3, 2), 24, num_classes=10), "classifier"),
+    "mobilenet_v2": Family(lambda: models.MobileNetV2(num_classes=10, width_mult=0.35), "classifier.1"),
+    "mobilenet_v3": Family(lambda: models.mobilenet_v3_small(num_classes=10, width_mult=0.5), "classifier.3"),
+    "efficientnet_b0": Family(lambda: efficientnet(0.25), "classifier.1"),
+    "inception_v3": Family(lambda: models.Inception3(10, aux_logits=False, init_weights=False), "fc", image=96, rows=3),
+    "googlenet": Family(lambda: models.GoogLeNet(10, aux_logits=False, init_weights=False), "fc"),
+    "convnext_tiny": Family(convnext, "classifier.2", batchnorm=False),
+    "vit": Family(lambda: vit(64, 16, 3, 3, 96, 192), "heads.head", batchnorm=False),
+    "vit_gelu": Family(lambda: vit(64, 16, 2, 3, 96, 192), "heads.head", batchnorm=False, opset=20),
+    "swin_t": Family(lambda: swin(1), "head", batchnorm=False),
+    "swin_v2_t": Family(lambda: swin(2), "head", batchnorm=False),
+}
+FULL_SIZE = {  # as people have them, 224 x 224
+    "resnet50": Family(lambda: models.resnet50(), "fc", image=224, rows=1),
+    "efficientnet_b0": Family(lambda: efficientnet(1.0), "classifier.1", image=224, rows=1),
+    "vit_s": Family(lambda: vit(224, 16, 12, 6, 384, 1536), "heads.head", image=224, rows=1, batchnorm=False),
+}
+
+
+def shake(net):
+    """No number of the network stays at a value that does nothing."""
+    for module in net.modules():
+        for name, p in module.named_parameters(recurse=False):
+            if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)) and name == "weight":
+                nn.init.uniform_(p, 0.5, 1.0)
+            elif name == "layer_scale":
+                nn.init.uniform_(p, 0.2, 1.0)
+            elif p.ndim == 1 or name in ("class_token", "pos_embedding", "relative_position_bias_table"):
+                nn.init.normal_(p, 0, 0.1)
+            elif name == "logit_scale":
+                nn.init.normal_(p, 2, 0.2)
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
+        if isinstance(module, (nn.Dropout, models.swin_transformer.nn.Dropout)):
+            module.p = 0.0
+    return net
+
+
+def make(family, seed=0):
+    torch.manual_seed(seed)
+    return shake(family.make()).eval()
+
+
+def embed(net, family, x):
+    """What goes into the head, by PyTorch."""
+    seen = []
+    hook = net.get_submodule(family.head).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    net(x)
+    hook.remove()
+    return seen[0]
+
+
+# ---- the exports
+
+def script(net, x, path, **more):
+    torch.onnx.export(net, (x,), str(path), dynamo=False, opset_version=17, input_names=["input"], output_names=["logits"],
+                      dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}}, **more)
+
+
+def dynamo(net, x, path, opset, **more):
+    torch.onnx.export(net, (x,), str(path), dynamo=True, opset_version=opset, dynamic_shapes=({0: torch.export.Dim("batch")},),
+                      input_names=["input"], verbose=False, external_data=False, **more)
+
+
+def script_kept(net, x, path):
+    script(net, x, path, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)
+
+
+EXPORTS = {  # of families with BatchNorm: folded into convolutions, or kept
+    "script": lambda net, x, path, family: script(net, x, path),
+    "script-kept": lambda net, x, path, family: script_kept(net, x, path),
+    "dynamo": lambda net, x, path, family: dynamo(net, x, path, family.opset),
+    "dynamo-kept": lambda net, x, path, family: dynamo(net, x, path, family.opset, optimize=False),
+}
+
+
+def exports_of(family):
+    return [e for e in EXPORTS if e in (family.exports or EXPORTS) and (family.batchnorm or not e.endswith("kept"))]
+
+
+def images(family, seed=0):
+    generator = torch.Generator().manual_seed(seed + 100)
+    return torch.randn(family.rows, 3, family.image, family.image, generator=generator)
+
+
+def write(name, export, path, family=None, seed=0):
+    family = family or FAMILIES[name]
+    net = make(family, seed)
+    EXPORTS[export](net, images(dataclasses.replace(family, rows=2)), path, family)
+    return net
+
+
+def main(folder, *names):
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or FAMILIES:
+        for export in exports_of(FAMILIES[name]):
+            write(name, export, folder / f"{name}-{export}.onnx")
+            print(folder / f"{name}-{export}.onnx")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

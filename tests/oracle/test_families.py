@@ -1,0 +1,214 @@
+"""One export of each family of models that people bring (make_families.py): forward, tailored export and all gradients.
+
+Forward of the whole network on `cpu` against onnxruntime, 1e-4 of the largest output. The tailored network's embedding
+against what goes into the head in PyTorch, and against onnxruntime on the file that we write, 1e-4. Gradients of
+sum(embedding * random numbers) by every parameter against PyTorch's autograd in double precision, 1e-3 of each one's norm: with
+BatchNorm folded into convolutions, kept in evaluation form, and kept in training form.
+
+Tolerances: float32 through a hundred layers. A ReLU or maximum within rounding of its edge goes the other way here and there, which
+changes a gradient by one unit's share: where PyTorch's own float32 (in either layout) is more than 1e-4 away from its double, the
+images say nothing and others are taken. The column "torch f32" is that distance, "passed" how many were passed over. Where six say
+nothing, `ref`, which computes in double as that PyTorch does, answers instead of `cpu`.
+"""
+import contextlib
+import copy
+import io
+import json
+import os
+import pathlib
+import struct
+import subprocess
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import nn
+
+import make_families as families
+
+BUILD = pathlib.Path(os.environ.get("FT_BUILD", "build"))
+ENV = dict(os.environ, OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE")
+FORWARD, GRADIENT = 1e-4, 1e-3
+CASES = [(name, export) for name, family in families.FAMILIES.items() for export in families.exports_of(family)]
+# Parameters that the exporter computes away: they only enter through a constant.
+FOLDED = {}
+ROWS = []
+SEEDS = 6  # of images, until one is off every edge
+torch.set_num_threads(2)
+
+
+def probe(program, *args):
+    done = subprocess.run([BUILD / "tests" / program, *map(str, args)], capture_output=True, text=True, env=ENV, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def run_ours(path, x, tmp, *args):
+    np.save(tmp / "x.npy", x)
+    facts = probe("model_probe", path, "--device", "cpu", "--input", tmp / "x.npy", "--out", tmp / "y", *args)
+    return facts, np.fromfile(tmp / "y0.bin").reshape(len(x), -1)
+
+
+def run_theirs(path, x):
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x})[0].reshape(len(x), -1)
+
+
+def difference(got, want):
+    assert got.shape == want.shape, (got.shape, want.shape)
+    return float(np.abs(got.astype(np.float64) - want).max() / np.abs(want).max())
+
+
+# ---- gradients
+
+def fold(net):
+    """BatchNorm right behind a convolution of its width becomes part of it, as both exporters do."""
+    net = copy.deepcopy(net)
+    leaves = [(n, m) for n, m in net.named_modules() if not list(m.children())]
+    for (at, conv), (behind, norm) in zip(leaves, leaves[1:]):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and conv.out_channels == norm.num_features:
+            for name, module in ((at, nn.utils.fusion.fuse_conv_bn_eval(conv, norm)), (behind, nn.Identity())):
+                parent, _, leaf = name.rpartition(".")
+                setattr(net.get_submodule(parent), leaf, module)
+    return net.requires_grad_(True)
+
+
+def peer_gradients(net, family, x, weights, training):
+    net.train(training)
+    for p in net.parameters():
+        p.grad = None
+    dtype = next(net.parameters()).dtype
+    e = families.embed(net, family, torch.from_numpy(x).to(dtype))
+    (e * torch.from_numpy(weights).to(dtype)).sum().backward()
+    return {n: (p.detach().numpy(), p.grad.numpy()) for n, p in net.named_parameters() if p.grad is not None}
+
+
+def our_gradients(path, x, weights, training, device, tmp):
+    with open(tmp / "batch.bin", "wb") as f:
+        f.write(struct.pack("<qqq", 1, len(x), x[0].size) + x.tobytes() + weights.astype(np.float32).tobytes())
+    (tmp / "options.json").write_text(json.dumps({"threads": 2, "device": device}))
+    facts = probe("train_probe", "--training" if training else "--evaluation", path, tmp / "options.json", tmp / "batch.bin",
+                  tmp / "out.bin")
+    flat = np.fromfile(tmp / "out.bin", np.float32)
+    at = weights.size
+    out = {}
+    for name, trained, count in facts["params"]:
+        if trained:
+            out[name] = flat[at + count:at + 2 * count], flat[at:at + count]
+        at += 2 * count
+    assert at == flat.size
+    return out
+
+
+def away(a, b):
+    return float(np.linalg.norm(a.astype(np.float64).ravel() - b.astype(np.float64).ravel()))
+
+
+def match(ours, theirs):
+    """{our name: their name, their gradient as ours lies}: by name, else by the numbers, which the exporters transpose."""
+    out, free = {}, dict(theirs)
+    for name, (value, _) in ours.items():
+        if name in free and free[name][0].size == value.size and away(free[name][0], value) < 1e-5 * np.linalg.norm(value):
+            out[name] = name, free.pop(name)[1]
+    for name in ours.keys() - out.keys():
+        value = ours[name][0]
+        for other, (p, gradient) in free.items():
+            if p.size != value.size:
+                continue
+            turned = next((t for t in (lambda a: a, np.transpose) if (p.ndim == 2 or t is not np.transpose) and
+                           away(t(p), value) < 1e-4 * np.linalg.norm(value)), None)
+            if turned:
+                out[name] = other, turned(gradient)
+                del free[other]
+                break
+        else:
+            raise AssertionError(f"{name} ({value.size} numbers) is no parameter of PyTorch's")
+    return out, free
+
+
+def relative(pairs):
+    """The worst parameter. One whose gradient is zero but for rounding (a bias before BatchNorm) is measured against the whole."""
+    whole = np.sqrt(sum(float(np.linalg.norm(want)) ** 2 for _, want in pairs.values()))
+    return max((away(got, want) / max(float(np.linalg.norm(want)), 1e-4 * whole), name) for name, (got, want) in pairs.items())
+
+
+def off_the_edge(net, family, weights, training):
+    """Images on which PyTorch's two precisions agree, its gradients there, how far they agree, how many were passed over: SEEDS if
+    there are none."""
+    for seed in range(SEEDS):
+        x = families.images(family, seed).numpy()
+        want = peer_gradients(copy.deepcopy(net).double(), family, x, weights, training)
+        apart = 0.0
+        for layout in (torch.contiguous_format, torch.channels_last):
+            single = peer_gradients(copy.deepcopy(net).to(memory_format=layout), family, x, weights, training)
+            apart = max(apart, relative({n: (single[n][1], want[n][1]) for n in want})[0])
+        if apart < GRADIENT / 10:
+            return x, want, apart, seed
+    return x, want, apart, SEEDS
+
+
+def check_gradients(name, family, net, path, training, tmp):
+    x = families.images(family)
+    weights = np.random.default_rng(7).standard_normal(families.embed(net.eval(), family, x).shape).astype(np.float32)
+    x, theirs, apart, passed = off_the_edge(net, family, weights, training)
+    device = "cpu" if passed < SEEDS else "ref"
+    ours = our_gradients(path, x, weights, training, device, tmp)
+    matched, left = match(ours, theirs)
+    assert set(left) == {n for n in left if any(n.endswith(f) for f in FOLDED.get(name, ()))}, sorted(left)
+    worst, where = relative({n: (ours[n][1], want) for n, (_, want) in matched.items()})
+    assert worst < (GRADIENT if device == "cpu" else GRADIENT / 100), (where, worst, apart, device)
+    return len(matched), worst, apart, f"{passed} {device}"
+
+
+# ---- the families
+
+def make(name, export, path, family=None):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return families.write(name, export, path, family)
+
+
+def check_forward(family, net, path, x, tmp):
+    _, ours = run_ours(path, x, tmp)
+    whole = difference(ours, run_theirs(path, x))
+    out = tmp / "tailored.onnx"
+    facts, ours = run_ours(path, x, tmp, "--tailor", "--export", out)
+    net.eval()
+    with torch.no_grad():
+        want = families.embed(net, family, torch.from_numpy(x)).numpy().reshape(len(x), -1)
+    assert facts["head"] and facts["dim"] == want.shape[1], facts["why"]
+    embedding = difference(ours, want)
+    onnx.checker.check_model(str(out), full_check=True)
+    assert [(o.domain, o.version) for o in onnx.load(out).opset_import] == [("", 17)]
+    again = difference(run_theirs(out, x), ours)
+    assert max(whole, embedding, again) < FORWARD, (whole, embedding, again)
+    return whole, embedding, again
+
+
+@pytest.mark.parametrize("name,export", CASES)
+def test_family(name, export, tmp_path):
+    family = families.FAMILIES[name]
+    path = tmp_path / "model.onnx"
+    net = make(name, export, path)
+    x = families.images(family).numpy()
+    numbers = check_forward(family, net, path, x, tmp_path)
+    forms = (False, True) if export.endswith("kept") else (False,)
+    for training in forms:
+        folded = fold(net) if not export.endswith("kept") else net
+        parameters, *gradients = check_gradients(name, family, folded, path, training, tmp_path)
+        ROWS.append((name, export + (" training" if training else ""), parameters, *numbers, *gradients))
+
+
+@pytest.mark.parametrize("name", families.FULL_SIZE)
+def test_full_size_forward(name, tmp_path):
+    family = families.FULL_SIZE[name]
+    net = make(name, "script", tmp_path / "model.onnx", family)
+    x = families.images(family).numpy()
+    ROWS.append((name, "script, full size", 0, *check_forward(family, net, tmp_path / "model.onnx", x, tmp_path), 0, 0, ""))
+
+
+def test_table():
+    print(f"\n{'family':18} {'export':22} {'parameters':>10} {'forward':>9} {'embedding':>9} {'written':>9} {'gradients':>9} {'torch f32':>9} {'passed':>7}")
+    for row in ROWS:
+        print(f"{row[0]:18} {row[1]:22} {row[2]:10d} " + " ".join(f"{v:9.1e}" for v in row[3:-1]) + f" {row[-1]:>7}")
