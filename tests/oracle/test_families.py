@@ -32,6 +32,15 @@ BUILD = pathlib.Path(os.environ.get("FT_BUILD", "build"))
 ENV = dict(os.environ, OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE")
 FORWARD, GRADIENT = 1e-4, 1e-3
 CASES = [(name, export) for name, family in families.FAMILIES.items() for export in families.exports_of(family)]
+# What a family still waits for: op types that are refused, and nothing else is.
+WAITING = {
+    "convnext_tiny": {"LayerNormalization"},
+    "vit": {"LayerNormalization", "Mod"},
+    "vit_gelu": {"LayerNormalization", "Mod"},
+    "swin_t": {"LayerNormalization", "Mod", "ScatterND"},
+    "swin_v2_t": {"LayerNormalization", "Mod", "ScatterND", "GatherND"},
+    "vit_s": {"LayerNormalization", "Mod"},
+}
 # Parameters that the exporter computes away: they only enter through a constant.
 FOLDED = {}
 ROWS = []
@@ -164,6 +173,17 @@ def check_gradients(name, family, net, path, training, tmp):
 
 # ---- the families
 
+def refused(name, path):
+    """Is the family still waited for? Then every op that is refused stands on the list."""
+    if name not in WAITING:
+        return False
+    done = subprocess.run([BUILD / "tests" / "model_probe", path], capture_output=True, text=True, env=ENV)
+    assert done.returncode == 1 and "unsupported nodes" in done.stderr, f"{name} is on the list but is read: {done.stderr}"
+    ops = {part.split()[0] for part in done.stderr.split(" unsupported nodes: ")[1].split(", ") if "'" in part}
+    assert ops <= WAITING[name], ops
+    return True
+
+
 def make(name, export, path, family=None):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return families.write(name, export, path, family)
@@ -191,6 +211,8 @@ def test_family(name, export, tmp_path):
     family = families.FAMILIES[name]
     path = tmp_path / "model.onnx"
     net = make(name, export, path)
+    if refused(name, path):
+        return
     x = families.images(family).numpy()
     numbers = check_forward(family, net, path, x, tmp_path)
     forms = (False, True) if export.endswith("kept") else (False,)
@@ -204,6 +226,8 @@ def test_family(name, export, tmp_path):
 def test_full_size_forward(name, tmp_path):
     family = families.FULL_SIZE[name]
     net = make(name, "script", tmp_path / "model.onnx", family)
+    if refused(name, tmp_path / "model.onnx"):
+        return
     x = families.images(family).numpy()
     ROWS.append((name, "script, full size", 0, *check_forward(family, net, tmp_path / "model.onnx", x, tmp_path), 0, 0, ""))
 

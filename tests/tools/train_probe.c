@@ -225,7 +225,7 @@ static enum ft_status plan_weighted(struct probe *p, struct weighted *w, struct 
     FT_RETURN_IF_FAILED(ft_flat_put(&w->weights, 0, data + w->rows.count, w->weights.count, err));
     FT_RETURN_IF_FAILED(ft_plan_bind(w->plan, w->input.data, w->rows.data, err));
     FT_RETURN_IF_FAILED(ft_plan_bind(w->plan, w->weights_in, w->weights.data, err));
-    FT_RETURN_IF_FAILED(ft_params_bind(&w->params, w->plan, w->form.graph, err));
+    FT_RETURN_IF_FAILED(ft_params_bind(&w->params, w->plan, w->form.graph, NULL, err));
     ft_params_show(&w->params, w->plan);
     FT_RETURN_IF_FAILED(ft_plan_run(w->plan, err));
     return ft_device_wait(p->device, err);
