@@ -111,7 +111,7 @@ static void bad_options_say_what_is_accepted(void **state)
         {"{\"colour\": 1}", "unknown preprocess option \"colour\" of an image; accepted: kind, size"},
         {"{\"kind\": \"sound\"}", "\"image\" or \"vector\""},
         {"{\"resize\": \"big\"}", "\"exact\", \"short\" or \"none\""},
-        {"{\"filter\": 3}", "\"bilinear\" or \"bicubic\""},
+        {"{\"filter\": 3}", "\"bilinear\", \"bicubic\", \"nearest\""},
         {"{\"layout\": \"nchw\"}", "\"chw\" or \"hwc\""},
         {"{\"size\": 0}", "\"size\" must be"},
         {"{\"size\": [1, 2, 3]}", "\"size\" must be"},

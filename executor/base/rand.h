@@ -20,7 +20,8 @@ enum ft_rand_use {
     FT_RAND_SAMPLER = 2, /* `where` = epoch or draw */
     FT_RAND_DROPOUT = 3, /* `where` = step << 20 | node */
     FT_RAND_SPLIT = 4,   /* train/validation split */
-    FT_RAND_TEST = 5
+    FT_RAND_TEST = 5,
+    FT_RAND_AUGMENT = 6 /* `where` = batches drawn before this one */
 };
 
 struct ft_rand {

@@ -35,7 +35,7 @@ static void print_layers(const struct ft_tailor_report *report)
 }
 
 static void print_report(const struct ft_model *model, const struct ft_tailor_report *report,
-                         const char *prep)
+                         const char *prep, const char *hint)
 {
     char total[FT_COUNT_TEXT];
     char trained[FT_COUNT_TEXT];
@@ -52,6 +52,9 @@ static void print_report(const struct ft_model *model, const struct ft_tailor_re
                ft_type_text(ft_graph_type(model->graph, v), shape));
     }
     printf("prepared   %s\n", prep);
+    if (hint != NULL) {
+        printf("hint       %s\n", hint);
+    }
     printf("head       %s\n", report->head[0] != '\0' ? report->head : "none is cut");
     printf("embedding  %s, %" PRId64 " dimensions\n", report->embedding_at, report->dim);
     printf("why        %s\n", report->why);
@@ -118,10 +121,12 @@ done:
 
 /* Preprocessing as `fit` would store it. */
 static enum ft_status prep_json(const struct ft_model *model, const struct ft_graph *graph,
-                                const struct ft_json *asked, struct ft_json **out, struct ft_err *err)
+                                const struct ft_json *asked, struct ft_json **out, const char **hint,
+                                struct ft_err *err)
 {
     struct ft_prep prep;
     FT_RETURN_IF_FAILED(ft_input_prep(graph, model, asked, &prep, err));
+    *hint = ft_input_hint(model, asked, &prep);
     return ft_prep_write(&prep, out, err);
 }
 
@@ -175,6 +180,7 @@ static enum ft_status show(int argc, char **argv, bool write, const char *usage,
     struct ft_graph *graph = NULL;
     struct ft_tailor_report report = {0};
     struct ft_json *prep = NULL;
+    const char *hint = NULL;
     struct ft_buf text = {0};
     struct ft_err why = {0};
     FT_TRY(ft_args_parse(argc, argv, ft_model_args_flag, &args, err));
@@ -186,7 +192,7 @@ static enum ft_status show(int argc, char **argv, bool write, const char *usage,
     FT_TRY(ft_out_check(m.out, ".onnx", ".zip", err));
     FT_TRY(ft_model_load(args.positional[0], &m.model, &model, err));
     FT_TRY(ft_tailor(model, &m.tailor, &graph, &report, err));
-    if (prep_json(model, graph, m.prep, &prep, &why) != FT_OK && (write || m.prep != NULL)) {
+    if (prep_json(model, graph, m.prep, &prep, &hint, &why) != FT_OK && (write || m.prep != NULL)) {
         *err = why;
         FT_TRY(why.code);
     }
@@ -202,7 +208,7 @@ static enum ft_status show(int argc, char **argv, bool write, const char *usage,
                report.why);
     } else {
         FT_TRY(prep_text(prep, &why, &text, err));
-        print_report(model, &report, (const char *)text.data);
+        print_report(model, &report, (const char *)text.data, hint);
     }
 done:
     ft_buf_release(&text);

@@ -5,7 +5,7 @@
 #include <zlib.h>
 
 /* Finds the EXIF block of a file by walking its segments or chunks, and in it the orientation. Nothing here
- * fails: a block that is broken says nothing, as in Pillow. */
+ * fails: what lies behind a break says nothing. (Pillow sometimes forgets what lay before it, too.) */
 
 enum { ORIENTATION = 0x112, TYPE_SHORT = 3, TYPE_LONG = 4, ENTRY_BYTES = 12 };
 

@@ -109,43 +109,36 @@ static void short_side_size(const struct ft_prep *prep, const struct ft_pixels *
     *width = upright ? s : other;
 }
 
-static enum ft_status fit(const struct ft_prep *prep, struct ft_pixels *pixels, struct ft_err *err)
+enum ft_status ft_prep_fit(const struct ft_prep *prep, const struct ft_pixels *in, struct ft_pixels *out,
+                           struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_pixels resized = {0};
-    struct ft_pixels cropped = {0};
     int64_t height = prep->height;
     int64_t width = prep->width;
     if (prep->resize == FT_RESIZE_SHORT) {
-        short_side_size(prep, pixels, &height, &width);
+        short_side_size(prep, in, &height, &width);
     }
-    if (prep->resize == FT_RESIZE_NONE && (pixels->height != height || pixels->width != width)) {
+    if (prep->resize == FT_RESIZE_NONE && (in->height != height || in->width != width)) {
         return FT_FAIL(err, INVALID,
                        "the image has %lld x %lld pixels, the model wants %lld x %lld, and resizing is off",
-                       (long long)pixels->height, (long long)pixels->width, (long long)height,
-                       (long long)width);
+                       (long long)in->height, (long long)in->width, (long long)height, (long long)width);
     }
-    if (pixels->height != height || pixels->width != width) {
-        FT_TRY(ft_pixels_resize(pixels, height, width, prep->filter, &resized, err));
-        ft_pixels_release(pixels);
-        *pixels = resized;
-        resized = (struct ft_pixels){0};
-    }
+    FT_TRY(ft_pixels_resize(in, height, width, prep->filter, &resized, err));
     if (height != prep->height || width != prep->width) {
-        FT_TRY(ft_pixels_crop(pixels, prep->height, prep->width, &cropped, err));
-        ft_pixels_release(pixels);
-        *pixels = cropped;
-        cropped = (struct ft_pixels){0};
+        FT_TRY(ft_pixels_crop(&resized, prep->height, prep->width, out, err));
+    } else {
+        *out = resized;
+        resized = (struct ft_pixels){0};
     }
 done:
     ft_pixels_release(&resized);
-    ft_pixels_release(&cropped);
     return st;
 }
 
 /* ---- floats out ---- */
 
-static void normalise(const struct ft_prep *prep, const struct ft_pixels *pixels, float *row)
+void ft_prep_floats(const struct ft_prep *prep, const struct ft_pixels *pixels, float *row)
 {
     size_t plane = (size_t)prep->height * (size_t)prep->width;
     size_t c = (size_t)prep->channels;
@@ -163,25 +156,6 @@ static void normalise(const struct ft_prep *prep, const struct ft_pixels *pixels
             }
         }
     }
-}
-
-static enum ft_status pixels_item(const struct ft_prep *prep, struct ft_pixels *in, float *row,
-                                  struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct ft_pixels pixels = {0};
-    FT_TRY(ft_pixels_channels(in, (int)prep->channels, &pixels, err));
-    if (prep->invert) {
-        size_t n = (size_t)pixels.height * (size_t)pixels.width * (size_t)pixels.channels;
-        for (size_t i = 0; i < n; i++) {
-            pixels.data[i] = (uint8_t)(255 - pixels.data[i]);
-        }
-    }
-    FT_TRY(fit(prep, &pixels, err));
-    normalise(prep, &pixels, row);
-done:
-    ft_pixels_release(&pixels);
-    return st;
 }
 
 /* Floats are taken as they are (finetuner/SPEC.md E.5); only the order of the axes may differ from the
@@ -215,24 +189,51 @@ done:
     return st;
 }
 
+enum ft_status ft_prep_pixels(const struct ft_prep *prep, const struct ft_content *content,
+                              struct ft_pixels *pixels, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_pixels stored = {0};
+    *pixels = (struct ft_pixels){0};
+    bool tensor = content->kind == FT_CONTENT_TENSOR;
+    if (prep->kind != FT_PREP_IMAGE || (tensor && content->dtype[1] == 'f')) {
+        char shown[FT_CONTENT_TEXT_BYTES];
+        return FT_FAIL(err, INVALID, "%s has no 8-bit pixels to augment", ft_content_shown(content, shown));
+    }
+    if (content->kind == FT_CONTENT_BLOB) {
+        FT_TRY(decode_blob(prep, content, &stored, err));
+    } else if (tensor && strcmp(content->dtype, "|u1") == 0) {
+        FT_TRY(pixels_of_tensor(prep, content, &stored, err));
+    } else {
+        return wrong_content(prep, content, err);
+    }
+    FT_TRY(ft_pixels_channels(&stored, (int)prep->channels, pixels, err));
+    for (size_t i = 0; prep->invert && i < ft_pixels_bytes(pixels); i++) {
+        pixels->data[i] = (uint8_t)(255 - pixels->data[i]);
+    }
+done:
+    ft_pixels_release(&stored);
+    return st;
+}
+
 enum ft_status ft_prep_image_item(const struct ft_prep *prep, const struct ft_content *content, float *row,
                                   struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_pixels pixels = {0};
-    bool tensor = content->kind == FT_CONTENT_TENSOR;
-    if (tensor && content->dtype[1] == 'f') {
+    struct ft_pixels fitted = {0};
+    if (content->kind == FT_CONTENT_TENSOR && content->dtype[1] == 'f') {
         return floats_item(prep, content, row, err);
     }
-    if (content->kind == FT_CONTENT_BLOB) {
-        FT_TRY(decode_blob(prep, content, &pixels, err));
-    } else if (tensor && strcmp(content->dtype, "|u1") == 0) {
-        FT_TRY(pixels_of_tensor(prep, content, &pixels, err));
+    FT_TRY(ft_prep_pixels(prep, content, &pixels, err));
+    if (pixels.height == prep->height && pixels.width == prep->width && prep->resize != FT_RESIZE_SHORT) {
+        ft_prep_floats(prep, &pixels, row);
     } else {
-        return wrong_content(prep, content, err);
+        FT_TRY(ft_prep_fit(prep, &pixels, &fitted, err));
+        ft_prep_floats(prep, &fitted, row);
     }
-    FT_TRY(pixels_item(prep, &pixels, row, err));
 done:
     ft_pixels_release(&pixels);
+    ft_pixels_release(&fitted);
     return st;
 }

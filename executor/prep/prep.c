@@ -20,7 +20,10 @@ static const struct prep_row rows[] = {
 
 static const char *const resizes[] = {
     [FT_RESIZE_EXACT] = "exact", [FT_RESIZE_SHORT] = "short", [FT_RESIZE_NONE] = "none"};
-static const char *const filters[] = {[FT_FILTER_BILINEAR] = "bilinear", [FT_FILTER_BICUBIC] = "bicubic"};
+static const char *const filters[] = {
+    [FT_FILTER_BILINEAR] = "bilinear", [FT_FILTER_BICUBIC] = "bicubic", [FT_FILTER_NEAREST] = "nearest",
+    [FT_FILTER_BOX] = "box",           [FT_FILTER_HAMMING] = "hamming", [FT_FILTER_LANCZOS] = "lanczos"};
+enum { FILTERS = sizeof filters / sizeof *filters };
 static const char *const layouts[] = {"chw", "hwc"};
 
 size_t ft_prep_elements(const struct ft_prep *prep)
@@ -203,8 +206,9 @@ static enum ft_status read_choice(const char *key, const struct ft_json *json, s
         }
         p->resize = (enum ft_resize)which;
     } else if (strcmp(key, "filter") == 0) {
-        if (!one_of(json, filters, 2, &which)) {
-            return bad(key, "\"bilinear\" or \"bicubic\"", err);
+        if (!one_of(json, filters, FILTERS, &which)) {
+            return bad(key, "\"bilinear\", \"bicubic\", \"nearest\", \"box\", \"hamming\" or \"lanczos\"",
+                       err);
         }
         p->filter = (enum ft_filter)which;
     } else {
@@ -284,11 +288,10 @@ static enum ft_status read_image_key(const char *key, const struct ft_json *json
         *(key[0] == 'i' ? &p->invert : &p->exif) = ft_json_bool(json);
         return FT_OK;
     }
-    return FT_FAIL(
-        err, INVALID,
-        "unknown preprocess option \"%.100s\" of an image; accepted: kind, size, channels, layout, resize, "
-        "resize_to, filter, scale, mean, std, invert, exif, max_pixels",
-        key);
+    return FT_FAIL(err, INVALID,
+                   "unknown preprocess option \"%.100s\" of an image; accepted: kind, size, channels, "
+                   "layout, resize, resize_to, filter, scale, mean, std, invert, exif, max_pixels, preset",
+                   key);
 }
 
 static enum ft_status read_kind(const struct ft_json *options, struct ft_prep *p, struct ft_err *err)
@@ -365,9 +368,10 @@ enum ft_status ft_prep_read(const struct ft_json *options, struct ft_prep *prep,
         return FT_FAIL(err, INVALID, "preprocess options must be a JSON object");
     }
     FT_RETURN_IF_FAILED(read_kind(options, &p, err));
+    FT_RETURN_IF_FAILED(ft_prep_preset(ft_json_get(options, "preset"), &p, err));
     for (struct ft_json_iter *it = ft_json_first(options); it != NULL; it = ft_json_next(options, it)) {
         const char *key = ft_json_key(it);
-        if (strcmp(key, "kind") == 0) {
+        if (strcmp(key, "kind") == 0 || strcmp(key, "preset") == 0) {
             continue;
         }
         if (p.kind == FT_PREP_IMAGE) {

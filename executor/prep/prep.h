@@ -20,6 +20,7 @@
 
 #include "executor/codec/content.h"
 #include "executor/codec/json.h"
+#include "executor/prep/pixels.h"
 
 enum ft_prep_kind { FT_PREP_IMAGE, FT_PREP_VECTOR };
 enum ft_resize {
@@ -28,7 +29,6 @@ enum ft_resize {
                       */
     FT_RESIZE_NONE
 };
-enum ft_filter { FT_FILTER_BILINEAR, FT_FILTER_BICUBIC };
 
 struct ft_prep { /* plain value, freely copied */
     enum ft_prep_kind kind;
@@ -52,17 +52,27 @@ struct ft_prep { /* plain value, freely copied */
  * -> vector. FT_UNSUPPORTED when an extent is unknown (0), saying which option gives it. */
 FT_MUST_CHECK enum ft_status ft_prep_infer(const int64_t *dims, int rank, struct ft_prep *prep,
                                            struct ft_err *err);
-/* image: {"kind","size","channels","layout","resize","resize_to","filter","scale","mean","std","invert",
+/* image:
+ * {"kind","preset","size","channels","layout","resize","resize_to","filter","scale","mean","std","invert",
  * "exif","max_pixels"},
+ * where "preset" names a bundle of the others (ft_prep_presets_help()) over which the rest is read,
  * vector: {"kind", "shape"}. "size" is a number or [height, width]; mean and std one number or one per
  * channel. Unknown keys and bad values are FT_INVALID with what is accepted, and so are options that do not
  * fill the model's input. Reads over the values already in *prep, which stays as it was on failure. NULL
  * options only check. */
 FT_MUST_CHECK enum ft_status ft_prep_read(const struct ft_json *options, struct ft_prep *prep,
                                           struct ft_err *err);
+/* One line a preset: its name and what it stands for. */
+FT_MUST_CHECK enum ft_status ft_prep_presets_help(struct ft_buf *out, struct ft_err *err);
+/* What people forget, as a sentence; NULL: nothing. `said`: mean and std were given. */
+const char *ft_prep_hint(const struct ft_prep *prep, bool said);
 FT_MUST_CHECK enum ft_status ft_prep_write(const struct ft_prep *prep, struct ft_json **options,
                                            struct ft_err *err);
 size_t ft_prep_elements(const struct ft_prep *prep); /* floats per row */
+/* What an item is before it is resized: decoded, turned, in the model's channels, inverted if asked.
+ * FT_INVALID: it has no pixels (a float tensor, a vector). */
+FT_MUST_CHECK enum ft_status ft_prep_pixels(const struct ft_prep *prep, const struct ft_content *content,
+                                            struct ft_pixels *pixels, struct ft_err *err);
 /* One item into row[ft_prep_elements()]. Errors say what the item is and what was expected; the caller adds
  * where. */
 FT_MUST_CHECK enum ft_status ft_prep_item(const struct ft_prep *prep, const struct ft_content *content,

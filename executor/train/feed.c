@@ -20,21 +20,60 @@ struct ft_feed {
     struct slot slots[SLOTS];
     struct ft_queue *empty, *ready;
     struct ft_thread *thread;
+    struct ft_pool *pool; /* helps the thread where rows are prepared; NULL where they are only copied */
 };
+
+/* One batch on its way; `failed` is the smallest place that did, or SIZE_MAX. */
+struct job {
+    const struct ft_rows *rows;
+    struct ft_batch *batch;
+    uint64_t step;
+    atomic_size_t failed;
+};
+
+static enum ft_status fill_row(const struct job *job, size_t i, struct ft_err *err)
+{
+    struct ft_batch *b = job->batch;
+    return ft_rows_draw(job->rows, b->items[i], job->step, i, b->input[0].data + i * b->input[0].row_elements,
+                        err);
+}
+
+static void fill_one(void *arg, size_t i)
+{
+    struct job *job = arg;
+    struct ft_err err = {0};
+    size_t failed = atomic_load(&job->failed);
+    if (failed < i || fill_row(job, i, &err) == FT_OK) {
+        return;
+    }
+    while (i < failed && !atomic_compare_exchange_weak(&job->failed, &failed, i)) {
+    }
+}
 
 static void fill(struct ft_feed *feed, struct slot *slot)
 {
     struct ft_batch *b = &slot->batch;
-    float *data = b->input[0].data;
+    struct job job = {.rows = feed->rows, .batch = b, .step = ft_sampler_position(feed->sampler)};
+    atomic_init(&job.failed, SIZE_MAX);
     ft_sampler_next(feed->sampler, b->items, b->labels);
     b->rows = b->rows_max;
     slot->status = FT_OK;
-    for (size_t i = 0; i < b->rows && slot->status == FT_OK; i++) {
-        if (feed->cache != NULL) {
+    if (feed->cache != NULL) {
+        for (size_t i = 0; i < b->rows; i++) {
             ft_prefix_cache_get(feed->cache, b->items[i], b, i);
-            continue;
         }
-        slot->status = ft_rows_get(feed->rows, b->items[i], data + i * b->input[0].row_elements, &slot->err);
+        return;
+    }
+    if (feed->pool != NULL) {
+        ft_pool_run(feed->pool, b->rows, fill_one, &job);
+    } else {
+        for (size_t i = 0; i < b->rows; i++) {
+            fill_one(&job, i);
+        }
+    }
+    /* Again from there, for the story: the pool's threads have no room for one each. */
+    for (size_t i = atomic_load(&job.failed); i < b->rows && slot->status == FT_OK; i++) {
+        slot->status = fill_row(&job, i, &slot->err);
     }
 }
 
@@ -77,6 +116,10 @@ enum ft_status ft_feed_new(const struct ft_rows *rows, const struct ft_prefix_ca
     f->rows = rows;
     f->cache = cache;
     f->sampler = sampler;
+    size_t threads = rows->threads > 0 ? (size_t)rows->threads : ft_thread_cpus();
+    if (cache == NULL && rows->kept == NULL && threads > 1) {
+        FT_TRY(ft_pool_new(threads - 1, &f->pool, err)); /* and the feed's own */
+    }
     FT_TRY(ft_queue_new(SLOTS, &f->empty, err));
     FT_TRY(ft_queue_new(SLOTS, &f->ready, err));
     for (int i = 0; i < SLOTS; i++) {
@@ -102,6 +145,7 @@ void ft_feed_free(struct ft_feed *feed)
         ft_queue_close(feed->ready);
         ft_thread_join(feed->thread);
     }
+    ft_pool_free(feed->pool);
     ft_queue_free(feed->empty);
     ft_queue_free(feed->ready);
     for (int i = 0; i < SLOTS; i++) {

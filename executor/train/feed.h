@@ -1,8 +1,9 @@
 /*
- * feed.h - batches prepared on another thread while the device works: two slots, refilled.
+ * feed.h - batches prepared on other threads while the device works: two slots, refilled.
  *
+ * Rows that are kept are copied by one thread; others are decoded and augmented by as many as the rows allow.
  * The order of batches is the sampler's; the consumer counts what it has used, which is all a checkpoint
- * needs. Threads: one consumer; the producing thread is the feed's own.
+ * needs. Threads: one consumer; the producing threads are the feed's own.
  */
 #ifndef FT_TRAIN_FEED_H
 #define FT_TRAIN_FEED_H

@@ -30,6 +30,7 @@ struct ft_fit_options {
     double learning_rate;                                   /* 0 = the optimiser's default of our table */
     int64_t epochs, batch_size, num_items_per_class, steps; /* steps > 0 overrides epochs */
     double val_split, clip_norm;
+    char *augment; /* of training pictures: none, light, strong or JSON (prep/augment.h) */
     char *freeze, *cut, *input_shape, *name;
     bool keep_head, normalize;
     int64_t output_dim;

@@ -77,3 +77,14 @@ enum ft_status ft_input_prep(const struct ft_graph *g, const struct ft_model *mo
     }
     return FT_OK;
 }
+
+static bool tells_mean(const struct ft_json *options)
+{
+    return ft_json_get(options, "mean") != NULL || ft_json_get(options, "preset") != NULL;
+}
+
+const char *ft_input_hint(const struct ft_model *model, const struct ft_json *options,
+                          const struct ft_prep *prep)
+{
+    return ft_prep_hint(prep, tells_mean(model->prep) || tells_mean(options));
+}

@@ -23,4 +23,7 @@ FT_MUST_CHECK enum ft_status ft_input_find(const struct ft_graph *graph, struct 
 FT_MUST_CHECK enum ft_status ft_input_prep(const struct ft_graph *graph, const struct ft_model *model,
                                            const struct ft_json *options, struct ft_prep *prep,
                                            struct ft_err *err);
+/* What people forget to say, as a sentence; NULL: nothing. */
+const char *ft_input_hint(const struct ft_model *model, const struct ft_json *options,
+                          const struct ft_prep *prep);
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "executor/prep/augment.h"
 #include "executor/train/defaults.h"
 
 enum kind { NAME, TEXT, OBJECT, ARRAY, REAL, INTEGER, FLAG };
@@ -69,6 +70,10 @@ static const struct row rows[] = {
     {"input_shape", TEXT, AT(input_shape), NULL, 0, 0, NULL, "for a model with open axes, e.g. N,3,224,224"},
     {"prep_options", OBJECT, AT(prep_options), NULL, 0, 0, NULL,
      "preprocessing over what is inferred from the model's input, as JSON"},
+    {"augment", TEXT, AT(augment), "none", 0, 0, NULL,
+     "random changes of training images: light, strong or JSON, e.g. {\"flip\": 0.5, \"crop\": [0.5, 1]}; "
+     "see "
+     "below"},
     {"name", TEXT, AT(name), NULL, 0, 0, NULL, "of the run and its model"},
     {"device", NAME, AT(device), "auto", 0, 0, "auto|cpu|ref|cuda",
      "auto, cpu or ref (slow, double precision)"},
@@ -341,10 +346,26 @@ static enum ft_status freeze_text(const struct ft_json *value, struct ft_buf *ou
     return FT_OK;
 }
 
+/* JSON in JSON: `augment` is a name or an object. */
+static enum ft_status set_json_text(struct ft_fit_options *o, const struct row *row,
+                                    const struct ft_json *value, struct ft_err *err)
+{
+    struct ft_buf text = {0};
+    enum ft_status st = ft_json_write(value, 0, &text, err);
+    if (st == FT_OK) {
+        st = set_text(o, row, (const char *)text.data, err);
+    }
+    ft_buf_release(&text);
+    return st;
+}
+
 static enum ft_status read_text(struct ft_fit_options *o, const struct row *row, const struct ft_json *value,
                                 struct ft_err *err)
 {
     enum ft_json_kind kind = ft_json_kind(value);
+    if (kind == FT_JSON_OBJECT && strcmp(row->key, "augment") == 0) {
+        return set_json_text(o, row, value, err);
+    }
     bool is_freeze = strcmp(row->key, "freeze") == 0;
     if (is_freeze && (kind == FT_JSON_BOOL || kind == FT_JSON_ARRAY || kind == FT_JSON_INT)) {
         struct ft_buf text = {0};
@@ -472,5 +493,7 @@ enum ft_status ft_fit_options_help(struct ft_buf *out, struct ft_err *err)
         }
         FT_RETURN_IF_FAILED(ft_buf_text(out, "\n", err));
     }
-    return ft_defaults_help(out, err);
+    FT_RETURN_IF_FAILED(ft_defaults_help(out, err));
+    FT_RETURN_IF_FAILED(ft_prep_presets_help(out, err));
+    return ft_augment_help(out, err);
 }

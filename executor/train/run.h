@@ -44,6 +44,7 @@ struct ft_run {
     struct ft_graph *graph; /* tailored */
     int64_t dim, params_total, params_trained;
     struct ft_prep prep;
+    struct ft_augment augment; /* of the training set only */
 
     struct ft_run_set train, val, eval; /* val.data, eval.data: NULL when there is none */
     struct ft_step *step;

@@ -29,8 +29,9 @@ enum ft_status ft_run_prefix_find(struct ft_run *run, struct ft_err *err)
                     run->frontier.n);
         ft_frontier_release(&run->frontier);
     }
-    run->keeps_prefix =
-        run->frontier.n > 0 && strcmp(run->options.activation_cache, "auto") == 0 && is_worth_it(run);
+    run->keeps_prefix = run->frontier.n > 0 && strcmp(run->options.activation_cache, "auto") == 0 &&
+                        is_worth_it(run) &&
+                        !run->augment.on; /* else a document is another picture each time */
     return FT_OK;
 }
 
@@ -83,9 +84,9 @@ static void tell(const struct ft_run *run)
                     "frozen: the first %d of %d nodes, up to '%.100s'%s (%zu numbers, rounded to bf16); "
                     "computed again in every step: %s",
                     f->nodes_before, f->nodes_before + f->nodes_after, first, more, f->row_elements,
-                    strcmp(run->options.activation_cache, "off") == 0
-                        ? "activation_cache is off"
-                        : "there are fewer steps than documents");
+                    strcmp(run->options.activation_cache, "off") == 0 ? "activation_cache is off"
+                    : run->augment.on ? "augmentation makes each document another picture each time"
+                                      : "there are fewer steps than documents");
         return;
     }
     ft_run_note(run,

@@ -31,6 +31,7 @@ static enum ft_status parse_options(struct ft_run *run, struct ft_err *err)
     FT_RETURN_IF_FAILED(ft_optim_parse(o->optimizer, o->optimizer_options, &run->optim, err));
     FT_RETURN_IF_FAILED(ft_schedule_parse(o->scheduler, o->scheduler_options, &run->schedule, err));
     FT_RETURN_IF_FAILED(ft_callbacks_parse(o->callbacks, &run->callbacks, err));
+    FT_RETURN_IF_FAILED(ft_augment_parse(o->augment, &run->augment, err));
     FT_RETURN_IF_FAILED(ft_metric_parse(run->callbacks.distance, &run->distance, err));
     if (run->callbacks.eval_batch_size > 0) {
         o->eval_batch_size = run->callbacks.eval_batch_size;
@@ -140,9 +141,27 @@ static enum ft_status tell_prep(const struct ft_run *run, struct ft_err *err)
     FT_TRY(ft_prep_write(&run->prep, &json, err));
     FT_TRY(ft_json_write(json, 0, &text, err));
     ft_run_note(run, "preprocessing (prep-options change it): %s", (const char *)text.data);
+    const char *hint = ft_input_hint(run->model, run->options.prep_options, &run->prep);
+    if (hint != NULL) {
+        ft_run_note(run, "hint: %s", hint);
+    }
 done:
     ft_buf_release(&text);
     ft_json_free(json);
+    return st;
+}
+
+static enum ft_status tell_augmentation(const struct ft_run *run, struct ft_err *err)
+{
+    struct ft_buf text = {0};
+    if (!run->augment.on) {
+        return FT_OK;
+    }
+    enum ft_status st = ft_augment_write(&run->augment, &text, err);
+    if (st == FT_OK) {
+        ft_run_note(run, "augmentation of training images: %s", (const char *)text.data);
+    }
+    ft_buf_release(&text);
     return st;
 }
 
@@ -156,7 +175,8 @@ static enum ft_status load_model(struct ft_run *run, struct ft_err *err)
     }
     FT_RETURN_IF_FAILED(tailor(run, err));
     FT_RETURN_IF_FAILED(ft_input_prep(run->graph, run->model, run->options.prep_options, &run->prep, err));
-    return tell_prep(run, err);
+    FT_RETURN_IF_FAILED(tell_prep(run, err));
+    return tell_augmentation(run, err);
 }
 
 /* ---- data */
@@ -282,12 +302,16 @@ static enum ft_status make_rows(struct ft_run *run, struct ft_run_set *set, stru
     const struct ft_run_set *sets[] = {&run->train, &run->val, &run->eval};
     size_t left = ft_rows_keep_max();
     for (size_t i = 0; i < 3; i++) {
-        size_t kept =
-            sets[i]->rows.kept != NULL ? sets[i]->rows.count * sets[i]->rows.elements * sizeof(float) : 0;
+        size_t kept = ft_rows_bytes(&sets[i]->rows);
         left -= kept < left ? kept : left;
     }
     if (run->keeps_prefix && set != &run->eval) {
         left = 0; /* each is prepared once, and what the frozen layers make of it is kept */
+    }
+    if (run->augment.on && set == &run->train) {
+        struct ft_rows_augmented how = {&run->prep, &run->augment, (uint64_t)run->options.seed,
+                                        (int)run->options.threads, left};
+        return ft_rows_init_augmented(&set->rows, set->data, &how, run->job->cancel, err);
     }
     return ft_rows_init(&set->rows, set->data, &run->prep, (int)run->options.threads, left, run->job->cancel,
                         err);

@@ -474,6 +474,13 @@ OPTIONS = [
     (3, "colour", "--prep-options", '{"colour": true}'),
     (3, "size", "--prep-options", '{"size": -3}'),
     (3, "std", "--prep-options", '{"std": 0}'),
+    (3, "preset.*imagenet, .*clip", "--prep-options", '{"preset": "imagenette"}'),
+    (3, "colour images", "--prep-options", '{"preset": "imagenet"}'),  # the model takes grey ones
+    (3, "max_pixels.*178956970", "--prep-options", '{"max_pixels": 0}'),
+    (3, "none, light, strong", "--augment", "medium"),
+    (3, "flipp.*accepted.*flip", "--augment", '{"flipp": 1}'),
+    (3, "hue.*0.5", "--augment", '{"hue": 3}'),
+    (3, r"good.jsonl:1.*float.* tensor \(1, 8, 8\) has no 8-bit pixels to augment", "--augment", "light"),
     (2, "lerning.rate.*learning_rate", "--lerning-rate", "1"),
     (2, "needs a value", "--seed"),
 ]

@@ -1,0 +1,2 @@
+#define FT_RESAMPLE ft_resample_base
+#include "executor/prep/resample.inc"
