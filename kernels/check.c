@@ -29,6 +29,12 @@ static const char *const input_names[FT_OP_COUNT] = {
     [FT_OP_MUL] = "a b",
     [FT_OP_DIV] = "a b",
     [FT_OP_POW] = "a b",
+    [FT_OP_COMPARE] = "a b",
+    [FT_OP_LOGIC] = "a b",
+    [FT_OP_WHERE] = "c a b",
+    [FT_OP_MAXIMUM] = "a b",
+    [FT_OP_MINIMUM] = "a b",
+    [FT_OP_MOD] = "a b",
     [FT_OP_DROPOUT] = "x rng",
     [FT_OP_SUM_TO] = "x s",
     [FT_OP_EXPAND_TO] = "x s",
@@ -77,22 +83,75 @@ static const char *input_name(enum ft_op op, int i, int *length)
     return p;
 }
 
-/* Inputs that are not floats of the call's one float type. */
-static enum ft_dtype wanted_dtype(enum ft_op op, int i, enum ft_dtype floats)
+/* What inputs may be, a letter each, the last one for all that follow: . the call's one float type, i int32,
+ * l int64, b bool, n a float or int64, * anything. All n of a call are of one type, and so are all *. NULL:
+ * floats. */
+static const char *const input_takes[FT_OP_COUNT] = {
+    [FT_OP_MAXPOOL_BWD] = ".i.", [FT_OP_ADD] = "n",       [FT_OP_SUB] = "n",       [FT_OP_MUL] = "n",
+    [FT_OP_DIV] = "n",           [FT_OP_POW] = "n",       [FT_OP_CAST] = "*",      [FT_OP_COMPARE] = "*",
+    [FT_OP_LOGIC] = "b",         [FT_OP_WHERE] = "b*",    [FT_OP_MAXIMUM] = "n",   [FT_OP_MINIMUM] = "n",
+    [FT_OP_MOD] = "n",           [FT_OP_DROPOUT] = ".l",  [FT_OP_EXPAND_TO] = "*", [FT_OP_RESHAPE] = "*",
+    [FT_OP_RESHAPE_LIKE] = "*",  [FT_OP_TRANSPOSE] = "*", [FT_OP_CONCAT] = "*",    [FT_OP_SLICE] = "*",
+    [FT_OP_TRIPLET] = "..i",     [FT_OP_PAIRS] = ".i",
+};
+
+static char letter_of(enum ft_op op, int i)
 {
-    if ((op == FT_OP_TRIPLET && i >= 2) || (op == FT_OP_PAIRS && i >= 1) ||
-        (op == FT_OP_MAXPOOL_BWD && i == 1)) {
-        return FT_I32;
-    }
-    if (op == FT_OP_DROPOUT && i == 1) {
-        return FT_I64;
-    }
-    return floats;
+    const char *letters = input_takes[op] == NULL ? "." : input_takes[op];
+    size_t last = strlen(letters) - 1;
+    return letters[(size_t)i < last ? (size_t)i : last];
 }
 
-static enum ft_status check_input(enum ft_op op, int i, const struct ft_type *t, enum ft_dtype floats,
+static bool is_float(enum ft_dtype dtype)
+{
+    return dtype == FT_F32 || dtype == FT_F64;
+}
+
+static bool shape_only(enum ft_op op, int i)
+{
+    return i < 32 && (ft_op_info(op)->shape_only >> i & 1U) != 0;
+}
+
+/* One float type a call: that of the first input that is a float and read. */
+static enum ft_dtype float_of(enum ft_op op, const struct ft_type *in, int n_in)
+{
+    for (int i = 0; i < n_in; i++) {
+        if (!shape_only(op, i) && is_float(in[i].dtype)) {
+            return in[i].dtype;
+        }
+    }
+    return FT_F32;
+}
+
+/* The element type that input i must have, given the inputs before it. */
+static enum ft_dtype wanted_dtype(enum ft_op op, int i, const struct ft_type *in, enum ft_dtype floats)
+{
+    char letter = letter_of(op, i);
+    for (int k = 0; (letter == 'n' || letter == '*') && k < i; k++) {
+        if (letter_of(op, k) == letter && !shape_only(op, k)) {
+            return in[k].dtype;
+        }
+    }
+    switch (letter) {
+    case 'i':
+        return FT_I32;
+    case 'l':
+        return FT_I64;
+    case 'b':
+        return FT_BOOL;
+    case 'n':
+        return in[i].dtype == FT_I64 ? FT_I64 : floats;
+    case '*':
+        return is_float(in[i].dtype) ? floats : in[i].dtype;
+    default:
+        return floats;
+    }
+}
+
+static enum ft_status check_input(enum ft_op op, int i, const struct ft_type *in, enum ft_dtype floats,
                                   struct ft_err *err)
 {
+    const struct ft_type *t = &in[i];
     const struct ft_op_info *info = ft_op_info(op);
     int n = 0;
     const char *name = input_name(op, i, &n);
@@ -105,9 +164,8 @@ static enum ft_status check_input(enum ft_op op, int i, const struct ft_type *t,
                            n, name, i, FT_SHOW(t));
         }
     }
-    bool shape_only = i < 32 && (info->shape_only >> i & 1U) != 0;
-    enum ft_dtype want = wanted_dtype(op, i, floats);
-    if (!shape_only && t->dtype != want) {
+    enum ft_dtype want = wanted_dtype(op, i, in, floats);
+    if (!shape_only(op, i) && t->dtype != want) {
         return FT_FAIL(err, INVALID, "%s: %.*s (input %d) is %s, wanted %s", info->name, n, name, i,
                        FT_SHOW(t), ft_dtype_name(want));
     }
@@ -123,10 +181,9 @@ enum ft_status ft_op_infer(enum ft_op op, const struct ft_attrs *attrs, const st
         return FT_FAIL(err, INVALID, "%s: %d inputs given, it takes %d to %d", info->name, n_in,
                        info->inputs_min, info->inputs_max);
     }
-    /* One float type a call. It is what the first input has: that one is a float in every row. */
-    enum ft_dtype floats = in[0].dtype == FT_F64 ? FT_F64 : FT_F32;
+    enum ft_dtype floats = float_of(op, in, n_in);
     for (int i = 0; i < n_in; i++) {
-        FT_RETURN_IF_FAILED(check_input(op, i, &in[i], floats, err));
+        FT_RETURN_IF_FAILED(check_input(op, i, in, floats, err));
     }
     struct ft_type types[FT_MAX_OUTPUTS];
     memset(types, 0, sizeof types);
@@ -295,20 +352,20 @@ static struct ft_dim dim_from_right(const struct ft_type *t, int i)
     return i < t->rank ? t->dim[t->rank - 1 - i] : ft_dim_of(1);
 }
 
-static enum ft_status infer_binary(const char *op, const struct ft_type *in, struct ft_type *out,
-                                   struct ft_err *err)
+enum ft_status ft_check_broadcast(const char *op, const struct ft_type *l, const struct ft_type *r,
+                                  struct ft_type *out, struct ft_err *err)
 {
-    struct ft_type y = ft_check_like(in[0].rank >= in[1].rank ? &in[0] : &in[1]);
+    struct ft_type y = ft_check_like(l->rank >= r->rank ? l : r);
+    y.dtype = l->dtype;
     for (int i = 0; i < y.rank; i++) {
-        struct ft_dim a = dim_from_right(&in[0], i);
-        struct ft_dim b = dim_from_right(&in[1], i);
+        struct ft_dim a = dim_from_right(l, i);
+        struct ft_dim b = dim_from_right(r, i);
         if (!ft_dim_equal(a, b) && !ft_dim_is_one(a) && !ft_dim_is_one(b)) {
-            return FT_FAIL(err, INVALID, "%s: %s and %s do not broadcast", op, FT_SHOW(&in[0]),
-                           FT_SHOW(&in[1]));
+            return FT_FAIL(err, INVALID, "%s: %s and %s do not broadcast", op, FT_SHOW(l), FT_SHOW(r));
         }
         y.dim[y.rank - 1 - i] = ft_dim_is_one(a) ? b : a;
     }
-    out[0] = y;
+    *out = y;
     return FT_OK;
 }
 
@@ -318,7 +375,7 @@ static enum ft_status infer_binary(const char *op, const struct ft_type *in, str
     {                                                                                                        \
         (void)attrs;                                                                                         \
         (void)n_in;                                                                                          \
-        return infer_binary(#name, in, out, err);                                                            \
+        return ft_check_broadcast(#name, &in[0], &in[1], out, err);                                          \
     }
 
 FT_BINARY(add)

@@ -29,5 +29,9 @@ FT_MUST_CHECK enum ft_status ft_check_implied(const char *op, const char *name, 
                                               const struct ft_type *want, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_check_vector(const char *op, const char *name, const struct ft_type *t,
                                              struct ft_dim extent, struct ft_err *err);
+/* NumPy's broadcasting of two operands; the element type is that of the first. */
+FT_MUST_CHECK enum ft_status ft_check_broadcast(const char *op, const struct ft_type *l,
+                                                const struct ft_type *r, struct ft_type *out,
+                                                struct ft_err *err);
 
 #endif

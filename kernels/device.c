@@ -129,6 +129,9 @@ static enum ft_status check_call(const struct ft_device *device, const struct ft
     }
     for (int i = 0; i < info->outputs; i++) {
         const struct ft_type *t = &call->out[i];
+        if (want[i].dtype == FT_F32) { /* made from integers: the rule does not know the device's float */
+            want[i].dtype = device->table->float_dtype;
+        }
         FT_RETURN_IF_FAILED(check_call_type(device, info->name, "output", i, t, err));
         if (t->dtype != want[i].dtype || !ft_type_same_shape(t, &want[i])) {
             return FT_FAIL(err, INVALID, "%s: output %d is given as %s, its inputs make it %s", info->name, i,

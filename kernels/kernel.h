@@ -49,6 +49,20 @@ enum ft_miner {
     FT_MINER_FACENET_SEMIHARD /* sentence-transformers' BatchSemiHardTripletLoss: for each (a, p) the nearest
                                * negative farther than p; if there is none, the farthest negative */
 };
+/* Of rows with integers and booleans. Unsigned 64-bit integers are not told apart from signed ones. */
+enum ft_cast {
+    FT_CAST_FLOAT,
+    FT_CAST_BOOL,
+    FT_CAST_I64,
+    FT_CAST_I32,
+    FT_CAST_I16,
+    FT_CAST_I8,
+    FT_CAST_U32,
+    FT_CAST_U16,
+    FT_CAST_U8
+};
+enum ft_compare { FT_EQUAL, FT_LESS, FT_LESS_OR_EQUAL, FT_GREATER, FT_GREATER_OR_EQUAL };
+enum ft_logic { FT_LOGIC_NOT, FT_LOGIC_AND, FT_LOGIC_OR, FT_LOGIC_XOR };
 enum ft_reducer { FT_REDUCE_AVG_NON_ZERO, FT_REDUCE_MEAN };
 enum ft_pad { FT_PAD_CONSTANT, FT_PAD_REFLECT, FT_PAD_EDGE, FT_PAD_WRAP };
 

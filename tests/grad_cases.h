@@ -665,6 +665,8 @@ static inline void small_network(struct problem *p)
 
 /* ---- tables */
 
+#include "tests/grad_cases_index.h"
+
 struct row {
     enum ft_op op; /* FT_OP_COUNT: a composite */
     const char *name;
@@ -717,6 +719,11 @@ static const struct row table[] = {
     {FT_OP_POW, "pow 2", pow_2},
     {FT_OP_POW, "pow 3", pow_3},
     {FT_OP_MUL, "mul with itself", mul_with_itself},
+    {FT_OP_WHERE, "where", where},
+    BINARY_ROWS(MAXIMUM, maximum),
+    BINARY_ROWS(MINIMUM, minimum),
+    {FT_OP_MAXIMUM, "maximum of equals", maximum_of_equals},
+    {FT_OP_MOD, "mod", mod},
     {FT_OP_DROPOUT, "dropout", dropout},
     {FT_OP_REDUCE_SUM, "reduce_sum", reduce_sum},
     {FT_OP_REDUCE_SUM, "reduce_sum keep", reduce_sum_keep},
@@ -749,13 +756,15 @@ static const struct row table[] = {
     {FT_OP_COUNT, "small network", small_network},
 };
 
+/* clang-format off */
 static const enum ft_op without_gradient[] = {
-    FT_OP_PAD_BWD,         FT_OP_CONV_BWD_WEIGHT,  FT_OP_BATCHNORM_BWD, FT_OP_BATCHNORM_TRAIN_BWD,
-    FT_OP_MAXPOOL_BWD,     FT_OP_AVGPOOL_BWD,      FT_OP_RELU_BWD,      FT_OP_LEAKY_RELU_BWD,
-    FT_OP_SIGMOID_BWD,     FT_OP_TANH_BWD,         FT_OP_CLIP_BWD,      FT_OP_SOFTMAX_BWD,
-    FT_OP_LOG_SOFTMAX_BWD, FT_OP_L2_NORMALIZE_BWD, FT_OP_PDIST_BWD,     FT_OP_PAIRS,
-    FT_OP_MASKED_MEAN_BWD, FT_OP_SGD_STEP,         FT_OP_ADAM_STEP,     FT_OP_MAP_BWD,
-    FT_OP_LAYERNORM_BWD,
+    FT_OP_PAD_BWD, FT_OP_CONV_BWD_WEIGHT, FT_OP_BATCHNORM_BWD, FT_OP_BATCHNORM_TRAIN_BWD,
+    FT_OP_MAXPOOL_BWD, FT_OP_AVGPOOL_BWD, FT_OP_RELU_BWD, FT_OP_LEAKY_RELU_BWD,
+    FT_OP_SIGMOID_BWD, FT_OP_TANH_BWD, FT_OP_CLIP_BWD, FT_OP_SOFTMAX_BWD,
+    FT_OP_LOG_SOFTMAX_BWD, FT_OP_L2_NORMALIZE_BWD, FT_OP_PDIST_BWD, FT_OP_PAIRS,
+    FT_OP_MASKED_MEAN_BWD, FT_OP_SGD_STEP, FT_OP_ADAM_STEP, FT_OP_MAP_BWD,
+    FT_OP_LAYERNORM_BWD, FT_OP_CAST, FT_OP_COMPARE, FT_OP_LOGIC,
 };
+/* clang-format on */
 
 #endif

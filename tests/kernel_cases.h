@@ -554,17 +554,31 @@ static void broadcast_cases(struct suite *s, enum ft_op op, double factor, enum 
     }
 }
 
-#define BROADCAST_CASES(name, NAME, factor, a, b)                                                            \
+static void integer_cases(struct suite *s, enum ft_op op, enum fill a, enum fill b)
+{
+    struct pair_of_types pairs[17];
+    int n = broadcast_pairs(pairs);
+    for (int i = 0; i < n; i++) {
+        struct kase k = kase_of(op, EXACT, 0.0, 0.0);
+        kase_in(&k, pairs[i].a, a);
+        kase_in(&k, pairs[i].b, b);
+        k.in[0].dtype = k.in[1].dtype = FT_I64;
+        check(s, &k);
+    }
+}
+
+#define BROADCAST_CASES(name, NAME, factor, a, b, i, j)                                                      \
     static void cases_##name(struct suite *s)                                                                \
     {                                                                                                        \
         broadcast_cases(s, FT_OP_##NAME, factor, a, b);                                                      \
+        integer_cases(s, FT_OP_##NAME, i, j);                                                                \
     }
 
-BROADCAST_CASES(add, ADD, 1.0, NORMAL, NORMAL)
-BROADCAST_CASES(sub, SUB, 1.0, NORMAL, NORMAL)
-BROADCAST_CASES(mul, MUL, 1.0, NORMAL, NORMAL)
-BROADCAST_CASES(div, DIV, 2.0, NORMAL, POSITIVE)
+BROADCAST_CASES(add, ADD, 1.0, NORMAL, NORMAL, INTEGERS, INTEGERS)
+BROADCAST_CASES(sub, SUB, 1.0, NORMAL, NORMAL, INTEGERS, INTEGERS)
+BROADCAST_CASES(mul, MUL, 1.0, NORMAL, NORMAL, INTEGERS, INTEGERS)
+BROADCAST_CASES(div, DIV, 2.0, NORMAL, POSITIVE, INTEGERS, NONZERO)
 /* exp(b log a) loses some |b log a| ulps, below 12 for these values */
-BROADCAST_CASES(pow, POW, 64.0, POSITIVE, NORMAL)
+BROADCAST_CASES(pow, POW, 64.0, POSITIVE, NORMAL, INTEGERS, EXPONENTS)
 
 #endif

@@ -25,7 +25,7 @@
 
 enum { MAX_IN = 8, MAX_DEVICES = 4 };
 
-enum fill { NORMAL, POSITIVE, GRID, DISTANCE, GIVEN };
+enum fill { NORMAL, POSITIVE, GRID, DISTANCE, INTEGERS, NONZERO, EXPONENTS, BITS, GIVEN };
 
 /* How close is close enough, in units of 2^-24 (half a float32 ulp at 1):
  * EXACT    moved or selected elements: no rounding at all.
@@ -130,6 +130,16 @@ static inline double random_value(struct ft_rand r, uint64_t i, enum fill fill)
         return floor(normal * 4.0) / 4.0;
     case DISTANCE: /* differences are exact in float32, so both devices see the same ties */
         return (double)ft_rand_below(r, i, 32) / 16.0;
+    case INTEGERS:
+        return (double)ft_rand_below(r, i, 19) - 9.0;
+    case NONZERO: {
+        double n = (double)ft_rand_below(r, i, 18) - 9.0;
+        return n < 0.0 ? n : n + 1.0;
+    }
+    case EXPONENTS:
+        return (double)ft_rand_below(r, i, 6);
+    case BITS:
+        return (double)ft_rand_below(r, i, 2);
     case GIVEN:
         break;
     }
@@ -171,6 +181,8 @@ static inline void store(const struct ft_type *t, const double *values, void *me
             ((float *)memory)[at] = (float)values[i];
         } else if (t->dtype == FT_I32) {
             ((int32_t *)memory)[at] = (int32_t)values[i];
+        } else if (t->dtype == FT_BOOL) {
+            ((uint8_t *)memory)[at] = values[i] != 0.0;
         } else {
             assert_int_equal(t->dtype, FT_I64);
             ((int64_t *)memory)[at] = (int64_t)values[i];
@@ -189,6 +201,8 @@ static inline void load(const struct ft_type *t, const void *memory, double *val
             values[i] = (double)((const float *)memory)[at];
         } else if (t->dtype == FT_I32) {
             values[i] = ((const int32_t *)memory)[at];
+        } else if (t->dtype == FT_BOOL) {
+            values[i] = ((const uint8_t *)memory)[at];
         } else {
             assert_int_equal(t->dtype, FT_I64);
             values[i] = (double)((const int64_t *)memory)[at];
@@ -294,7 +308,8 @@ static inline bool call_types(struct call *c, enum ft_layout layout)
         }
     }
     for (int i = 0; i < ft_op_info(k->op)->outputs; i++) {
-        c->out[i].dtype = c->out[i].dtype == FT_F64 ? ft_device_float(c->device) : c->out[i].dtype;
+        bool is_float = c->out[i].dtype == FT_F64 || c->out[i].dtype == FT_F32; /* F32: made of integers */
+        c->out[i].dtype = is_float ? ft_device_float(c->device) : c->out[i].dtype;
         if (c->out[i].rank == 4) {
             c->out[i].layout = follow ? layout : out[i];
         }
@@ -429,7 +444,7 @@ static inline void compare(const struct kase *k, const char *device, int output,
 {
     int64_t count = ft_elements(t);
     for (int64_t i = 0; i < count; i++) {
-        bool whole = t->dtype != FT_F64; /* indices and counts */
+        bool whole = t->dtype != FT_F64 && t->dtype != FT_F32; /* indices and counts */
         double limit = whole ? 0.0 : allowed(k, want[i], magnitude == NULL ? 0.0 : magnitude[i]);
         if (!(fabs(got[i] - want[i]) <= limit) &&
             !(got[i] == want[i])) { /* a NaN fails; infinities may match */

@@ -1,7 +1,7 @@
 /* Every row of ops.def on device cpu, with each instruction set that this processor runs and with even the
  * smallest work shared by three threads: what test_kernels.c does not reach on one machine. */
 /* links: ft_kernels ft_base */
-#include "kernel_cases_loss.h"
+#include "kernel_cases_index.h"
 
 #include <assert.h>
 

@@ -1,6 +1,6 @@
 /* Every row of ops.def on every device of the build, against ref. */
 /* links: ft_kernels ft_base */
-#include "kernel_cases_loss.h"
+#include "kernel_cases_index.h"
 
 #include <assert.h>
 
@@ -128,7 +128,7 @@ static void check_nan(struct suite *s, struct ft_device *device, enum ft_op op)
     double labels[4] = {0.0, 0.0, 1.0, 1.0};
     struct ft_type label_type = T1(3);
     kase_in(&k, op == FT_OP_TRIPLET ? T2(3, 4) : x, NORMAL);
-    if (op == FT_OP_MASKED_MEAN) {
+    if (op == FT_OP_MASKED_MEAN || op == FT_OP_MAXIMUM || op == FT_OP_MINIMUM) {
         kase_in(&k, x, POSITIVE);
     } else if (op == FT_OP_TRIPLET) {
         label_type.dtype = FT_I32;
@@ -166,7 +166,7 @@ static void a_nan_is_not_hidden(void **state)
                                      FT_OP_CLIP,    FT_OP_EXP,         FT_OP_LOG,          FT_OP_SQRT,
                                      FT_OP_SCALE,   FT_OP_MAXPOOL,     FT_OP_AVGPOOL,      FT_OP_REDUCE_SUM,
                                      FT_OP_SOFTMAX, FT_OP_LOG_SOFTMAX, FT_OP_L2_NORMALIZE, FT_OP_SUM_SQUARES,
-                                     FT_OP_TRIPLET, FT_OP_MASKED_MEAN};
+                                     FT_OP_TRIPLET, FT_OP_MASKED_MEAN, FT_OP_MAXIMUM,      FT_OP_MINIMUM};
     struct suite *s = *state;
     for (int i = 0; i < s->n_devices * COUNT_OF(ops); i++) {
         check_nan(s, s->devices[i / COUNT_OF(ops)].device, ops[i % COUNT_OF(ops)]);

@@ -32,6 +32,10 @@ static const struct ft_grad_row rows[FT_OP_COUNT] = {
     [FT_OP_MUL] = {ft_grad_mul, 0x0, 0x1},
     [FT_OP_DIV] = {ft_grad_div, 0x0, 0x1},
     [FT_OP_POW] = {ft_grad_pow, 0x0, 0x1},
+    [FT_OP_WHERE] = {ft_grad_where, 0x0, 0x1},
+    [FT_OP_MAXIMUM] = {ft_grad_extreme, 0x0, 0x1},
+    [FT_OP_MINIMUM] = {ft_grad_extreme, 0x0, 0x1},
+    [FT_OP_MOD] = {ft_grad_mod, 0x0, 0x1},
     [FT_OP_DROPOUT] = {ft_grad_dropout, 0x2, 0x1},
     [FT_OP_REDUCE_SUM] = {ft_grad_reduce_sum, 0x0, 0x1},
     [FT_OP_REDUCE_MEAN] = {ft_grad_reduce_mean, 0x0, 0x1},
@@ -71,9 +75,11 @@ struct backward {
     ft_value *node_dx;
 };
 
-static bool stopped(enum ft_op op, int i)
+/* Nothing flows into integers and booleans, whatever the op: they do not change with a small step. */
+static bool stopped(const struct backward *b, const struct ft_node *node, int i)
 {
-    return ft_node_shape_only(op, i) || (i < 32 && (rows[op].stops >> i & 1U) != 0);
+    return ft_node_shape_only(node->op, i) || (i < 32 && (rows[node->op].stops >> i & 1U) != 0) ||
+           ft_graph_type(b->g, node->in[i])->dtype != FT_F32;
 }
 
 /* How the outputs of a node depend on what is asked for, given its inputs. */
@@ -81,7 +87,7 @@ static enum ft_reach reach_of(const struct backward *b, const struct ft_node *no
 {
     enum ft_reach most = FT_REACH_NONE;
     for (int i = 0; i < node->n_in; i++) {
-        enum ft_reach r = stopped(node->op, i) ? FT_REACH_NONE : b->reach[node->in[i]];
+        enum ft_reach r = stopped(b, node, i) ? FT_REACH_NONE : b->reach[node->in[i]];
         most = r > most ? r : most;
     }
     return rows[node->op].build == NULL && most == FT_REACH_SMOOTH ? FT_REACH_MINED : most;
@@ -139,7 +145,7 @@ static enum ft_status node_backward(struct backward *b, const struct ft_node *no
         arrives = arrives || dy[i] != FT_NO_VALUE;
     }
     for (int i = 0; i < node->n_in; i++) {
-        b->node_reach[i] = stopped(node->op, i) ? FT_REACH_NONE : b->reach[node->in[i]];
+        b->node_reach[i] = stopped(b, node, i) ? FT_REACH_NONE : b->reach[node->in[i]];
         b->node_dx[i] = FT_NO_VALUE;
         wanted = wanted || b->node_reach[i] != FT_REACH_NONE;
     }

@@ -47,7 +47,9 @@ static bool is_elementwise(enum ft_op op)
         [FT_OP_SCALE] = true,      [FT_OP_ADD] = true,
         [FT_OP_SUB] = true,        [FT_OP_MUL] = true,
         [FT_OP_DIV] = true,        [FT_OP_POW] = true,
-        [FT_OP_DROPOUT] = true,
+        [FT_OP_DROPOUT] = true,    [FT_OP_WHERE] = true,
+        [FT_OP_MAXIMUM] = true,    [FT_OP_MINIMUM] = true,
+        [FT_OP_MOD] = true,        [FT_OP_LOGIC] = true,
     };
     return rows[op];
 }

@@ -75,6 +75,14 @@ FT_MUST_CHECK enum ft_status ft_export_pad(struct ft_export *x, const struct ft_
                                            struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_export_layernorm(struct ft_export *x, const struct ft_node *node,
                                                  const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_cast(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                            struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_compare(struct ft_export *x, const struct ft_node *node,
+                                               const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_logic(struct ft_export *x, const struct ft_node *node,
+                                             const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_mod(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                           struct ft_err *err);
 
 /* Writes one node of the graph; FT_UNSUPPORTED names an op without a writer. */
 FT_MUST_CHECK enum ft_status ft_export_op(struct ft_export *x, const struct ft_node *node,

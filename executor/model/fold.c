@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "executor/model/import.h"
+#include "kernels/integer.h"
 
 /* Evaluation of what is known at import: shape arithmetic on monomials, small float constants. */
 
@@ -158,8 +159,32 @@ static enum ft_status order_dims(struct ft_dim a, struct ft_dim b, int *out, str
     return batch_dependent(err);
 }
 
-static enum ft_status int_binary(enum ft_op op, struct ft_dim a, struct ft_dim b, struct ft_dim *out,
-                                 struct ft_err *err)
+/* Known numbers, or a multiple whatever the batch: N * 12 % 4. */
+static enum ft_status mod_dims(int kind, struct ft_dim a, struct ft_dim b, struct ft_dim *out,
+                               struct ft_err *err)
+{
+    bool fault = false;
+    struct ft_dim quotient;
+    if (ft_dim_is_known(a) && ft_dim_is_known(b)) {
+        *out = ft_dim_of(ft_int_binary(FT_OP_MOD, kind, a.coef, b.coef, &fault));
+        return fault ? FT_FAIL(err, INVALID, "an integer division by zero") : FT_OK;
+    }
+    *out = ft_dim_of(0);
+    return a.coef > 0 && b.coef > 0 && ft_dim_div(a, b, &quotient) ? FT_OK : batch_dependent(err);
+}
+
+static enum ft_status pow_dims(struct ft_dim a, struct ft_dim b, struct ft_dim *out, struct ft_err *err)
+{
+    bool fault = false;
+    if (!ft_dim_is_known(a) || !ft_dim_is_known(b)) {
+        return batch_dependent(err);
+    }
+    *out = ft_dim_of(ft_int_binary(FT_OP_POW, 0, a.coef, b.coef, &fault));
+    return fault ? FT_FAIL(err, INVALID, "a negative power of zero") : FT_OK;
+}
+
+static enum ft_status int_binary(enum ft_op op, int kind, struct ft_dim a, struct ft_dim b,
+                                 struct ft_dim *out, struct ft_err *err)
 {
     if (op == FT_OP_ADD || op == FT_OP_SUB) {
         return add_dims(a, b, op == FT_OP_SUB, out, err);
@@ -170,7 +195,7 @@ static enum ft_status int_binary(enum ft_op op, struct ft_dim a, struct ft_dim b
     if (op == FT_OP_DIV) {
         return div_dims(a, b, out, err);
     }
-    return FT_FAIL(err, UNSUPPORTED, "integer powers");
+    return op == FT_OP_MOD ? mod_dims(kind, a, b, out, err) : pow_dims(a, b, out, err);
 }
 
 static float float_binary(enum ft_op op, float a, float b)
@@ -184,19 +209,38 @@ static float float_binary(enum ft_op op, float a, float b)
         return a * b;
     case FT_OP_DIV:
         return a / b;
+    case FT_OP_MOD:
+        return fmodf(a, b);
     default: /* FT_OP_POW */
         return (float)pow((double)a, (double)b);
     }
 }
 
-enum ft_status ft_fold_binary(struct ft_at *at, enum ft_op op, struct ft_err *err)
+/* Element i; Pow alone mixes integers and floats. */
+static float any_float(const struct ft_host *h, int64_t i)
+{
+    return ft_host_is_int(h) ? (float)h->ints[i].coef : ft_host_float(h, i);
+}
+
+static bool all_known(const struct ft_host *h)
+{
+    for (int64_t i = 0; ft_host_is_int(h) && i < h->count; i++) {
+        if (!ft_dim_is_known(h->ints[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum ft_status ft_fold_binary(struct ft_at *at, enum ft_op op, int kind, struct ft_err *err)
 {
     const struct ft_host *in[2] = {ft_at_host(at, 0), ft_at_host(at, 1)};
     struct ft_host *out = NULL;
     struct spread s;
     float *floats = NULL;
     bool ints = ft_host_is_int(in[0]);
-    if (ints != ft_host_is_int(in[1])) {
+    bool mixed = ints != ft_host_is_int(in[1]);
+    if (mixed && (op != FT_OP_POW || ints || !all_known(in[1]))) {
         return FT_FAIL(err, INVALID, "an integer and a float tensor");
     }
     FT_RETURN_IF_FAILED(spread_inputs(at, 2, ints ? FT_I64 : FT_F32, &s, &out, &floats, err));
@@ -204,9 +248,9 @@ enum ft_status ft_fold_binary(struct ft_at *at, enum ft_op op, struct ft_err *er
         int64_t a = place(&s, in[0], i);
         int64_t b = place(&s, in[1], i);
         if (ints) {
-            FT_RETURN_IF_FAILED(int_binary(op, in[0]->ints[a], in[1]->ints[b], &out->ints[i], err));
+            FT_RETURN_IF_FAILED(int_binary(op, kind, in[0]->ints[a], in[1]->ints[b], &out->ints[i], err));
         } else {
-            floats[i] = float_binary(op, ft_host_float(in[0], a), ft_host_float(in[1], b));
+            floats[i] = float_binary(op, ft_host_float(in[0], a), any_float(in[1], b));
         }
     }
     ft_at_set_host(at, 0, out);
@@ -253,46 +297,67 @@ enum ft_status ft_fold_unary(struct ft_at *at, enum ft_op op, struct ft_err *err
     return FT_OK;
 }
 
-enum ft_status ft_fold_extreme(struct ft_at *at, bool largest, struct ft_err *err)
+static enum ft_status extreme_dims(struct ft_dim x, struct ft_dim y, bool largest, struct ft_dim *out,
+                                   struct ft_err *err)
 {
-    const struct ft_host *in[2] = {ft_at_host(at, 0), ft_at_host(at, 1)};
+    int order = 0;
+    bool lone_bound = ft_dim_is_known(x) != ft_dim_is_known(y) && x.coef == y.coef; /* max(N, 1) = N */
+    if (lone_bound && x.coef > 0) {
+        order = ft_dim_is_known(x) ? -1 : 1;
+    } else {
+        FT_RETURN_IF_FAILED(order_dims(x, y, &order, err));
+    }
+    *out = (order > 0) == largest ? x : y;
+    return FT_OK;
+}
+
+/* A NaN wins. */
+static float extreme_float(float x, float y, bool largest)
+{
+    return isnan(x) || (!isnan(y) && (x > y) == largest) ? x : y;
+}
+
+static enum ft_status extreme_pair(struct ft_at *at, struct spread *s, bool largest,
+                                   const struct ft_host **result, struct ft_err *err)
+{
+    const struct ft_host *const *in = s->in;
     struct ft_host *out = NULL;
-    struct spread s;
     float *floats = NULL;
     bool ints = ft_host_is_int(in[0]);
     if (ints != ft_host_is_int(in[1])) {
         return FT_FAIL(err, INVALID, "an integer and a float tensor");
     }
-    FT_RETURN_IF_FAILED(spread_inputs(at, 2, ints ? FT_I64 : FT_F32, &s, &out, &floats, err));
-    for (int64_t i = 0; i < s.count; i++) {
-        int64_t a = place(&s, in[0], i);
-        int64_t b = place(&s, in[1], i);
-        int order = 0;
+    FT_RETURN_IF_FAILED(spread_over(s, 2, err));
+    FT_RETURN_IF_FAILED(
+        ft_host_new(&at->im->arena, ints ? FT_I64 : FT_F32, s->rank, s->dims, &out, &floats, err));
+    for (int64_t i = 0; i < s->count; i++) {
+        int64_t a = place(s, in[0], i);
+        int64_t b = place(s, in[1], i);
         if (ints) {
-            struct ft_dim x = in[0]->ints[a];
-            struct ft_dim y = in[1]->ints[b];
-            bool lone_bound =
-                ft_dim_is_known(x) != ft_dim_is_known(y) && (x.coef == y.coef); /* max(N, 1) = N */
-            if (lone_bound && x.coef > 0) {
-                order = ft_dim_is_known(x) ? -1 : 1;
-            } else {
-                FT_RETURN_IF_FAILED(order_dims(x, y, &order, err));
-            }
-            out->ints[i] = (order > 0) == largest ? x : y;
+            FT_RETURN_IF_FAILED(extreme_dims(in[0]->ints[a], in[1]->ints[b], largest, &out->ints[i], err));
         } else {
-            float x = ft_host_float(in[0], a);
-            float y = ft_host_float(in[1], b);
-            floats[i] = (x > y) == largest ? x : y;
+            floats[i] = extreme_float(ft_host_float(in[0], a), ft_host_float(in[1], b), largest);
         }
     }
-    ft_at_set_host(at, 0, out);
+    *result = out;
+    return FT_OK;
+}
+
+enum ft_status ft_fold_extreme(struct ft_at *at, bool largest, struct ft_err *err)
+{
+    const struct ft_host *most = ft_at_host(at, 0);
+    for (int i = 1; i < at->node->n_in; i++) {
+        struct spread s = {.in = {most, ft_at_host(at, i)}};
+        FT_RETURN_IF_FAILED(extreme_pair(at, &s, largest, &most, err));
+    }
+    ft_at_set_host(at, 0, most);
     return FT_OK;
 }
 
 /* ---- comparisons, logic, Where */
 
-static enum ft_status holds(const struct ft_host *const *in, const int64_t *i, int how, bool *out,
-                            struct ft_err *err)
+static enum ft_status holds(const struct ft_host *const *in, const int64_t *i, enum ft_compare kind,
+                            bool *out, struct ft_err *err)
 {
     int order = 0;
     if (ft_host_is_int(in[0])) {
@@ -308,15 +373,15 @@ static enum ft_status holds(const struct ft_host *const *in, const int64_t *i, i
         }
         order = (a > b) - (a < b);
     }
-    *out = how == '='   ? order == 0
-           : how == '<' ? order < 0
-           : how == 'l' ? order <= 0
-           : how == '>' ? order > 0
-                        : order >= 0;
+    *out = kind == FT_EQUAL           ? order == 0
+           : kind == FT_LESS          ? order < 0
+           : kind == FT_LESS_OR_EQUAL ? order <= 0
+           : kind == FT_GREATER       ? order > 0
+                                      : order >= 0;
     return FT_OK;
 }
 
-enum ft_status ft_import_compare(struct ft_at *at, int how, struct ft_err *err)
+enum ft_status ft_fold_compare(struct ft_at *at, enum ft_compare kind, struct ft_err *err)
 {
     struct ft_host *out = NULL;
     struct spread s;
@@ -328,19 +393,19 @@ enum ft_status ft_import_compare(struct ft_at *at, int how, struct ft_err *err)
     for (int64_t i = 0; i < s.count; i++) {
         const int64_t index[2] = {place(&s, in[0], i), place(&s, in[1], i)};
         bool truth = false;
-        FT_RETURN_IF_FAILED(holds(in, index, how, &truth, err));
+        FT_RETURN_IF_FAILED(holds(in, index, kind, &truth, err));
         out->ints[i] = ft_dim_of(truth);
     }
     ft_at_set_host(at, 0, out);
     return FT_OK;
 }
 
-enum ft_status ft_import_logic(struct ft_at *at, int how, struct ft_err *err)
+enum ft_status ft_fold_logic(struct ft_at *at, enum ft_logic kind, struct ft_err *err)
 {
     struct ft_host *out = NULL;
     struct spread s;
     const struct ft_host *const *in = s.in;
-    int n = how == '!' ? 1 : 2;
+    int n = kind == FT_LOGIC_NOT ? 1 : 2;
     FT_RETURN_IF_FAILED(spread_inputs(at, n, FT_BOOL, &s, &out, NULL, err));
     for (int k = 0; k < n; k++) {
         if (in[k]->dtype != FT_BOOL) {
@@ -350,15 +415,17 @@ enum ft_status ft_import_logic(struct ft_at *at, int how, struct ft_err *err)
     for (int64_t i = 0; i < s.count; i++) {
         bool a = in[0]->ints[place(&s, in[0], i)].coef != 0;
         bool b = n == 2 && in[1]->ints[place(&s, in[1], i)].coef != 0;
-        out->ints[i] = ft_dim_of(how == '!' ? !a : how == '&' ? a && b : a || b);
+        out->ints[i] = ft_dim_of(kind == FT_LOGIC_NOT   ? !a
+                                 : kind == FT_LOGIC_AND ? a && b
+                                 : kind == FT_LOGIC_OR  ? a || b
+                                                        : a != b);
     }
     ft_at_set_host(at, 0, out);
     return FT_OK;
 }
 
-enum ft_status ft_import_where(struct ft_at *at, int arg, struct ft_err *err)
+enum ft_status ft_fold_where(struct ft_at *at, struct ft_err *err)
 {
-    (void)arg;
     const struct ft_host *in[3] = {ft_at_host(at, 0), ft_at_host(at, 1), ft_at_host(at, 2)};
     struct ft_host *out = NULL;
     struct spread s;
@@ -377,6 +444,44 @@ enum ft_status ft_import_where(struct ft_at *at, int arg, struct ft_err *err)
         } else {
             floats[i] = ft_host_float(in[from], index);
         }
+    }
+    ft_at_set_host(at, 0, out);
+    return FT_OK;
+}
+
+/* ---- Cast */
+
+static enum ft_status cast_element(const struct ft_host *x, int64_t i, enum ft_cast to, struct ft_host *out,
+                                   float *floats, struct ft_err *err)
+{
+    bool known = !ft_host_is_int(x) || ft_dim_is_known(x->ints[i]);
+    if (!known && to == FT_CAST_FLOAT) {
+        return FT_FAIL(err, UNSUPPORTED, "a float that depends on the batch");
+    }
+    if (!known) { /* an extent fits every integer type that a shape is computed in, and is not 0 */
+        out->ints[i] = to == FT_CAST_BOOL ? ft_dim_of(1) : x->ints[i];
+    } else if (to == FT_CAST_FLOAT) {
+        floats[i] = any_float(x, i);
+    } else if (ft_host_is_int(x)) {
+        int64_t n = x->ints[i].coef;
+        out->ints[i] = ft_dim_of(to == FT_CAST_BOOL ? n != 0 : ft_int_narrow((int)to, n));
+    } else {
+        float f = ft_host_float(x, i);
+        out->ints[i] =
+            ft_dim_of(to == FT_CAST_BOOL ? f != 0.0F : ft_int_narrow((int)to, ft_int_of_float((double)f)));
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_fold_cast(struct ft_at *at, enum ft_cast to, struct ft_err *err)
+{
+    const struct ft_host *x = ft_at_host(at, 0);
+    struct ft_host *out = NULL;
+    float *floats = NULL;
+    enum ft_dtype dtype = to == FT_CAST_FLOAT ? FT_F32 : to == FT_CAST_BOOL ? FT_BOOL : FT_I64;
+    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, dtype, x->rank, x->dims, &out, &floats, err));
+    for (int64_t i = 0; i < x->count; i++) {
+        FT_RETURN_IF_FAILED(cast_element(x, i, to, out, floats, err));
     }
     ft_at_set_host(at, 0, out);
     return FT_OK;

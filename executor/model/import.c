@@ -12,7 +12,7 @@ static const struct ft_import_row rows[] = {
     {"Acos", 1, ft_import_map, FT_MAP_ACOS},
     {"Acosh", 1, ft_import_map, FT_MAP_ACOSH},
     {"Add", 2, ft_import_binary, FT_OP_ADD},
-    {"And", 2, ft_import_logic, '&'},
+    {"And", 2, ft_import_logic, FT_LOGIC_AND},
     {"Asin", 1, ft_import_map, FT_MAP_ASIN},
     {"Asinh", 1, ft_import_map, FT_MAP_ASINH},
     {"Atan", 1, ft_import_map, FT_MAP_ATAN},
@@ -35,7 +35,7 @@ static const struct ft_import_row rows[] = {
     {"Div", 2, ft_import_binary, FT_OP_DIV},
     {"Dropout", 1, ft_import_dropout, 0},
     {"Elu", 1, ft_import_map, FT_MAP_ELU},
-    {"Equal", 2, ft_import_compare, '='},
+    {"Equal", 2, ft_import_compare, FT_EQUAL},
     {"Erf", 1, ft_import_map, FT_MAP_ERF},
     {"Exp", 1, ft_import_unary, FT_OP_EXP},
     {"Expand", 2, ft_import_expand, 0},
@@ -47,18 +47,20 @@ static const struct ft_import_row rows[] = {
     {"GlobalAveragePool", 1, ft_import_global_pool, FT_OP_REDUCE_MEAN},
     {"GlobalLpPool", 1, ft_import_lp_pool, 1},
     {"GlobalMaxPool", 1, ft_import_global_pool, FT_OP_MAXPOOL},
-    {"Greater", 2, ft_import_compare, '>'},
-    {"GreaterOrEqual", 2, ft_import_compare, 'g'},
+    {"Greater", 2, ft_import_compare, FT_GREATER},
+    {"GreaterOrEqual", 2, ft_import_compare, FT_GREATER_OR_EQUAL},
     {"GroupNormalization", 3, ft_import_group_norm, 0},
     {"HardSigmoid", 1, ft_import_map, FT_MAP_HARD_SIGMOID},
     {"HardSwish", 1, ft_import_map, FT_MAP_HARD_SWISH},
     {"Identity", 1, ft_import_identity, 0},
     {"InstanceNormalization", 3, ft_import_instance_norm, 0},
+    {"IsInf", 1, ft_import_is_inf, 0},
+    {"IsNaN", 1, ft_import_is_nan, 0},
     {"LRN", 1, ft_import_lrn, 0},
     {"LayerNormalization", 2, ft_import_layer_norm, 0},
     {"LeakyRelu", 1, ft_import_leaky_relu, 0},
-    {"Less", 2, ft_import_compare, '<'},
-    {"LessOrEqual", 2, ft_import_compare, 'l'},
+    {"Less", 2, ft_import_compare, FT_LESS},
+    {"LessOrEqual", 2, ft_import_compare, FT_LESS_OR_EQUAL},
     {"Log", 1, ft_import_unary, FT_OP_LOG},
     {"LogSoftmax", 1, ft_import_softmax, FT_OP_LOG_SOFTMAX},
     {"LpNormalization", 1, ft_import_lp_normalization, 0},
@@ -68,10 +70,11 @@ static const struct ft_import_row rows[] = {
     {"MaxPool", 1, ft_import_pool, FT_OP_MAXPOOL},
     {"Min", 1, ft_import_extreme, 0},
     {"Mish", 1, ft_import_map, FT_MAP_MISH},
+    {"Mod", 2, ft_import_mod, 0},
     {"Mul", 2, ft_import_binary, FT_OP_MUL},
     {"Neg", 1, ft_import_unary, FT_OP_NEG},
-    {"Not", 1, ft_import_logic, '!'},
-    {"Or", 2, ft_import_logic, '|'},
+    {"Not", 1, ft_import_logic, FT_LOGIC_NOT},
+    {"Or", 2, ft_import_logic, FT_LOGIC_OR},
     {"PRelu", 2, ft_import_prelu, 0},
     {"Pad", 1, ft_import_pad, 0},
     {"Pow", 2, ft_import_binary, FT_OP_POW},
@@ -111,6 +114,7 @@ static const struct ft_import_row rows[] = {
     {"Unsqueeze", 1, ft_import_unsqueeze, 0},
     {"Upsample", 2, ft_import_resize, 0},
     {"Where", 3, ft_import_where, 0},
+    {"Xor", 2, ft_import_logic, FT_LOGIC_XOR},
 };
 
 static int compare_row(const void *key, const void *row)
@@ -155,6 +159,12 @@ bool ft_at_all_host(const struct ft_at *at)
     return true;
 }
 
+enum ft_dtype ft_at_dtype(const struct ft_at *at, int i)
+{
+    const struct ft_slot *slot = ft_at_slot(at, i);
+    return slot->kind == FT_SLOT_HOST ? slot->host->dtype : ft_at_type(at, slot->value)->dtype;
+}
+
 bool ft_at_tied(const struct ft_at *at, int i)
 {
     struct ft_slot *slot = ft_at_slot(at, i);
@@ -191,7 +201,7 @@ static enum ft_status slot_name(struct ft_import *im, struct ft_bytes name, cons
     return FT_OK;
 }
 
-/* Kernels compute with floats only; an input of integers can be looked at for its shape. */
+/* Most handlers compute with floats. */
 static enum ft_status graph_value(const struct ft_at *at, int i, ft_value *out, struct ft_err *err)
 {
     ft_value v = ft_at_slot(at, i)->value;
@@ -201,6 +211,46 @@ static enum ft_status graph_value(const struct ft_at *at, int i, ft_value *out, 
     }
     *out = v;
     return FT_OK;
+}
+
+/* Elements of known integers or booleans as the graph stores them. */
+static enum ft_status int_elements(struct ft_import *im, const struct ft_host *h, const void **out,
+                                   struct ft_err *err)
+{
+    int64_t *ints = NULL;
+    uint8_t *bits = NULL;
+    FT_RETURN_IF_FAILED(ft_arena_new(&im->arena, (size_t)h->count, sizeof *ints, &ints, err));
+    bits = (uint8_t *)ints;
+    for (int64_t k = 0; k < h->count; k++) {
+        if (!ft_dim_is_known(h->ints[k])) {
+            return FT_FAIL(err, UNSUPPORTED,
+                           "a number that depends on the batch takes part in the computation");
+        }
+        if (h->dtype == FT_BOOL) {
+            bits[k] = h->ints[k].coef != 0;
+        } else {
+            ints[k] = h->ints[k].coef;
+        }
+    }
+    *out = ints;
+    return FT_OK;
+}
+
+enum ft_status ft_import_known(struct ft_import *im, struct ft_slot *slot, struct ft_err *err)
+{
+    const struct ft_host *h = slot->host;
+    const void *data = h->floats;
+    const char *name = NULL;
+    struct ft_type type;
+    if (slot->as_const != FT_NO_VALUE) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(host_type(h, &type, err));
+    FT_RETURN_IF_FAILED(slot_name(im, slot->name, &name, err));
+    if (ft_host_is_int(h)) {
+        FT_RETURN_IF_FAILED(int_elements(im, h, &data, err));
+    }
+    return ft_graph_const(im->graph, name, &type, data, &slot->as_const, err);
 }
 
 enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft_value *out,
@@ -243,8 +293,6 @@ bool ft_at_no_bias(const struct ft_at *at, int i)
 enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err *err)
 {
     struct ft_slot *slot = ft_at_slot(at, i);
-    struct ft_type type;
-    const char *name = NULL;
     *out = FT_NO_VALUE;
     if (slot->kind == FT_SLOT_GRAPH) {
         return graph_value(at, i, out, err);
@@ -254,18 +302,32 @@ enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err
         *out = trained;
         return FT_OK;
     }
-    if (slot->as_const == FT_NO_VALUE) {
-        if (ft_host_is_int(slot->host)) {
-            return FT_FAIL(err, UNSUPPORTED,
-                           "input %d is an integer tensor: only float tensors are computed with", i);
-        }
-        FT_RETURN_IF_FAILED(host_type(slot->host, &type, err));
-        FT_RETURN_IF_FAILED(slot_name(at->im, slot->name, &name, err));
-        FT_RETURN_IF_FAILED(
-            ft_graph_const(at->im->graph, name, &type, slot->host->floats, &slot->as_const, err));
+    if (ft_host_is_int(slot->host)) {
+        return FT_FAIL(err, UNSUPPORTED,
+                       "input %d is an integer tensor: only float tensors are computed with", i);
     }
+    FT_RETURN_IF_FAILED(ft_import_known(at->im, slot, err));
     *out = slot->as_const;
     return FT_OK;
+}
+
+enum ft_status ft_at_tensor(struct ft_at *at, int i, ft_value *out, struct ft_err *err)
+{
+    struct ft_slot *slot = ft_at_slot(at, i);
+    *out = FT_NO_VALUE;
+    if (slot->kind == FT_SLOT_HOST && !ft_host_is_int(slot->host)) {
+        return ft_at_value(at, i, out, err);
+    }
+    if (slot->kind == FT_SLOT_HOST) {
+        FT_RETURN_IF_FAILED(ft_import_known(at->im, slot, err));
+    }
+    *out = slot->kind == FT_SLOT_HOST ? slot->as_const : slot->value;
+    return FT_OK;
+}
+
+enum ft_status ft_at_moved(struct ft_at *at, int i, ft_value *out, struct ft_err *err)
+{
+    return ft_at_tied(at, i) ? ft_at_weight(at, i, FT_PARAM_WEIGHT, out, err) : ft_at_tensor(at, i, out, err);
 }
 
 const struct ft_type *ft_at_type(const struct ft_at *at, ft_value v)

@@ -61,6 +61,8 @@ struct ft_slot {
     ft_value as_weight; /* values already made of host data; FT_NO_VALUE */
     ft_value as_state;
     ft_value as_const;
+    enum ft_cast
+        integer;  /* narrower ONNX type that integers here have: what arithmetic on them wraps to; 0 */
     int producer; /* node of the file, or -1 */
     int readers;  /* inputs of needed nodes that name this slot */
 };
@@ -109,8 +111,14 @@ bool ft_at_has(const struct ft_at *at, int i);                   /* input i is g
 struct ft_slot *ft_at_slot(const struct ft_at *at, int i);       /* of a given input */
 const struct ft_host *ft_at_host(const struct ft_at *at, int i); /* NULL unless given and known */
 bool ft_at_all_host(const struct ft_at *at);                     /* every given input is known */
-/* Input i as a value of the graph: host floats become a constant, or the parameter they are already. */
+enum ft_dtype ft_at_dtype(const struct ft_at *at, int i); /* of a given input: FT_F32, FT_I64 or FT_BOOL */
+/* Input i as a value of the graph: host floats become a constant, or the parameter they are already. Floats
+ * only: FT_UNSUPPORTED. */
 FT_MUST_CHECK enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err *err);
+/* The same for any element type; integers that depend on the batch have no value. */
+FT_MUST_CHECK enum ft_status ft_at_tensor(struct ft_at *at, int i, ft_value *out, struct ft_err *err);
+/* The same for what is only moved: floats that other nodes read too become the parameter. */
+FT_MUST_CHECK enum ft_status ft_at_moved(struct ft_at *at, int i, ft_value *out, struct ft_err *err);
 /* Input i as a weight: host floats become a parameter. */
 FT_MUST_CHECK enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft_value *out,
                                           struct ft_err *err);
@@ -177,6 +185,7 @@ void ft_import_release_externals(struct ft_import *im);
     X(reduce) X(reduce_l2) X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) \
     X(transpose) X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) \
     X(constant_of_shape) X(shape) X(size) X(gather) X(cast) X(expand) X(where) X(compare) \
+    X(mod) X(is_nan) X(is_inf) \
     X(logic) X(range) X(map) X(layer_norm) X(instance_norm) X(group_norm) X(lrn) X(batch_statistics) X(resize) X(depth_space)
 /* clang-format on */
 #define FT_IMPORT_PROTOTYPE(name)                                                                            \
@@ -186,8 +195,19 @@ FT_IMPORT_HANDLERS(FT_IMPORT_PROTOTYPE)
 
 /* Host forms of handlers that have both (fold.c). */
 FT_MUST_CHECK enum ft_status ft_fold_unary(struct ft_at *at, enum ft_op op, struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_fold_binary(struct ft_at *at, enum ft_op op, struct ft_err *err);
+/* kind: of FT_OP_MOD */
+FT_MUST_CHECK enum ft_status ft_fold_binary(struct ft_at *at, enum ft_op op, int kind, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_fold_extreme(struct ft_at *at, bool largest, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_compare(struct ft_at *at, enum ft_compare kind, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_logic(struct ft_at *at, enum ft_logic kind, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_where(struct ft_at *at, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_fold_cast(struct ft_at *at, enum ft_cast to, struct ft_err *err);
+/* Arithmetic on integers, not all of them known; Neg, Abs and Sign of integers (import_logic.c). */
+FT_MUST_CHECK enum ft_status ft_import_int_binary(struct ft_at *at, enum ft_op op, int kind,
+                                                  struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_import_int_unary(struct ft_at *at, struct ft_err *err);
+/* `v` wrapped to the integer type that input 0 has in the file. */
+FT_MUST_CHECK enum ft_status ft_at_wrapped(struct ft_at *at, ft_value v, ft_value *out, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_fold_transpose(struct ft_at *at, const int *perm, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_fold_concat(struct ft_at *at, int axis, struct ft_err *err);
 struct ft_host_slice { /* `count` elements of an axis: start, start + step, ... */
@@ -202,6 +222,8 @@ FT_MUST_CHECK enum ft_status ft_fold_expand(struct ft_at *at, const struct ft_ho
                                             const int64_t *dims, const struct ft_host **out,
                                             struct ft_err *err);
 
+/* What is known becomes the constant slot->as_const. */
+FT_MUST_CHECK enum ft_status ft_import_known(struct ft_import *im, struct ft_slot *slot, struct ft_err *err);
 /* Whole import. */
 FT_MUST_CHECK enum ft_status ft_import_links(struct ft_import *im,
                                              struct ft_err *err); /* slots, needed, order */

@@ -178,7 +178,7 @@ static enum ft_status gather_slice(struct ft_at *at, int axis, struct ft_err *er
     if (index == NULL || !ft_host_is_int(index) || index->count != 1 || !ft_dim_is_known(index->ints[0])) {
         return ft_at_unsupported(at, err, "more than one index, or one that depends on data");
     }
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, &x, err));
     struct ft_type type = *ft_at_type(at, x);
     if (type.rank - 1 + index->rank > FT_MAX_RANK) {
         return ft_at_unsupported(at, err, "more than 8 dimensions");
@@ -212,97 +212,6 @@ enum ft_status ft_import_gather(struct ft_at *at, int arg, struct ft_err *err)
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &given, err));
     FT_RETURN_IF_FAILED(ft_at_axis(at, given, rank, &axis, err));
     return ft_at_all_host(at) ? ft_fold_gather(at, axis, err) : gather_slice(at, axis, err);
-}
-
-/* ---- Cast */
-
-enum kind { KIND_FLOAT, KIND_INT, KIND_BOOL, KIND_OTHER };
-
-static enum kind kind_of_onnx(int64_t type)
-{
-    switch (type) {
-    case FT_ONNX_FLOAT:
-    case FT_ONNX_DOUBLE:
-    case FT_ONNX_FLOAT16:
-    case FT_ONNX_BFLOAT16:
-        return KIND_FLOAT;
-    case FT_ONNX_BOOL:
-        return KIND_BOOL;
-    case FT_ONNX_UINT8:
-    case FT_ONNX_INT8:
-    case FT_ONNX_UINT16:
-    case FT_ONNX_INT16:
-    case FT_ONNX_INT32:
-    case FT_ONNX_INT64:
-    case FT_ONNX_UINT32:
-    case FT_ONNX_UINT64:
-        return KIND_INT;
-    default:
-        return KIND_OTHER;
-    }
-}
-
-static enum kind kind_of_dtype(enum ft_dtype dtype)
-{
-    return dtype == FT_F32 || dtype == FT_F64 ? KIND_FLOAT : dtype == FT_BOOL ? KIND_BOOL : KIND_INT;
-}
-
-static enum ft_status cast_host(struct ft_at *at, const struct ft_host *x, enum kind to, struct ft_err *err)
-{
-    struct ft_host *h = NULL;
-    float *floats = NULL;
-    enum ft_dtype dtype = to == KIND_FLOAT ? FT_F32 : to == KIND_BOOL ? FT_BOOL : FT_I64;
-    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, dtype, x->rank, x->dims, &h, &floats, err));
-    for (int64_t i = 0; i < x->count; i++) {
-        if (!ft_host_is_int(x)) {
-            float f = ft_host_float(x, i);
-            if (to == KIND_INT && !(fabsf(f) < 9.0e18F)) {
-                return FT_FAIL(err, INVALID, "%g becomes no integer", (double)f);
-            }
-            h->ints[i] = ft_dim_of(to == KIND_BOOL ? f != 0.0F : (int64_t)f);
-            continue;
-        }
-        bool known = ft_dim_is_known(x->ints[i]);
-        if (to == KIND_INT) {
-            h->ints[i] = x->ints[i];
-        } else if (!known && to == KIND_FLOAT) {
-            return ft_at_unsupported(at, err, "a float that depends on the batch");
-        } else if (to == KIND_BOOL) {
-            h->ints[i] = ft_dim_of(!known || x->ints[i].coef != 0);
-        } else {
-            floats[i] = (float)x->ints[i].coef;
-        }
-    }
-    ft_at_set_host(at, 0, h);
-    return FT_OK;
-}
-
-enum ft_status ft_import_cast(struct ft_at *at, int like, struct ft_err *err)
-{
-    const struct ft_slot *slot = ft_at_slot(at, 0);
-    enum ft_dtype from = slot->kind == FT_SLOT_HOST ? slot->host->dtype : ft_at_type(at, slot->value)->dtype;
-    enum kind to = KIND_OTHER;
-    if (like) {
-        const struct ft_slot *other = ft_at_slot(at, 1);
-        to = kind_of_dtype(other->kind == FT_SLOT_HOST ? other->host->dtype
-                                                       : ft_at_type(at, other->value)->dtype);
-    } else {
-        int64_t type = 0;
-        FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "to", &type, err));
-        to = kind_of_onnx(type);
-    }
-    if (to == KIND_OTHER) {
-        return ft_at_unsupported(at, err, "to this element type");
-    }
-    if (kind_of_dtype(from) == to) {
-        FT_RETURN_IF_FAILED(ft_at_pass(at, err));
-        ft_at_keep_weight(at, 0);
-        return FT_OK;
-    }
-    if (slot->kind == FT_SLOT_HOST) {
-        return cast_host(at, slot->host, to, err);
-    }
-    return ft_at_unsupported(at, err, "between integers and floats of a tensor that depends on the input");
 }
 
 /* ---- Expand */
@@ -429,7 +338,7 @@ enum ft_status ft_import_expand(struct ft_at *at, int arg, struct ft_err *err)
         }
         return FT_OK;
     }
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
+    FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, &in[0], err));
     if (ft_type_same_shape(ft_at_type(at, in[0]), &type)) {
         return ft_at_set(at, 0, in[0], err);
     }

@@ -68,6 +68,9 @@ enum ft_status ft_import_map(struct ft_at *at, int map, struct ft_err *err)
     struct ft_attrs attrs;
     ft_value x = FT_NO_VALUE;
     ft_value y = FT_NO_VALUE;
+    if ((map == FT_MAP_ABS || map == FT_MAP_SIGN) && ft_at_dtype(at, 0) == FT_I64) {
+        return ft_import_int_unary(at, err);
+    }
     FT_RETURN_IF_FAILED(map_attrs(at, (enum ft_map)map, &attrs, err));
     if (ft_at_all_host(at)) {
         return fold(at, &attrs, err);

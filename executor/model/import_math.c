@@ -20,6 +20,9 @@ enum ft_status ft_import_unary(struct ft_at *at, int arg, struct ft_err *err)
     if (ft_at_all_host(at)) {
         return ft_fold_unary(at, (enum ft_op)arg, err);
     }
+    if (arg == FT_OP_NEG && ft_at_dtype(at, 0) == FT_I64) {
+        return ft_import_int_unary(at, err);
+    }
     return one_to_one(at, (enum ft_op)arg, NULL, err);
 }
 
@@ -72,38 +75,6 @@ enum ft_status ft_import_clip(struct ft_at *at, int arg, struct ft_err *err)
         FT_RETURN_IF_FAILED(ft_at_scalar(at, 2, &attrs.hi, err));
     }
     return one_to_one(at, FT_OP_CLIP, &attrs, err);
-}
-
-/* Max and Min of a tensor and a number are a Clip; of known tensors they fold. */
-enum ft_status ft_import_extreme(struct ft_at *at, int largest, struct ft_err *err)
-{
-    struct ft_attrs attrs;
-    ft_value x = FT_NO_VALUE;
-    ft_value y = FT_NO_VALUE;
-    float bound = 0.0F;
-    if (at->node->n_in == 1) {
-        return ft_at_pass(at, err);
-    }
-    if (at->node->n_in != 2 || !ft_at_has(at, 1)) {
-        return ft_at_unsupported(at, err, "more than two inputs");
-    }
-    if (ft_at_all_host(at)) {
-        return ft_fold_extreme(at, largest != 0, err);
-    }
-    int known = ft_at_host(at, 0) != NULL ? 0 : 1;
-    if (ft_at_host(at, known) == NULL) {
-        return ft_at_unsupported(at, err, "neither input is a known number");
-    }
-    FT_RETURN_IF_FAILED(ft_at_scalar(at, known, &bound, err));
-    FT_RETURN_IF_FAILED(ft_at_value(at, 1 - known, &x, err));
-    if (ft_at_host(at, known)->rank > ft_at_type(at, x)->rank) {
-        return ft_at_unsupported(at, err, "a number of higher rank than the tensor");
-    }
-    memset(&attrs, 0, sizeof attrs);
-    attrs.lo = largest ? bound : -INFINITY;
-    attrs.hi = largest ? INFINITY : bound;
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CLIP, &attrs, &x, 1, &y, err));
-    return ft_at_set(at, 0, y, err);
 }
 
 /* ---- two tensors */
@@ -234,7 +205,11 @@ enum ft_status ft_import_binary(struct ft_at *at, int arg, struct ft_err *err)
     ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
     ft_value y = FT_NO_VALUE;
     if (ft_at_all_host(at) && !named_as_weight(at, 0) && !named_as_weight(at, 1)) {
-        return ft_fold_binary(at, op, err);
+        return ft_fold_binary(at, op, 0, err);
+    }
+    if (ft_at_dtype(at, 0) == FT_I64 ||
+        (op == FT_OP_POW && ft_at_dtype(at, 1) == FT_I64 && ft_at_host(at, 1) == NULL)) {
+        return ft_import_int_binary(at, op, 0, err);
     }
     for (int i = 0; i < 2; i++) { /* also when both are known: 1 / p of a GeM pooling stays trainable */
         if (named_as_weight(at, i)) {

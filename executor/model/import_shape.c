@@ -37,11 +37,7 @@ static enum ft_status set_shape(struct ft_at *at, const struct ft_dim *dims, int
     if (known) {
         return view_host(at, rank, extents, err);
     }
-    if (ft_at_tied(at, 0)) {
-        FT_RETURN_IF_FAILED(ft_at_weight(at, 0, FT_PARAM_WEIGHT, &x, err));
-    } else {
-        FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
-    }
+    FT_RETURN_IF_FAILED(ft_at_moved(at, 0, &x, err));
     FT_RETURN_IF_FAILED(ft_at_reshape(at, x, dims, rank, &y, err));
     return ft_at_set(at, 0, y, err);
 }
@@ -217,7 +213,7 @@ enum ft_status ft_import_transpose(struct ft_at *at, int arg, struct ft_err *err
     if (ft_at_host(at, 0) != NULL && !ft_at_tied(at, 0)) {
         return ft_fold_transpose(at, attrs.perm, err);
     }
-    FT_RETURN_IF_FAILED(ft_at_weight(at, 0, FT_PARAM_WEIGHT, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_moved(at, 0, &x, err));
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_TRANSPOSE, &attrs, &x, 1, &y, err));
     return ft_at_set(at, 0, y, err);
 }
@@ -248,7 +244,7 @@ enum ft_status ft_import_concat(struct ft_at *at, int arg, struct ft_err *err)
     for (int i = 0; i < at->node->n_in; i++) {
         const struct ft_host *h = ft_at_host(at, i);
         if (h == NULL || h->rank != rank || h->dims[attrs.axis] != 0) { /* an empty one adds nothing */
-            FT_RETURN_IF_FAILED(ft_at_value(at, i, &in[n++], err));
+            FT_RETURN_IF_FAILED(ft_at_tensor(at, i, &in[n++], err));
         }
     }
     if (n > ft_op_info(FT_OP_CONCAT)->inputs_max) {
@@ -324,7 +320,7 @@ static enum ft_status slice_host(struct ft_at *at, const struct slices *s, struc
 static enum ft_status slice_graph(struct ft_at *at, const struct slices *s, struct ft_err *err)
 {
     ft_value x = FT_NO_VALUE;
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, &x, err));
     for (int i = 0; i < s->count; i++) {
         struct ft_attrs attrs;
         const struct ft_type *type = ft_at_type(at, x);
@@ -390,7 +386,7 @@ static enum ft_status split_part(struct ft_at *at, int i, int axis, int64_t star
         ft_at_set_host(at, i, h);
         return FT_OK;
     }
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, &x, err));
     if (count == 0) {
         return set_empty(at, i, ft_at_type(at, x), axis, err);
     }

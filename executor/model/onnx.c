@@ -107,42 +107,50 @@ static enum ft_status asked_extent(const char *option, int axis, struct ft_bytes
     return FT_OK;
 }
 
-static enum ft_status input_dtype(const struct ft_onnx_port *port, enum ft_dtype *out, struct ft_err *err)
+/* Integers are FT_I64 whatever the file has; *narrow remembers what they wrap to. */
+static enum ft_status input_dtype(const struct ft_onnx_port *port, enum ft_dtype *out, enum ft_cast *narrow,
+                                  struct ft_err *err)
 {
-    *out = FT_F32;
-    switch (port->type) {
-    case FT_ONNX_FLOAT:
-    case FT_ONNX_FLOAT16:
-    case FT_ONNX_BFLOAT16:
-    case FT_ONNX_DOUBLE:
-        return FT_OK;
-    case FT_ONNX_INT64:
-        *out = FT_I64;
-        return FT_OK;
-    case FT_ONNX_INT32:
-        *out = FT_I32;
-        return FT_OK;
-    case FT_ONNX_UINT8:
-        *out = FT_U8;
-        return FT_OK;
-    case FT_ONNX_BOOL:
-        *out = FT_BOOL;
-        return FT_OK;
-    default:
-        return FT_FAIL(err, UNSUPPORTED, "input '%.*s' has ONNX element type %d", ft_bytes_shown(port->name),
-                       port->name.data, (int)port->type);
+    static const struct {
+        int type;
+        enum ft_dtype dtype;
+        enum ft_cast narrow;
+    } dtypes[] = {
+        {FT_ONNX_FLOAT, FT_F32, 0},
+        {FT_ONNX_FLOAT16, FT_F32, 0},
+        {FT_ONNX_BFLOAT16, FT_F32, 0},
+        {FT_ONNX_DOUBLE, FT_F32, 0},
+        {FT_ONNX_BOOL, FT_BOOL, 0},
+        {FT_ONNX_INT64, FT_I64, 0},
+        {FT_ONNX_UINT64, FT_I64, 0},
+        {FT_ONNX_INT32, FT_I64, FT_CAST_I32},
+        {FT_ONNX_INT16, FT_I64, FT_CAST_I16},
+        {FT_ONNX_INT8, FT_I64, FT_CAST_I8},
+        {FT_ONNX_UINT32, FT_I64, FT_CAST_U32},
+        {FT_ONNX_UINT16, FT_I64, FT_CAST_U16},
+        {FT_ONNX_UINT8, FT_I64, FT_CAST_U8},
+    };
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        if (dtypes[i].type == port->type) {
+            *out = dtypes[i].dtype;
+            *narrow = dtypes[i].narrow;
+            return FT_OK;
+        }
     }
+    return FT_FAIL(err, UNSUPPORTED, "input '%.*s' has ONNX element type %d", ft_bytes_shown(port->name),
+                   port->name.data, (int)port->type);
 }
 
 static enum ft_status input_type(const struct ft_import *im, const struct ft_onnx_port *port,
-                                 const char *asked, struct ft_type *type, struct ft_err *err)
+                                 const char *asked, struct ft_type *type, enum ft_cast *narrow,
+                                 struct ft_err *err)
 {
     if (!port->has_tensor_type || !port->has_shape) {
         return FT_FAIL(err, UNSUPPORTED, "input '%.*s' has no tensor shape", ft_bytes_shown(port->name),
                        port->name.data);
     }
     enum ft_dtype dtype = FT_F32;
-    FT_RETURN_IF_FAILED(input_dtype(port, &dtype, err));
+    FT_RETURN_IF_FAILED(input_dtype(port, &dtype, narrow, err));
     *type = ft_type_of(dtype, 0, NULL);
     type->rank = port->rank;
     for (int i = 0; i < port->rank; i++) {
@@ -177,7 +185,7 @@ static enum ft_status make_inputs(struct ft_import *im, const char *asked, struc
         if (slot->tensor != NULL || slot->readers == 0) {
             continue;
         }
-        FT_RETURN_IF_FAILED(input_type(im, port, asked, &type, err));
+        FT_RETURN_IF_FAILED(input_type(im, port, asked, &type, &slot->integer, err));
         FT_RETURN_IF_FAILED(
             ft_arena_text(&im->arena, (const char *)port->name.data, port->name.size, &name, err));
         FT_RETURN_IF_FAILED(ft_graph_input(im->graph, name, &type, &slot->value, err));
@@ -219,6 +227,23 @@ static void poison(struct ft_at *at)
     }
 }
 
+/* Integers that come out of a node have the type of those that went in, unless it said so itself (Cast). */
+static void inherit_integer(struct ft_at *at)
+{
+    enum ft_cast narrow = 0;
+    for (int i = at->node->n_in - 1; i >= 0; i--) {
+        if (ft_at_has(at, i) && ft_at_dtype(at, i) == FT_I64) {
+            narrow = ft_at_slot(at, i)->integer;
+        }
+    }
+    for (int i = 0; i < at->node->n_out; i++) {
+        int number = at->im->out[at->index][i];
+        if (number >= 0 && !ft_bytes_is(at->node->op, "Cast") && !ft_bytes_is(at->node->op, "CastLike")) {
+            at->im->slots[number].integer = narrow;
+        }
+    }
+}
+
 static enum ft_status run_node(struct ft_at *at, bool *bad, struct ft_err *err)
 {
     const struct ft_import_row *row = ft_import_find(at->node->op);
@@ -231,7 +256,9 @@ static enum ft_status run_node(struct ft_at *at, bool *bad, struct ft_err *err)
             return FT_FAIL(err, INVALID, "input %d is missing", i);
         }
     }
-    return row->run(at, row->arg, err);
+    FT_RETURN_IF_FAILED(row->run(at, row->arg, err));
+    inherit_integer(at);
+    return FT_OK;
 }
 
 static enum ft_status run_nodes(struct ft_import *im, struct ft_err *err)
@@ -269,10 +296,13 @@ static enum ft_status run_nodes(struct ft_import *im, struct ft_err *err)
 static enum ft_status make_outputs(struct ft_import *im, struct ft_err *err)
 {
     for (int i = 0; i < im->n_roots; i++) {
-        const struct ft_slot *slot = &im->slots[im->roots[i]];
+        struct ft_slot *slot = &im->slots[im->roots[i]];
         struct ft_bytes name = im->root_names[i];
         const char *text = NULL;
-        if (slot->kind != FT_SLOT_GRAPH) {
+        if (slot->kind == FT_SLOT_HOST) {
+            FT_RETURN_IF_FAILED(ft_import_known(im, slot, err));
+            slot->value = slot->as_const;
+        } else if (slot->kind != FT_SLOT_GRAPH) {
             return FT_FAIL(err, UNSUPPORTED, "output '%.*s' does not depend on the inputs",
                            ft_bytes_shown(name), name.data);
         }

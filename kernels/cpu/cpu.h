@@ -41,6 +41,10 @@ typedef enum ft_status (*ft_cpu_run)(struct ft_kernel *kernel, const struct ft_a
 FT_MUST_CHECK enum ft_status ft_cpu_kernel(struct ft_device *device, const struct ft_call *call, size_t size,
                                            ft_cpu_run run, struct ft_kernel **kernel, struct ft_err *err);
 
+/* ADD, SUB, MUL, DIV, POW, MAXIMUM, MINIMUM and MOD of integers. */
+FT_MUST_CHECK enum ft_status ft_cpu_integers(struct ft_device *device, const struct ft_call *call,
+                                             struct ft_kernel **kernel, struct ft_err *err);
+
 /* How many threads work of `cost` elements gets: at least 1. */
 int ft_cpu_threads(const struct ft_cpu *cpu, int64_t cost);
 /* Split n floats into ranges that begin at multiples of 64 (of 4 cache lines, whole Philox blocks). */

@@ -47,6 +47,13 @@ static enum wish wish_of(enum ft_op op)
     case FT_OP_MUL:
     case FT_OP_DIV:
     case FT_OP_POW:
+    case FT_OP_CAST:
+    case FT_OP_COMPARE:
+    case FT_OP_LOGIC:
+    case FT_OP_WHERE:
+    case FT_OP_MAXIMUM:
+    case FT_OP_MINIMUM:
+    case FT_OP_MOD:
     case FT_OP_REDUCE_SUM:
     case FT_OP_REDUCE_MEAN:
     case FT_OP_SUM_TO:

@@ -157,6 +157,9 @@ static enum ft_status binary_run(struct ft_kernel *kernel, const struct ft_arg *
 static enum ft_status prepare_binary(struct ft_device *device, const struct ft_call *call,
                                      struct ft_kernel **kernel, struct ft_err *err)
 {
+    if (call->in[0].dtype == FT_I64) {
+        return ft_cpu_integers(device, call, kernel, err);
+    }
     FT_RETURN_IF_FAILED(ft_cpu_kernel(device, call, sizeof(struct binary), binary_run, kernel, err));
     struct binary *k = (struct binary *)(void *)*kernel;
     int64_t strides[FT_ND_OPERANDS][FT_MAX_RANK];
@@ -180,6 +183,9 @@ FT_BROADCAST(sub)
 FT_BROADCAST(mul)
 FT_BROADCAST(div)
 FT_BROADCAST(pow)
+FT_BROADCAST(maximum)
+FT_BROADCAST(minimum)
+FT_BROADCAST(mod)
 
 /* ---- dropout */
 

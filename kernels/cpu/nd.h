@@ -11,7 +11,7 @@
 
 #include "kernels/type.h"
 
-enum { FT_ND_OPERANDS = 3 };
+enum { FT_ND_OPERANDS = 4 };
 
 struct ft_nd {
     int rank; /* >= 1 */

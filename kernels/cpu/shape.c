@@ -5,7 +5,7 @@
 #include "kernels/cpu/nd.h"
 #include "kernels/cpu/pad.h"
 
-/* Rows that move elements without arithmetic; elements are 4 or 8 bytes (floats, indices, rng state). */
+/* Rows that move elements without arithmetic; elements are 1, 4 or 8 bytes. */
 
 /* ---- strided copies: expand_to, transpose */
 

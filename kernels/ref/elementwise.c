@@ -72,13 +72,34 @@ FT_REF_UNARY(scale, (double)a->alpha *x + (double)a->beta)
             ys[i] = (expression);                                                                            \
         }                                                                                                    \
     }                                                                                                        \
-    FT_REF_ROW(name, run_##name)
+    enum ft_status ft_ref_##name(struct ft_device *device, const struct ft_call *call,                       \
+                                 struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)             \
+    {                                                                                                        \
+        if (call->in[0].dtype == FT_I64) {                                                                   \
+            return ft_ref_integers(device, call, kernel, scratch, err);                                      \
+        }                                                                                                    \
+        return ft_ref_new(device, call, run_##name, kernel, scratch, err);                                   \
+    }
+
+/* A NaN wins. */
+static double larger(double a, double b)
+{
+    return a > b || isnan(a) ? a : b;
+}
+
+static double smaller(double a, double b)
+{
+    return a < b || isnan(a) ? a : b;
+}
 
 FT_REF_BINARY(add, a + b)
 FT_REF_BINARY(sub, a - b)
 FT_REF_BINARY(mul, a *b)
 FT_REF_BINARY(div, a / b)
 FT_REF_BINARY(pow, pow(a, b))
+FT_REF_BINARY(maximum, larger(a, b))
+FT_REF_BINARY(minimum, smaller(a, b))
+FT_REF_BINARY(mod, fmod(a, b))
 
 static void run_dropout(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
 {

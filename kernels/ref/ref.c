@@ -8,8 +8,10 @@ static enum ft_status run(struct ft_kernel *kernel, const struct ft_arg *in, con
                           void *scratch, struct ft_err *err)
 {
     (void)scratch;
-    (void)err;
     const struct ft_ref_kernel *k = (const struct ft_ref_kernel *)(const void *)kernel;
+    if (k->checked != NULL) {
+        return k->checked(k, in, out, err);
+    }
     k->body(k, in, out);
     return FT_OK;
 }
@@ -53,6 +55,21 @@ enum ft_status ft_ref_new(struct ft_device *device, const struct ft_call *call, 
     *kernel = &k->head;
     *scratch = 0;
     return FT_OK;
+}
+
+enum ft_status ft_ref_new_checked(struct ft_device *device, const struct ft_call *call,
+                                  ft_ref_checked_body body, struct ft_kernel **kernel, size_t *scratch,
+                                  struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_ref_new(device, call, NULL, kernel, scratch, err));
+    ((struct ft_ref_kernel *)(void *)*kernel)->checked = body;
+    return FT_OK;
+}
+
+void ft_ref_move(const struct ft_type *t, void *y, int64_t i, const void *x, int64_t j)
+{
+    size_t size = ft_dtype_size(t->dtype);
+    memcpy((char *)y + (size_t)i * size, (const char *)x + (size_t)j * size, size);
 }
 
 void ft_ref_split(const struct ft_type *t, int64_t index, int64_t at[FT_MAX_RANK])

@@ -11,10 +11,14 @@
 
 struct ft_ref_kernel;
 typedef void (*ft_ref_body)(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out);
+/* Of rows that data can make fail: an index out of range, a division by the integer 0. */
+typedef enum ft_status (*ft_ref_checked_body)(const struct ft_ref_kernel *k, const struct ft_arg *in,
+                                              const struct ft_arg *out, struct ft_err *err);
 
 struct ft_ref_kernel {
     struct ft_kernel head; /* first: a struct ft_kernel * is one of these */
     ft_ref_body body;
+    ft_ref_checked_body checked; /* in place of body */
     struct ft_attrs attrs;
     int n_in;
     struct ft_type *in; /* in the same allocation */
@@ -25,6 +29,13 @@ FT_MUST_CHECK enum ft_status ft_ref_new(struct ft_device *device, const struct f
                                         ft_ref_body body, struct ft_kernel **kernel, size_t *scratch,
                                         struct ft_err *err);
 
+FT_MUST_CHECK enum ft_status ft_ref_new_checked(struct ft_device *device, const struct ft_call *call,
+                                                ft_ref_checked_body body, struct ft_kernel **kernel,
+                                                size_t *scratch, struct ft_err *err);
+/* ADD, SUB, MUL, DIV, POW, MAXIMUM, MINIMUM and MOD of integers. */
+FT_MUST_CHECK enum ft_status ft_ref_integers(struct ft_device *device, const struct ft_call *call,
+                                             struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
+
 /* The prepare function of a row of ops.def whose loops are `body`. */
 #define FT_REF_ROW(name, body)                                                                               \
     enum ft_status ft_ref_##name(struct ft_device *device, const struct ft_call *call,                       \
@@ -33,6 +44,15 @@ FT_MUST_CHECK enum ft_status ft_ref_new(struct ft_device *device, const struct f
         return ft_ref_new(device, call, body, kernel, scratch, err);                                         \
     }
 
+#define FT_REF_CHECKED_ROW(name, body)                                                                       \
+    enum ft_status ft_ref_##name(struct ft_device *device, const struct ft_call *call,                       \
+                                 struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)             \
+    {                                                                                                        \
+        return ft_ref_new_checked(device, call, body, kernel, scratch, err);                                 \
+    }
+
+/* y[i] = x[j], whatever the elements of type t are. */
+void ft_ref_move(const struct ft_type *t, void *y, int64_t i, const void *x, int64_t j);
 /* Coordinates of row-major element `index`, and back. */
 void ft_ref_split(const struct ft_type *t, int64_t index, int64_t at[FT_MAX_RANK]);
 int64_t ft_ref_join(const struct ft_type *t, const int64_t at[FT_MAX_RANK]);

@@ -52,11 +52,10 @@ FT_REF_ROW(sum_to, run_sum_to)
 
 static void run_expand_to(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
 {
-    const double *x = in[0].data;
-    double *y = out[0].data;
     int64_t count = ft_elements(&k->out[0]);
     for (int64_t i = 0; i < count; i++) {
-        y[i] = x[ft_ref_broadcast(&k->out[0], i, &k->in[0])];
+        int64_t from = ft_ref_broadcast(&k->out[0], i, &k->in[0]);
+        ft_ref_move(&k->out[0], out[0].data, i, in[0].data, from);
     }
 }
 FT_REF_ROW(expand_to, run_expand_to)
@@ -70,8 +69,6 @@ FT_REF_ROW(reshape_like, run_copy)
 
 static void run_transpose(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
 {
-    const double *x = in[0].data;
-    double *y = out[0].data;
     int64_t count = ft_elements(&k->out[0]);
     for (int64_t i = 0; i < count; i++) {
         int64_t to[FT_MAX_RANK] = {0};
@@ -80,14 +77,14 @@ static void run_transpose(const struct ft_ref_kernel *k, const struct ft_arg *in
         for (int axis = 0; axis < k->out[0].rank; axis++) {
             from[k->attrs.perm[axis]] = to[axis];
         }
-        y[i] = x[ft_ref_join(&k->in[0], from)];
+        ft_ref_move(&k->out[0], out[0].data, i, in[0].data, ft_ref_join(&k->in[0], from));
     }
 }
 FT_REF_ROW(transpose, run_transpose)
 
 /* Copies `part` to where `whole` has it along the axis: from a.start on in steps of a.step; or back. */
 static void copy_part(const struct ft_type *part, const struct ft_type *whole, const struct ft_attrs *a,
-                      const double *from, double *to, bool back)
+                      const void *from, void *to, bool back)
 {
     int64_t step = a->step == 0 ? 1 : a->step;
     int64_t count = ft_elements(part);
@@ -96,11 +93,7 @@ static void copy_part(const struct ft_type *part, const struct ft_type *whole, c
         ft_ref_split(part, i, at);
         at[a->axis] = a->start + at[a->axis] * step;
         int64_t j = ft_ref_join(whole, at);
-        if (back) {
-            to[i] = from[j];
-        } else {
-            to[j] = from[i];
-        }
+        ft_ref_move(part, to, back ? i : j, from, back ? j : i);
     }
 }
 

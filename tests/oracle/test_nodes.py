@@ -124,7 +124,7 @@ def run_case(name, folder, device):
         words = [PROBE, path, "--device", device, "--out", os.path.join(tmp, "y")]
         for i, n in enumerate(names):
             np.save(os.path.join(tmp, f"{i}.npy"), widened(numpy_helper.to_array(by_name[n])))
-            words += ["--input", os.path.join(tmp, f"{i}.npy")]
+            words += ["--input", f"{n}=" + os.path.join(tmp, f"{i}.npy")]
         done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode < 0 or "Sanitizer" in done.stderr:
             return "wrong", f"died: {done.returncode} {done.stderr[-300:]}"

@@ -5,8 +5,9 @@
  *
  * model_probe MODEL [--input-shape S] [--tailor] [--cut NODE] [--keep-head] [--labels N] [--output-dim N]
  *   [--projection-layers N] [--pooler avg|GeM] [--gem-p P] [--normalize] [--freeze WHAT] [--seed N]
- *   [--export FILE.onnx] [--artifact PATH] [--device ref|cpu] [--input FILE.npy]... [--out PREFIX]
- * Inputs are given in the order of the graph's; outputs go to PREFIX<i>.bin as raw float64.
+ *   [--export FILE.onnx] [--artifact PATH] [--device ref|cpu] [--input [NAME=]FILE.npy]... [--out PREFIX]
+ * Inputs are given in the order of the graph's, or all by the name that the file gives them: then those that
+ * no node reads, which the graph has dropped, may be among them. Outputs go to PREFIX<i>.bin as raw float64.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -210,6 +211,8 @@ struct run {
     struct ft_plan *plan;
     void **memory;
     int n_memory;
+    ft_value values[MAX_INPUTS]; /* FT_NO_VALUE: the graph does not read it */
+    const char *paths[MAX_INPUTS];
     struct ft_mapping maps[MAX_INPUTS];
     struct ft_npy npys[MAX_INPUTS];
 };
@@ -264,13 +267,31 @@ done:
     return st;
 }
 
+static double stored_element(enum ft_dtype stored, const char *at)
+{
+    double d = 0.0;
+    float f = 0.0F;
+    int64_t n = 0;
+    if (stored == FT_F64) {
+        memcpy(&d, at, sizeof d);
+        return d;
+    }
+    if (stored == FT_F32) {
+        memcpy(&f, at, sizeof f);
+        return (double)f;
+    }
+    memcpy(&n, at, ft_dtype_size(stored)); /* little-endian; outputs are int64 or bool */
+    return (double)n;
+}
+
 static enum ft_status write_output(struct ft_device *device, struct ft_plan *plan, const struct ft_graph *g,
                                    int i, const struct probe *p, struct ft_json *list, struct ft_err *err)
 {
     ft_value v = ft_graph_output_at(g, i);
     size_t bytes = ft_plan_bytes(plan, v);
-    bool wide = ft_device_float(device) == FT_F64;
-    size_t n = bytes / (wide ? 8 : 4);
+    enum ft_dtype dtype = ft_graph_type(g, v)->dtype;
+    enum ft_dtype stored = dtype == FT_F32 ? ft_device_float(device) : dtype;
+    size_t n = bytes / ft_dtype_size(stored);
     struct ft_buf path = {0};
     char *raw = NULL;
     double *values = NULL;
@@ -279,13 +300,7 @@ static enum ft_status write_output(struct ft_device *device, struct ft_plan *pla
     FT_TRY(ft_new(n, sizeof *values, &values, err));
     FT_TRY(ft_device_download(device, raw, ft_plan_data(plan, v), bytes, err));
     for (size_t k = 0; k < n; k++) {
-        float f = 0.0F;
-        if (wide) {
-            memcpy(&values[k], raw + k * 8, 8);
-        } else {
-            memcpy(&f, raw + k * 4, 4);
-            values[k] = (double)f;
-        }
+        values[k] = stored_element(stored, raw + k * ft_dtype_size(stored));
     }
     FT_TRY(ft_buf_printf(&path, err, "%s%d.bin", p->out, i));
     FT_TRY(ft_file_write((const char *)path.data, ft_bytes_of(values, n * sizeof *values), err));
@@ -297,18 +312,48 @@ done:
     return st;
 }
 
+static enum ft_status find_inputs(const struct probe *p, const struct ft_graph *g, struct run *r,
+                                  struct ft_err *err)
+{
+    int found = 0;
+    for (int i = 0; i < p->n_inputs; i++) {
+        const char *equals = strchr(p->inputs[i], '=');
+        r->values[i] = FT_NO_VALUE;
+        r->paths[i] = equals == NULL ? p->inputs[i] : equals + 1;
+        for (int k = 0; k < ft_graph_inputs(g); k++) {
+            const char *name = ft_graph_name(g, ft_graph_input_at(g, k));
+            size_t n = strlen(name);
+            bool here =
+                equals == NULL ? k == i : strncmp(p->inputs[i], name, n) == 0 && p->inputs[i] + n == equals;
+            r->values[i] = here ? ft_graph_input_at(g, k) : r->values[i];
+        }
+        found += r->values[i] != FT_NO_VALUE;
+        if (equals == NULL && r->values[i] == FT_NO_VALUE) {
+            found = -1;
+            break;
+        }
+    }
+    return found == ft_graph_inputs(g) ? FT_OK
+                                       : FT_FAIL(err, USAGE, "%d inputs are given, the graph has %d",
+                                                 p->n_inputs, ft_graph_inputs(g));
+}
+
 static enum ft_status prepare(const struct probe *p, const struct ft_graph *g, struct run *r,
                               struct ft_err *err)
 {
     struct ft_plan_spec spec = {{0}, NULL, 0};
     ft_value wanted[16];
-    if (ft_graph_inputs(g) != p->n_inputs || ft_graph_outputs(g) > 16) {
-        return FT_FAIL(err, USAGE, "%d inputs are given, the graph has %d", p->n_inputs, ft_graph_inputs(g));
+    if (ft_graph_outputs(g) > 16) {
+        return FT_FAIL(err, USAGE, "the graph has %d outputs", ft_graph_outputs(g));
     }
+    FT_RETURN_IF_FAILED(find_inputs(p, g, r, err));
     for (int i = 0; i < p->n_inputs; i++) {
-        FT_RETURN_IF_FAILED(ft_file_map(p->inputs[i], &r->maps[i], err));
+        if (r->values[i] == FT_NO_VALUE) {
+            continue;
+        }
+        FT_RETURN_IF_FAILED(ft_file_map(r->paths[i], &r->maps[i], err));
         FT_RETURN_IF_FAILED(ft_npy_parse(r->maps[i].bytes, &r->npys[i], err));
-        const struct ft_type *type = ft_graph_type(g, ft_graph_input_at(g, i));
+        const struct ft_type *type = ft_graph_type(g, r->values[i]);
         if (type->rank > 0 && !ft_dim_is_known(type->dim[0])) {
             spec.symbols[FT_SYMBOL_BATCH] = r->npys[i].dims[0];
         }
@@ -331,8 +376,9 @@ static enum ft_status run_graph(const struct probe *p, const struct ft_graph *g,
     enum ft_status st = FT_OK;
     FT_TRY(prepare(p, g, &r, err));
     for (int i = 0; i < p->n_inputs; i++) {
-        ft_value v = ft_graph_input_at(g, i);
-        FT_TRY(bind(&r, g, v, (struct source){.npy = &r.npys[i]}, err));
+        if (r.values[i] != FT_NO_VALUE) {
+            FT_TRY(bind(&r, g, r.values[i], (struct source){.npy = &r.npys[i]}, err));
+        }
     }
     for (int i = 0; i < ft_graph_params(g); i++) {
         ft_value v = ft_graph_param_at(g, i);
@@ -425,7 +471,7 @@ static enum ft_status work(const struct probe *p, struct ft_json *to, struct ft_
     if (p->artifact != NULL) {
         FT_TRY(write_artifact(p, model, g, err));
     }
-    if (p->n_inputs > 0) {
+    if (p->n_inputs > 0 || ft_graph_inputs(g) == 0) {
         FT_TRY(run_graph(p, g, to, err));
     }
 done:
