@@ -84,6 +84,7 @@ FAMILIES = {
     "swin_v2_t": Family(lambda: swin(2), "head", batchnorm=False),
 }
 FULL_SIZE = {  # as people have them, 224 x 224
+    "resnet18": Family(lambda: models.resnet18(), "fc", image=224, rows=1),
     "resnet50": Family(lambda: models.resnet50(), "fc", image=224, rows=1),
     "efficientnet_b0": Family(lambda: efficientnet(1.0), "classifier.1", image=224, rows=1),
     "vit_s": Family(lambda: vit(224, 16, 12, 6, 384, 1536), "heads.head", image=224, rows=1, batchnorm=False),

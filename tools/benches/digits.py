@@ -5,7 +5,7 @@ Ours is `finetuner fit --json`; the peer is a plain PyTorch loop with pytorch-me
 channels_last, two threads. Rounds alternate; medians and their ratio are printed, with our peak memory and the number
 of our allocations inside steps.
 
-Usage: python tools/benches/digits.py [BUILD_FOLDER]
+Usage: tools/bench digits
 """
 import json
 import pathlib
