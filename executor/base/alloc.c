@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A header of one alignment unit in front of every block keeps its size, so the counters stay true. */
 struct header {
@@ -214,6 +215,61 @@ int64_t ft_peak_memory(void)
         (void)fclose(status);
     }
     return kib * 1024;
+}
+
+/* The number in a file of one line; SIZE_MAX when there is none ("max"). */
+static size_t number_in(const char *path)
+{
+    char text[32] = "";
+    char *end = text;
+    size_t value = SIZE_MAX;
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        return value;
+    }
+    if (fgets(text, sizeof text, file) != NULL) {
+        unsigned long long n = strtoull(text, &end, 10);
+        value = end != text && n > 0 && n < SIZE_MAX ? (size_t)n : value;
+    }
+    (void)fclose(file);
+    return value;
+}
+
+/* The groups from ours up to the root of what is mounted: each limits those below it. */
+static size_t group_limit(void)
+{
+    static const char mount[] = "/sys/fs/cgroup";
+    char own[512] = "";
+    char path[sizeof mount + sizeof own + sizeof "/memory.max"];
+    size_t least = SIZE_MAX;
+    FILE *file = fopen("/proc/self/cgroup", "r");
+    while (file != NULL && fgets(own, sizeof own, file) != NULL && strncmp(own, "0::/", 4) != 0) {
+        own[0] = '\0'; /* version 1's lines */
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    own[strcspn(own, "\n")] = '\0';
+    char *group = own + (own[0] != '\0' ? 3 : 0);
+    for (;;) {
+        (void)snprintf(path, sizeof path, "%s%s/memory.max", mount, group);
+        size_t limit = number_in(path);
+        least = limit < least ? limit : least;
+        char *slash = strrchr(group, '/');
+        if (slash == NULL) {
+            break;
+        }
+        *slash = '\0';
+    }
+    size_t old = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+    return old < least ? old : least;
+}
+
+size_t ft_memory_limit(void)
+{
+    size_t machine = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    size_t group = group_limit();
+    return group < machine ? group : machine;
 }
 
 void ft_alloc_fail_at(uint64_t n)

@@ -51,6 +51,10 @@ void ft_alloc_reset_peak(void);
  * figure starts with that of the process which started us). 0 where the system does not say. */
 int64_t ft_peak_memory(void);
 
+/* Bytes of memory that this process may use: the machine's, or those of the control group it is in if they
+ * are less. */
+size_t ft_memory_limit(void);
+
 /* Tests: let the n-th allocation from now fail (1 = the next), once. 0 turns it off. */
 void ft_alloc_fail_at(uint64_t n);
 

@@ -157,3 +157,33 @@ uint64_t ft_get_u64(const uint8_t *p)
 {
     return (uint64_t)ft_get_u32(p) | (uint64_t)ft_get_u32(p + 4) << 32;
 }
+
+bool ft_size_parse(const char *text, int64_t *bytes)
+{
+    static const char units[] = "KMGT";
+    int64_t value = 0;
+    const char *p = text;
+    for (; *p >= '0' && *p <= '9'; p++) {
+        if (value > (INT64_MAX - (*p - '0')) / 10) {
+            return false;
+        }
+        value = value * 10 + (*p - '0');
+    }
+    if (p == text) {
+        return false;
+    }
+    if (*p != '\0') {
+        const char *unit = strchr(units, *p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
+        for (const char *u = units; unit != NULL && u <= unit; u++) {
+            if (value > INT64_MAX / 1024) {
+                return false;
+            }
+            value *= 1024;
+        }
+        if (unit == NULL || p[1] != '\0') {
+            return false;
+        }
+    }
+    *bytes = value;
+    return true;
+}

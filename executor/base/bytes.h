@@ -46,6 +46,9 @@ FT_MUST_CHECK enum ft_status ft_buf_printf(struct ft_buf *buf, struct ft_err *er
 struct ft_bytes ft_buf_bytes(const struct ft_buf *buf);
 void ft_buf_release(struct ft_buf *buf);
 
+/* "4096", "512M", "8G": whole numbers with K, M, G or T (powers of 1024, either case), or none. */
+bool ft_size_parse(const char *text, int64_t *bytes);
+
 /* Little-endian numbers in files of ours. */
 void ft_put_u32(uint8_t *p, uint32_t v);
 void ft_put_u64(uint8_t *p, uint64_t v);

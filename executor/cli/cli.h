@@ -45,7 +45,7 @@ struct ft_model_args {
     struct ft_model_options model;
     const char *device, *out, *index, *metric;
     struct ft_json *prep; /* owned */
-    int64_t threads, batch_size, limit;
+    int64_t threads, batch_size, limit, memory;
     bool json, quiet;
 };
 FT_MUST_CHECK enum ft_status ft_model_args_read(const char *command, const struct ft_args *args,

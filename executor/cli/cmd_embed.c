@@ -75,11 +75,16 @@ static enum ft_status open_encoder(const struct ft_args *args, const struct ft_m
         .device = m->device,
         .threads = (int)m->threads,
         .batch_max = m->batch_size,
+        .memory = m->memory,
     };
     FT_RETURN_IF_FAILED(ft_encoder_open(&spec, encoder, err));
     if (!m->quiet) {
         (void)fprintf(stderr, "model %s: %s\n", ft_path_base(args->positional[0]),
                       ft_encoder_about(*encoder));
+        if (ft_encoder_batch_max(*encoder) < m->batch_size) {
+            (void)fprintf(stderr, "batches of %" PRId64 " documents, the most that fits\n",
+                          ft_encoder_batch_max(*encoder));
+        }
     }
     return FT_OK;
 }

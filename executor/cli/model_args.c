@@ -9,7 +9,7 @@
 #include "executor/cli/cli.h"
 #include "executor/prep/prep.h"
 
-enum kind { FLAG, TEXT, CHOICE, INTEGER, JSON, POOLER };
+enum kind { FLAG, TEXT, CHOICE, INTEGER, SIZE, JSON, POOLER };
 
 struct row {
     const char *name;
@@ -47,6 +47,8 @@ static const struct row rows[] = {
     {"metric", CHOICE, AT(metric), 0, 0, "cosine|euclidean|sqeuclidean", "how near is measured (cosine)",
      "evaluate"},
     {"batch-size", INTEGER, AT(batch_size), 1, 65536, "N", "rows computed at once (64)", "encode evaluate"},
+    {"memory", SIZE, AT(memory), 0, 0, "BYTES",
+     "most memory to take, e.g. 512M or 8G: smaller batches if need be (no budget)", "encode evaluate"},
     {"device", CHOICE, AT(device), 0, 0, "auto|cpu|ref|cuda", "where to compute (auto)", "encode evaluate"},
     {"threads", INTEGER, AT(threads), 0, 1024, "N", "0 = one per processor (0)", "encode evaluate"},
     {"json", FLAG, AT(json), 0, 0, "", "one JSON object on standard output", NULL},
@@ -163,6 +165,13 @@ static enum ft_status set(const struct row *r, const char *value, struct ft_mode
         return FT_OK;
     case INTEGER:
         FT_RETURN_IF_FAILED(ft_arg_int(r->name, value, (int64_t)r->low, (int64_t)r->high, &n, err));
+        memcpy(at, &n, sizeof n);
+        return FT_OK;
+    case SIZE:
+        if (!ft_size_parse(value, &n) || n == 0) {
+            return FT_FAIL(err, USAGE, "--%s takes bytes, or a number with K, M, G or T, not '%s'", r->name,
+                           value);
+        }
         memcpy(at, &n, sizeof n);
         return FT_OK;
     case POOLER:

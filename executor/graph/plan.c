@@ -188,7 +188,9 @@ enum ft_status ft_plan_new_with(struct ft_device *device, const struct ft_graph 
     plan->flags = flags;
     FT_TRY(copy_spec(plan, spec, err));
     for (size_t i = 0; i < sizeof passes / sizeof passes[0]; i++) {
-        FT_TRY(passes[i](plan, err));
+        if (passes[i] != ft_plan_kernels || (flags & FT_PLAN_NO_KERNELS) == 0) {
+            FT_TRY(passes[i](plan, err));
+        }
     }
     assert(plan->n_storages > CHECKED_STORAGES || ft_plan_memory_is_sound(plan));
     *out = plan;
@@ -202,6 +204,17 @@ enum ft_status ft_plan_new(struct ft_device *device, const struct ft_graph *grap
                            const struct ft_plan_spec *spec, struct ft_plan **plan, struct ft_err *err)
 {
     return ft_plan_new_with(device, graph, spec, 0, plan, err);
+}
+
+enum ft_status ft_plan_price(struct ft_device *device, const struct ft_graph *graph,
+                             const struct ft_plan_spec *spec, struct ft_plan_stats *stats, struct ft_err *err)
+{
+    struct ft_plan *plan = NULL;
+    memset(stats, 0, sizeof *stats);
+    FT_RETURN_IF_FAILED(ft_plan_new_with(device, graph, spec, FT_PLAN_NO_KERNELS, &plan, err));
+    *stats = ft_plan_stats(plan);
+    ft_plan_free(plan);
+    return FT_OK;
 }
 
 void ft_plan_free(struct ft_plan *plan)

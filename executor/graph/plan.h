@@ -75,4 +75,9 @@ struct ft_plan_stats {
     size_t bound_bytes; /* inputs, parameters, outputs outside */
 };
 struct ft_plan_stats ft_plan_stats(const struct ft_plan *plan);
+/* What ft_plan_stats() would say of a plan of this spec, without making its memory and kernels: some
+ * milliseconds, so that several batches can be tried. scratch_bytes is 0: only kernels know it. */
+FT_MUST_CHECK enum ft_status ft_plan_price(struct ft_device *device, const struct ft_graph *graph,
+                                           const struct ft_plan_spec *spec, struct ft_plan_stats *stats,
+                                           struct ft_err *err);
 #endif

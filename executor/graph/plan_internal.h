@@ -20,6 +20,7 @@
 #include "executor/graph/plan.h"
 
 enum { FT_PLAN_NO_PACKING = 1, FT_PLAN_NO_INPLACE = 2 };
+enum { FT_PLAN_NO_KERNELS = 64 }; /* nor memory: such a plan cannot run, it is only looked at */
 
 /* ft_plan_new() without some of its tricks: tests compare the results. */
 FT_MUST_CHECK enum ft_status ft_plan_new_with(struct ft_device *device, const struct ft_graph *graph,

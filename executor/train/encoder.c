@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "executor/train/budget.h"
 #include "executor/train/encoder_internal.h"
 #include "executor/train/input.h"
 
@@ -90,11 +91,34 @@ static enum ft_status load(struct ft_encoder *e, const struct ft_encoder_spec *s
     return ft_input_prep(e->own_graph, e->own_model, spec->prep_options, &e->prep, err);
 }
 
+/* The model as it is now, the program, and what the encoder will take. */
+static enum ft_status fit_memory(const struct ft_encoder *e, const struct ft_encoder_spec *spec,
+                                 int64_t *batch_max, struct ft_err *err)
+{
+    size_t budget = spec->memory > 0 ? (size_t)spec->memory : ft_memory_limit();
+    size_t loaded = ft_alloc_stats().live_bytes + FT_PROGRAM_BYTES;
+    for (*batch_max = spec->batch_max;; *batch_max /= 2) {
+        size_t bytes = 0;
+        size_t rows = 2 * (size_t)*batch_max * ft_prep_elements(&e->prep) * sizeof(float);
+        FT_RETURN_IF_FAILED(ft_encoder_price(e->own_device, e->own_graph, *batch_max, &bytes, err));
+        if (loaded + rows + bytes <= budget) {
+            return FT_OK;
+        }
+        if (spec->memory == 0 || *batch_max == 1) {
+            return FT_FAIL(err, LIMIT, "batches of %lld documents need %zu MB, %s %zu MB",
+                           (long long)*batch_max, (loaded + rows + bytes + 999999) / 1000000,
+                           spec->memory > 0 ? "and memory is limited to" : "and this machine has",
+                           budget / 1000000);
+        }
+    }
+}
+
 enum ft_status ft_encoder_open(const struct ft_encoder_spec *spec, struct ft_encoder **encoder,
                                struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_encoder *e = NULL;
+    int64_t batch_max = 0;
     *encoder = NULL;
     if (spec->batch_max < 1) {
         return FT_FAIL(err, INVALID, "a batch of %lld documents; wanted at least 1",
@@ -107,7 +131,8 @@ enum ft_status ft_encoder_open(const struct ft_encoder_spec *spec, struct ft_enc
     e->parts.device = e->own_device;
     e->parts.graph = e->own_graph;
     e->parts.params = &e->own_params;
-    FT_TRY(set_up(e, spec->threads, spec->batch_max, err));
+    FT_TRY(fit_memory(e, spec, &batch_max, err));
+    FT_TRY(set_up(e, spec->threads, batch_max, err));
     *encoder = e;
     e = NULL;
 done:
@@ -139,6 +164,11 @@ void ft_encoder_free(struct ft_encoder *e)
 const char *ft_encoder_about(const struct ft_encoder *e)
 {
     return e->about;
+}
+
+int64_t ft_encoder_batch_max(const struct ft_encoder *e)
+{
+    return e->batch_max;
 }
 
 int64_t ft_encoder_dim(const struct ft_encoder *e)

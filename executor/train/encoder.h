@@ -20,6 +20,9 @@ struct ft_encoder_spec {
     const char *device;
     int threads;       /* 0 = one a processor */
     int64_t batch_max; /* rows of one ft_encoder_rows() */
+    /* Bytes, 0 = no budget: batch_max becomes the largest of its halves that fits; FT_LIMIT with the figure
+     * if one row does not. Without a budget what the machine cannot hold is refused in the same way. */
+    int64_t memory;
 };
 /* Loads and tailors; an artifact was tailored already and keeps its graph but for what is asked for. */
 FT_MUST_CHECK enum ft_status ft_encoder_open(const struct ft_encoder_spec *spec, struct ft_encoder **encoder,
@@ -27,6 +30,7 @@ FT_MUST_CHECK enum ft_status ft_encoder_open(const struct ft_encoder_spec *spec,
 void ft_encoder_free(struct ft_encoder *encoder);
 /* "embedding of 64 numbers at matmul_14, without matmul_15 (...): it is named as a classifier"; borrowed. */
 const char *ft_encoder_about(const struct ft_encoder *encoder);
+int64_t ft_encoder_batch_max(const struct ft_encoder *encoder);
 int64_t ft_encoder_dim(const struct ft_encoder *encoder);
 const struct ft_prep *ft_encoder_prep(const struct ft_encoder *encoder);
 /* rows <= batch_max prepared rows (rows, ft_prep_elements) -> out (rows, dim). */

@@ -69,7 +69,7 @@ static enum ft_status config_json(const struct ft_run *run, struct ft_json **jso
     for (struct ft_json_iter *it = ft_json_first(all); it != NULL; it = ft_json_next(all, it)) {
         const char *key = ft_json_key(it);
         if (strcmp(key, "work_dir") != 0 && strcmp(key, "resume") != 0 && strcmp(key, "threads") != 0 &&
-            strcmp(key, "activation_cache") != 0) {
+            strcmp(key, "activation_cache") != 0 && strcmp(key, "memory") != 0) {
             FT_TRY(ft_json_set(o, key, ft_json_copy(ft_json_value(it)), err));
         }
     }

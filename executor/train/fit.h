@@ -29,6 +29,8 @@ struct ft_fit_options {
         *prep_options;
     double learning_rate;                                   /* 0 = the optimiser's default of our table */
     int64_t epochs, batch_size, num_items_per_class, steps; /* steps > 0 overrides epochs */
+    bool batch_size_given;                                  /* by the user: no budget of memory changes it */
+    int64_t memory; /* bytes, 0 = no budget but what the machine has */
     double val_split, clip_norm;
     char *augment; /* of training pictures: none, light, strong or JSON (prep/augment.h) */
     char *freeze, *cut, *input_shape, *name;

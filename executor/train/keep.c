@@ -57,8 +57,8 @@ static void hash_graph(struct ft_sha256 *sha, const struct ft_graph *g)
 /* Options that change nothing about what is computed. */
 static bool is_aside(const char *key)
 {
-    static const char *const aside[] = {"resume", "work_dir",         "threads",
-                                        "name",   "checkpoint_steps", "activation_cache"};
+    static const char *const aside[] = {"resume",           "work_dir",         "threads", "name",
+                                        "checkpoint_steps", "activation_cache", "memory"};
     for (size_t i = 0; i < sizeof aside / sizeof *aside; i++) {
         if (strcmp(aside[i], key) == 0) {
             return true;

@@ -12,7 +12,7 @@
 #include "executor/prep/augment.h"
 #include "executor/train/defaults.h"
 
-enum kind { NAME, TEXT, OBJECT, ARRAY, REAL, INTEGER, FLAG };
+enum kind { NAME, TEXT, OBJECT, ARRAY, REAL, INTEGER, SIZE, FLAG };
 
 /* The table of fit options. `start` is the default as a user would write it (NULL: none); `choices` are
  * separated by '|' and closed unless NULL; low and high bound numbers, both included. */
@@ -49,7 +49,10 @@ static const struct row rows[] = {
     {"epochs", INTEGER, AT(epochs), "5", 1, 1e6, NULL, "times the documents are gone through"},
     {"steps", INTEGER, AT(steps), "0", 0, 1e9, NULL,
      "stop after so many steps instead of --epochs; 0 = by epochs"},
-    {"batch_size", INTEGER, AT(batch_size), "128", 4, 65536, NULL, "documents a step"},
+    {"batch_size", INTEGER, AT(batch_size), "128", 4, 65536, NULL,
+     "documents a step; with --memory and without this the largest number up to the default that fits"},
+    {"memory", SIZE, AT(memory), "0", 0, 1e15, NULL,
+     "most memory to take, e.g. 512M or 8G: chooses the batch or refuses with the figure; 0 = no budget"},
     {"num_items_per_class", INTEGER, AT(num_items_per_class), "4", 2, 4096, NULL,
      "documents of one class in a batch; the nearest workable number is taken"},
     {"clip_norm", REAL, AT(clip_norm), "1.0", 0, 1e9, NULL, "largest gradient norm; 0 = no clipping"},
@@ -94,7 +97,7 @@ static const struct row rows[] = {
 #undef AT
 enum { ROWS = sizeof rows / sizeof *rows };
 
-static const char *const kind_text[] = {"NAME", "TEXT", "JSON", "JSON", "NUMBER", "N", ""};
+static const char *const kind_text[] = {"NAME", "TEXT", "JSON", "JSON", "NUMBER", "N", "BYTES", ""};
 
 static void *field(const struct ft_fit_options *options, const struct row *row)
 {
@@ -169,7 +172,7 @@ static enum ft_status find_or_fail(const char *key, enum ft_status code, const s
 static enum ft_status set_number(struct ft_fit_options *o, const struct row *row, double value,
                                  struct ft_err *err)
 {
-    bool whole = row->kind == INTEGER;
+    bool whole = row->kind != REAL;
     if (!(value >= row->low && value <= row->high) || (whole && value != floor(value))) {
         return FT_FAIL(err, INVALID, "%s is %g, wanted a %snumber of %g .. %g", row->key, value,
                        whole ? "whole " : "", row->low, row->high);
@@ -259,6 +262,24 @@ static enum ft_status set_number_text(struct ft_fit_options *o, const struct row
     return set_number(o, row, number, err);
 }
 
+static enum ft_status set_size(struct ft_fit_options *o, const struct row *row, const char *value,
+                               struct ft_err *err)
+{
+    int64_t bytes = 0;
+    if (!ft_size_parse(value, &bytes)) {
+        return FT_FAIL(err, INVALID, "%s is \"%s\", wanted bytes, or a number with K, M, G or T", row->key,
+                       value);
+    }
+    return set_number(o, row, (double)bytes, err);
+}
+
+static void mark_given(struct ft_fit_options *o, const struct row *row)
+{
+    if (row->offset == offsetof(struct ft_fit_options, batch_size)) {
+        o->batch_size_given = true;
+    }
+}
+
 static enum ft_status set_row(struct ft_fit_options *o, const struct row *row, const char *value,
                               struct ft_err *err)
 {
@@ -280,6 +301,8 @@ static enum ft_status set_row(struct ft_fit_options *o, const struct row *row, c
     case REAL:
     case INTEGER:
         return set_number_text(o, row, value, err);
+    case SIZE:
+        return set_size(o, row, value, err);
     case FLAG:
         return set_flag(o, row, value, err);
     }
@@ -291,6 +314,7 @@ enum ft_status ft_fit_options_set(struct ft_fit_options *options, const char *ke
 {
     const struct row *row = NULL;
     FT_RETURN_IF_FAILED(find_or_fail(key, FT_USAGE, &row, err));
+    mark_given(options, row);
     return set_row(options, row, value, err);
 }
 
@@ -398,6 +422,11 @@ static enum ft_status read_row(struct ft_fit_options *o, const struct row *row, 
             return FT_FAIL(err, NOMEM, "no memory for option %s", row->key);
         }
         return set_tree(o, row, copy, err);
+    case SIZE:
+        if (kind == FT_JSON_TEXT) {
+            return set_size(o, row, ft_json_text(value, NULL), err);
+        }
+        /* fallthrough */
     case REAL:
     case INTEGER:
         if (!ft_json_is_number(value)) {
@@ -429,6 +458,7 @@ enum ft_status ft_fit_options_read(struct ft_fit_options *options, const struct 
         const struct row *row = NULL;
         FT_RETURN_IF_FAILED(find_or_fail(ft_json_key(it), FT_INVALID, &row, err));
         if (ft_json_kind(ft_json_value(it)) != FT_JSON_NULL) { /* null: keep what is */
+            mark_given(options, row);
             FT_RETURN_IF_FAILED(read_row(options, row, ft_json_value(it), err));
         }
     }
@@ -450,6 +480,7 @@ static struct ft_json *value_of(const struct ft_fit_options *o, const struct row
     case REAL:
         return ft_json_of_real(*(const double *)at);
     case INTEGER:
+    case SIZE:
         return ft_json_of_int(*(const int64_t *)at);
     case FLAG:
         return ft_json_of_bool(*(const bool *)at);

@@ -1,28 +1,13 @@
 #include "executor/train/rows.h"
 
 #include <assert.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "executor/base/alloc.h"
 
-/* The machine's memory, or the control group's if that is less. */
 size_t ft_rows_keep_max(void)
 {
-    size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-    FILE *file = fopen("/sys/fs/cgroup/memory.max", "r");
-    if (file != NULL) {
-        char text[32] = "";
-        char *end = text;
-        if (fgets(text, sizeof text, file) != NULL) {
-            unsigned long long group = strtoull(text, &end, 10);
-            bytes = end != text && group > 0 && group < bytes ? (size_t)group : bytes;
-        }
-        (void)fclose(file);
-    }
-    return bytes / 4;
+    return ft_memory_limit() / 4;
 }
 
 static enum ft_status wrap(const struct ft_rows *rows, size_t i, struct ft_err *err)

@@ -82,6 +82,7 @@ struct ft_run {
     int64_t told;     /* the furthest step that lives before this one did */
     int64_t repeated; /* steps done again, over all lives of the job */
 
+    size_t memory_unforeseen; /* what kernels took beyond what was reckoned */
     double started, train_seconds;
     int64_t steps_here; /* done by this process */
     uint64_t step_allocations;
@@ -99,8 +100,12 @@ FT_MUST_CHECK enum ft_status ft_run_train(struct ft_run *run, struct ft_err *err
 FT_MUST_CHECK enum ft_status ft_run_evaluate(struct ft_run *run, const struct ft_cancel *cancel,
                                              struct ft_json **metrics, struct ft_err *err);
 
-/* run_prefix.c: once the graph, the samplers and the number of steps are known. */
+/* setup.c: of the step that the job trains with, at another batch. */
+struct ft_step_spec ft_run_step_spec(const struct ft_run *run, size_t batch);
+
+/* run_prefix.c: once the graph is known. */
 FT_MUST_CHECK enum ft_status ft_run_prefix_find(struct ft_run *run, struct ft_err *err);
+void ft_run_prefix_decide(struct ft_run *run); /* once the number of steps is known: are activations kept? */
 /* Before the first step: fill the caches, or be ready to compute batch by batch. FT_CANCELLED. */
 FT_MUST_CHECK enum ft_status ft_run_prefix_start(struct ft_run *run, struct ft_err *err);
 /* *batch as it came from the feed -> as the step wants it. */

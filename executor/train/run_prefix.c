@@ -5,6 +5,7 @@
 
 #include "executor/base/alloc.h"
 #include "executor/base/clock.h"
+#include "executor/train/budget.h"
 #include "executor/train/run.h"
 
 /* ---- before the data are prepared */
@@ -24,15 +25,24 @@ static bool is_worth_it(const struct ft_run *run)
 enum ft_status ft_run_prefix_find(struct ft_run *run, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_frontier_find(run->graph, &run->frontier, err));
+    if (run->frontier.n > 0 && run->augment.on) {
+        ft_run_note(run,
+                    "frozen layers run in every step: with augmentation a document is another picture each "
+                    "time");
+        ft_frontier_release(&run->frontier);
+    }
     if (run->frontier.n > FT_BATCH_INPUTS) {
         ft_run_note(run, "the frozen layers end in %d values, too many to keep: all layers run in every step",
                     run->frontier.n);
         ft_frontier_release(&run->frontier);
     }
-    run->keeps_prefix = run->frontier.n > 0 && strcmp(run->options.activation_cache, "auto") == 0 &&
-                        is_worth_it(run) &&
-                        !run->augment.on; /* else a document is another picture each time */
     return FT_OK;
+}
+
+void ft_run_prefix_decide(struct ft_run *run)
+{
+    run->keeps_prefix =
+        run->frontier.n > 0 && strcmp(run->options.activation_cache, "auto") == 0 && is_worth_it(run);
 }
 
 /* ---- before the first step */
@@ -53,7 +63,7 @@ static void on_filled(void *arg, size_t done, size_t count)
 
 static enum ft_status fill(struct ft_run *run, struct ft_run_set *set, struct ft_err *err)
 {
-    size_t left = ft_rows_keep_max();
+    size_t left = ft_run_keep_max(run);
     size_t used = run->prefix_memory;
     if (run->eval.rows.kept != NULL) {
         used += run->eval.rows.count * run->eval.rows.elements * sizeof(float);
@@ -84,9 +94,9 @@ static void tell(const struct ft_run *run)
                     "frozen: the first %d of %d nodes, up to '%.100s'%s (%zu numbers, rounded to bf16); "
                     "computed again in every step: %s",
                     f->nodes_before, f->nodes_before + f->nodes_after, first, more, f->row_elements,
-                    strcmp(run->options.activation_cache, "off") == 0 ? "activation_cache is off"
-                    : run->augment.on ? "augmentation makes each document another picture each time"
-                                      : "there are fewer steps than documents");
+                    strcmp(run->options.activation_cache, "off") == 0
+                        ? "activation_cache is off"
+                        : "there are fewer steps than documents");
         return;
     }
     ft_run_note(run,

@@ -9,6 +9,7 @@
 #include "executor/base/alloc.h"
 #include "executor/base/rand.h"
 #include "executor/eval/metrics.h"
+#include "executor/train/budget.h"
 #include "executor/train/defaults.h"
 #include "executor/train/input.h"
 
@@ -300,7 +301,7 @@ static enum ft_status choose_data(struct ft_run *run, struct ft_err *err)
 static enum ft_status make_rows(struct ft_run *run, struct ft_run_set *set, struct ft_err *err)
 {
     const struct ft_run_set *sets[] = {&run->train, &run->val, &run->eval};
-    size_t left = ft_rows_keep_max();
+    size_t left = ft_run_keep_max(run);
     for (size_t i = 0; i < 3; i++) {
         size_t kept = ft_rows_bytes(&sets[i]->rows);
         left -= kept < left ? kept : left;
@@ -330,6 +331,8 @@ static enum ft_status make_sampler(struct ft_run *run, struct ft_run_set *set, u
         items[c] = ft_dataset_class_items(set->data, c, &counts[c]);
     }
     struct ft_sampler_classes classes = {n, items, counts};
+    ft_sampler_free(set->sampler); /* of a batch that turned out to be too large */
+    set->sampler = NULL;
     FT_TRY(ft_sampler_fit_shape(&classes, (size_t)run->options.batch_size,
                                 (size_t)run->options.num_items_per_class, &set->shape, err));
     FT_TRY(ft_sampler_new(&classes, &set->shape, seed, &set->sampler, err));
@@ -341,7 +344,7 @@ done:
 
 /* ---- the whole */
 
-static enum ft_status make_step(struct ft_run *run, struct ft_err *err)
+struct ft_step_spec ft_run_step_spec(const struct ft_run *run, size_t batch)
 {
     struct ft_step_spec spec;
     memset(&spec, 0, sizeof spec);
@@ -351,11 +354,41 @@ static enum ft_status make_step(struct ft_run *run, struct ft_err *err)
     spec.loss = run->loss;
     spec.optim = run->optim;
     spec.clip_norm = run->options.clip_norm;
-    spec.batch = run->train.shape.batch;
+    spec.batch = batch;
     spec.seed = (uint64_t)run->options.seed;
-    FT_RETURN_IF_FAILED(ft_step_new(&spec, &run->step, err));
+    return spec;
+}
+
+static void count_steps(struct ft_run *run)
+{
+    const struct ft_fit_options *o = &run->options;
+    run->per_epoch = (int64_t)run->train.shape.batches_per_epoch;
+    run->total = o->steps > 0 ? o->steps : o->epochs * run->per_epoch;
+    run->epochs = (run->total + run->per_epoch - 1) / run->per_epoch;
+    if (run->schedule.total == 0) {
+        run->schedule.total = run->schedule.by_epoch ? run->epochs : run->total;
+    }
+}
+
+/* What depends on the batch: again when the step turns out to want more memory than there is. */
+static enum ft_status make_step(struct ft_run *run, struct ft_err *err)
+{
+    bool again = true;
+    while (again) {
+        FT_RETURN_IF_FAILED(make_sampler(run, &run->train, (uint64_t)run->options.seed, err));
+        size_t before = ft_alloc_stats().live_bytes;
+        struct ft_step_spec spec = ft_run_step_spec(run, run->train.shape.batch);
+        FT_RETURN_IF_FAILED(ft_step_new(&spec, &run->step, err));
+        FT_RETURN_IF_FAILED(ft_run_check_memory(run, before, &again, err));
+    }
+    count_steps(run);
+    return FT_OK;
+}
+
+static enum ft_status make_evaluation(struct ft_run *run, struct ft_err *err)
+{
     if (run->val.data != NULL) {
-        spec.batch = run->val.shape.batch;
+        struct ft_step_spec spec = ft_run_step_spec(run, run->val.shape.batch);
         FT_RETURN_IF_FAILED(ft_step_loss_new(&spec, ft_step_params(run->step), &run->val_loss, err));
         struct ft_batch_input input;
         memset(&input, 0, sizeof input);
@@ -369,17 +402,6 @@ static enum ft_status make_step(struct ft_run *run, struct ft_err *err)
     struct ft_encoder_parts parts = {run->device, run->graph, ft_step_params(run->step), &run->prep};
     return ft_encoder_share(&parts, (int)run->options.threads, run->options.eval_batch_size, &run->encoder,
                             err);
-}
-
-static void count_steps(struct ft_run *run)
-{
-    const struct ft_fit_options *o = &run->options;
-    run->per_epoch = (int64_t)run->train.shape.batches_per_epoch;
-    run->total = o->steps > 0 ? o->steps : o->epochs * run->per_epoch;
-    run->epochs = (run->total + run->per_epoch - 1) / run->per_epoch;
-    if (run->schedule.total == 0) {
-        run->schedule.total = run->schedule.by_epoch ? run->epochs : run->total;
-    }
 }
 
 static void tell_training(const struct ft_run *run)
@@ -402,9 +424,10 @@ enum ft_status ft_run_setup(struct ft_run *run, const struct ft_fit_job *job, st
     FT_RETURN_IF_FAILED(parse_options(run, err));
     FT_RETURN_IF_FAILED(choose_data(run, err));
     FT_RETURN_IF_FAILED(load_model(run, err));
-    FT_RETURN_IF_FAILED(make_sampler(run, &run->train, (uint64_t)run->options.seed, err));
-    count_steps(run);
     FT_RETURN_IF_FAILED(ft_run_prefix_find(run, err));
+    FT_RETURN_IF_FAILED(ft_run_choose_batch(run, err));
+    FT_RETURN_IF_FAILED(make_step(run, err));
+    ft_run_prefix_decide(run);
     FT_RETURN_IF_FAILED(make_rows(run, &run->train, err));
     if (run->val.data != NULL) {
         FT_RETURN_IF_FAILED(make_sampler(run, &run->val, ~(uint64_t)run->options.seed, err));
@@ -413,7 +436,7 @@ enum ft_status ft_run_setup(struct ft_run *run, const struct ft_fit_job *job, st
     if (run->eval.data != NULL) {
         FT_RETURN_IF_FAILED(make_rows(run, &run->eval, err));
     }
-    FT_RETURN_IF_FAILED(make_step(run, err));
+    FT_RETURN_IF_FAILED(make_evaluation(run, err));
     tell_training(run);
     run->history = ft_json_array();
     return run->history != NULL ? ft_run_keep_open(run, err)

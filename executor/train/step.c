@@ -100,22 +100,24 @@ static enum ft_status bind_inputs(struct lossy *m, struct ft_err *err)
     return FT_OK;
 }
 
-/* wanted and n_wanted beyond loss and stats. */
-static enum ft_status plan_model(struct lossy *m, const ft_value *more, int n_more, struct ft_err *err)
+/* Loss and stats come first in `wanted`. */
+static struct ft_plan_spec plan_spec(const struct lossy *m, ft_value *wanted, int n_wanted)
 {
-    enum ft_status st = FT_OK;
     struct ft_plan_spec spec;
-    ft_value *wanted = NULL;
     memset(&spec, 0, sizeof spec);
-    FT_TRY(ft_new((size_t)n_more + 2, sizeof *wanted, &wanted, err));
     wanted[0] = m->loss;
     wanted[1] = m->stats;
-    for (int i = 0; i < n_more; i++) {
-        wanted[2 + i] = more[i];
-    }
     spec.symbols[FT_SYMBOL_BATCH] = (int64_t)m->batch;
     spec.wanted = wanted;
-    spec.n_wanted = n_more + 2;
+    spec.n_wanted = n_wanted;
+    return spec;
+}
+
+/* wanted[2 .. n_wanted): more than loss and stats. */
+static enum ft_status plan_model(struct lossy *m, ft_value *wanted, int n_wanted, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_plan_spec spec = plan_spec(m, wanted, n_wanted);
     FT_TRY(ft_plan_new(m->device, m->graph, &spec, &m->plan, err));
     FT_TRY(ft_flat_init(&m->loss_out, m->device, 1, err));
     FT_TRY(ft_device_alloc(m->device, m->batch * sizeof(int32_t), &m->labels_data, err));
@@ -125,7 +127,6 @@ static enum ft_status plan_model(struct lossy *m, const ft_value *more, int n_mo
     FT_TRY(ft_plan_bind(m->plan, m->loss, m->loss_out.data, err));
     FT_TRY(ft_plan_bind(m->plan, m->stats, m->stats_data, err));
 done:
-    ft_free(wanted);
     return st;
 }
 
@@ -216,21 +217,31 @@ static enum ft_status bind_all(struct ft_step *s, const ft_value *grad, struct f
     return FT_OK;
 }
 
-/* The plan computes loss, stats, gradients of what is trained, new states. */
+/* The plan computes loss, stats, gradients of what is trained, new states. ft_free(). */
+static enum ft_status list_wanted(const struct ft_step *s, const ft_value *grad, ft_value **wanted,
+                                  int *n_wanted, struct ft_err *err)
+{
+    int params = ft_graph_params(s->model.graph);
+    int n = 2;
+    FT_RETURN_IF_FAILED(ft_new((size_t)(params + s->n_updates + n), sizeof **wanted, wanted, err));
+    for (int i = 0; i < params; i++) {
+        if (grad[i] != FT_NO_VALUE) {
+            (*wanted)[n++] = grad[i];
+        }
+    }
+    for (int i = 0; i < s->n_updates; i++) {
+        (*wanted)[n++] = s->updates[i].value;
+    }
+    *n_wanted = n;
+    return FT_OK;
+}
+
 static enum ft_status plan_step(struct ft_step *s, const ft_value *grad, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     ft_value *wanted = NULL;
     int n = 0;
-    FT_TRY(ft_new((size_t)(s->params.n + s->n_updates), sizeof *wanted, &wanted, err));
-    for (int i = 0; i < ft_graph_params(s->model.graph); i++) {
-        if (s->params.slots[number_of(&s->model, i)].group == FT_PARAMS_TRAINED) {
-            wanted[n++] = grad[i];
-        }
-    }
-    for (int i = 0; i < s->n_updates; i++) {
-        wanted[n++] = s->updates[i].value;
-    }
+    FT_TRY(list_wanted(s, grad, &wanted, &n, err));
     FT_TRY(plan_model(&s->model, wanted, n, err));
     FT_TRY(bind_all(s, grad, err));
 done:
@@ -257,34 +268,41 @@ static enum ft_status init_states(struct ft_step *s, struct ft_err *err)
     return ft_device_wait(s->model.device, err);
 }
 
-static enum ft_status set_up(struct ft_step *s, const struct ft_step_spec *spec, struct ft_err *err)
+/* The graph of the step, and grad by its parameters: ft_free(). */
+static enum ft_status derive(struct ft_step *s, const struct ft_step_spec *spec, ft_value **grad,
+                             struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
     struct ft_train_form form;
-    ft_value *grad = NULL;
-    bool *trained = NULL;
     const struct ft_graph *part = trained_part(spec);
     int n = ft_graph_params(part);
     s->model.device = spec->device;
     s->model.batch = spec->batch;
     s->clip_norm = spec->clip_norm;
     s->seed = spec->seed;
-    FT_TRY(ft_new((size_t)n, sizeof *grad, &grad, err));
-    FT_TRY(ft_new((size_t)ft_graph_params(spec->graph), sizeof *trained, &trained, err));
-    FT_TRY(ft_graph_train_form(part, &form, err));
+    FT_RETURN_IF_FAILED(ft_new((size_t)n, sizeof **grad, grad, err));
+    FT_RETURN_IF_FAILED(ft_graph_train_form(part, &form, err));
     s->model.graph = form.graph;
     s->updates = form.updates;
     s->n_updates = form.n_updates;
-    FT_TRY(add_loss(&s->model, spec, err));
-    FT_TRY(differentiate(s->model.graph, s->model.loss, grad, err));
-    bool any = false;
+    FT_RETURN_IF_FAILED(add_loss(&s->model, spec, err));
+    FT_RETURN_IF_FAILED(differentiate(s->model.graph, s->model.loss, *grad, err));
     for (int i = 0; i < n; i++) {
-        trained[number_of(&s->model, i)] = grad[i] != FT_NO_VALUE;
-        any = any || grad[i] != FT_NO_VALUE;
+        if ((*grad)[i] != FT_NO_VALUE) {
+            return FT_OK;
+        }
     }
-    if (!any) {
-        st = FT_FAIL(err, INVALID, "the embedding depends on no weight that is trained");
-        goto done;
+    return FT_FAIL(err, INVALID, "the embedding depends on no weight that is trained");
+}
+
+static enum ft_status set_up(struct ft_step *s, const struct ft_step_spec *spec, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    ft_value *grad = NULL;
+    bool *trained = NULL;
+    FT_TRY(ft_new((size_t)ft_graph_params(spec->graph), sizeof *trained, &trained, err));
+    FT_TRY(derive(s, spec, &grad, err));
+    for (int i = 0; i < ft_graph_params(s->model.graph); i++) {
+        trained[number_of(&s->model, i)] = grad[i] != FT_NO_VALUE;
     }
     FT_TRY(ft_params_init(&s->params, spec->device, spec->graph, trained, err));
     FT_TRY(ft_optim_init(&s->optim, &spec->optim, &s->params.group[FT_PARAMS_TRAINED], err));
@@ -322,6 +340,47 @@ void ft_step_free(struct ft_step *s)
     ft_params_release(&s->params);
     ft_free(s->updates);
     ft_free(s);
+}
+
+/* ---- what it takes */
+
+static size_t bytes_of(const struct ft_step_spec *spec, const struct ft_graph *g, int param)
+{
+    size_t count = (size_t)ft_elements(ft_graph_type(g, ft_graph_param_at(g, param)));
+    return count * ft_dtype_size(ft_device_float(spec->device));
+}
+
+enum ft_status ft_step_price(const struct ft_step_spec *spec, struct ft_step_cost *cost, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_step *s = NULL;
+    struct ft_plan_stats stats;
+    ft_value *grad = NULL;
+    ft_value *wanted = NULL;
+    int n = 0;
+    memset(cost, 0, sizeof *cost);
+    FT_TRY(ft_new(1, sizeof *s, &s, err));
+    FT_TRY(derive(s, spec, &grad, err));
+    FT_TRY(list_wanted(s, grad, &wanted, &n, err));
+    struct ft_plan_spec plan = plan_spec(&s->model, wanted, n);
+    FT_TRY(ft_plan_price(spec->device, s->model.graph, &plan, &stats, err));
+    for (int i = 0; i < ft_graph_params(spec->graph); i++) {
+        cost->weights += bytes_of(spec, spec->graph, i);
+    }
+    size_t bound = 0; /* parameters of the part and gradients, which are counted elsewhere */
+    for (int i = 0; i < ft_graph_params(s->model.graph); i++) {
+        size_t bytes = bytes_of(spec, s->model.graph, i);
+        cost->trained += grad[i] != FT_NO_VALUE ? bytes : 0;
+        bound += grad[i] != FT_NO_VALUE ? 2 * bytes : bytes;
+    }
+    size_t outside = stats.bound_bytes > bound ? stats.bound_bytes - bound : 0;
+    cost->activations = stats.activation_bytes + outside;
+    cost->optimizer = cost->trained * (spec->optim.kind == FT_OPTIM_SGD ? 2 : 3);
+done:
+    ft_free(grad);
+    ft_free(wanted);
+    ft_step_free(s);
+    return st;
 }
 
 struct ft_params *ft_step_params(struct ft_step *step)
@@ -436,7 +495,7 @@ enum ft_status ft_step_loss_new(const struct ft_step_spec *spec, const struct ft
     l->model.batch = spec->batch;
     FT_TRY(ft_graph_copy(trained_part(spec), &l->model.graph, err));
     FT_TRY(add_loss(&l->model, spec, err));
-    FT_TRY(plan_model(&l->model, NULL, 0, err));
+    FT_TRY(plan_model(&l->model, (ft_value[2]){0}, 2, err));
     FT_TRY(ft_params_bind(params, l->model.plan, l->model.graph, l->model.numbers, err));
     *loss = l;
     l = NULL;

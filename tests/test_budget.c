@@ -1,0 +1,156 @@
+/* links: ft_train ft_model ft_graph ft_kernels ft_codec ft_base */
+#include "tests/support.h"
+
+#include "executor/base/bytes.h"
+#include "executor/base/rand.h"
+#include "executor/train/budget.h"
+
+enum { IN = 64, WIDE = 256, DIM = 16 };
+
+static ft_value linear(struct ft_graph *g, const char *name, ft_value x, int from, int to)
+{
+    struct ft_err err = {0};
+    struct ft_attrs a;
+    static float data[WIDE * WIDE];
+    struct ft_type type = ft_type_of(FT_F32, 2, (const int64_t[]){from, to});
+    ft_value in[2] = {x, FT_NO_VALUE};
+    ft_value out = FT_NO_VALUE;
+    memset(&a, 0, sizeof a);
+    a.alpha = 1.0F;
+    for (int i = 0; i < from * to; i++) {
+        data[i] = 0.1F * (float)ft_rand_normal(ft_rand_at(5, FT_RAND_TEST, (uint64_t)to), (uint64_t)i);
+    }
+    ASSERT_OK(ft_graph_param(g, name, &type, FT_PARAM_WEIGHT, data, &in[1], &err));
+    ASSERT_OK(ft_graph_add(g, FT_OP_MATMUL, &a, in, 2, name, &out, &err));
+    return out;
+}
+
+static struct ft_graph *network(void)
+{
+    struct ft_err err = {0};
+    struct ft_graph *g = NULL;
+    struct ft_type type = ft_type_of(FT_F32, 2, (const int64_t[]){1, IN});
+    ft_value x, y;
+    type.dim[0] = ft_dim_symbol(FT_SYMBOL_BATCH);
+    ASSERT_OK(ft_graph_new(&g, &err));
+    ASSERT_OK(ft_graph_input(g, "x", &type, &x, &err));
+    ASSERT_OK(ft_graph_add1(g, FT_OP_TANH, linear(g, "one", x, IN, WIDE), &y, &err));
+    ASSERT_OK(ft_graph_add1(g, FT_OP_TANH, linear(g, "two", y, WIDE, WIDE), &y, &err));
+    ASSERT_OK(ft_graph_output(g, linear(g, "three", y, WIDE, DIM), "embedding", &err));
+    return g;
+}
+
+static void the_price_of_a_plan_is_what_it_takes(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct ft_graph *g = network();
+    struct ft_device *device = NULL;
+    struct ft_plan_stats price;
+    ft_value wanted = ft_graph_output_at(g, 0);
+    for (int k = 0; k < 2; k++) {
+        ASSERT_OK(ft_device_open(k == 0 ? "cpu" : "ref", 1, &device, &err));
+        for (int64_t batch = 1; batch < 300; batch = batch * 3 + 1) {
+            struct ft_plan_spec spec = {.symbols = {batch}, .wanted = &wanted, .n_wanted = 1};
+            struct ft_plan *plan = NULL;
+            size_t live = ft_alloc_stats().live_bytes;
+            ASSERT_OK(ft_plan_price(device, g, &spec, &price, &err));
+            assert_int_equal(ft_alloc_stats().live_bytes, live);
+            ASSERT_OK(ft_plan_new(device, g, &spec, &plan, &err));
+            struct ft_plan_stats is = ft_plan_stats(plan);
+            assert_true(price.activation_bytes > 0 && price.scratch_bytes == 0);
+            assert_int_equal(price.activation_bytes, is.activation_bytes);
+            assert_int_equal(price.bound_bytes, is.bound_bytes);
+            assert_int_equal(price.nodes, is.nodes);
+            ft_plan_free(plan);
+        }
+        ft_device_close(device);
+    }
+    ft_graph_free(g);
+}
+
+/* All that a step takes is counted, and not much more: what is made and freed again is not in it. */
+static void the_price_of_a_step_is_what_it_takes(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct ft_graph *g = network();
+    struct ft_step_spec spec;
+    memset(&spec, 0, sizeof spec);
+    ASSERT_OK(ft_device_open("cpu", 1, &spec.device, &err));
+    ASSERT_OK(ft_loss_parse("TripletMarginLoss", NULL, "none", NULL, &spec.loss, &err));
+    spec.graph = g;
+    for (int k = 0; k < 2; k++) {
+        ASSERT_OK(ft_optim_parse(k == 0 ? "AdamW" : "SGD", NULL, &spec.optim, &err));
+        for (spec.batch = 8; spec.batch <= 512; spec.batch *= 4) {
+            struct ft_step *step = NULL;
+            struct ft_step_cost cost;
+            struct ft_memory_need need = {0};
+            ASSERT_OK(ft_step_price(&spec, &cost, &err));
+            size_t weights = ((size_t)IN * WIDE + WIDE * WIDE + WIDE * DIM) * sizeof(float);
+            assert_int_equal(cost.weights, weights);
+            assert_int_equal(cost.trained, weights);
+            assert_int_equal(cost.optimizer, weights * (k == 0 ? 3 : 2));
+            size_t live = ft_alloc_stats().live_bytes;
+            ASSERT_OK(ft_step_new(&spec, &step, &err));
+            size_t taken = ft_alloc_stats().live_bytes - live;
+            size_t counted = cost.weights + cost.optimizer + cost.activations;
+            /* The step's graph, plan and kernels themselves; packed weights, at most two of each. */
+            assert_in_range(taken, counted, counted + 2 * weights + 1000000);
+            ASSERT_OK(ft_step_need(&spec, &need, &err));
+            assert_true(need.weights + need.optimizer + need.activations + 300000 >= taken);
+            ft_step_free(step);
+        }
+    }
+    ft_graph_free(g);
+    ft_device_close(spec.device);
+}
+
+static void sizes_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t bytes; /* -1: refused */
+    } cases[] = {{"0", 0},
+                 {"4096", 4096},
+                 {"1K", 1024},
+                 {"512M", 512LL << 20},
+                 {"8g", 8LL << 30},
+                 {"1T", 1LL << 40},
+                 {"", -1},
+                 {"M", -1},
+                 {"5X", -1},
+                 {"5MB", -1},
+                 {"-1", -1},
+                 {"1.5G", -1},
+                 {" 1", -1},
+                 {"9223372036854775807", INT64_MAX},
+                 {"9223372036854775808", -1},
+                 {"9007199254740992K", -1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t bytes = -1;
+        bool read = ft_size_parse(cases[i].text, &bytes);
+        assert_int_equal(read, cases[i].bytes >= 0);
+        assert_int_equal(bytes, cases[i].bytes);
+    }
+}
+
+static void the_limit_of_memory_is_some(void **state)
+{
+    (void)state;
+    size_t limit = ft_memory_limit();
+    assert_true(limit > ft_alloc_stats().live_bytes);
+    assert_true(limit < (size_t)1 << 50);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_price_of_a_plan_is_what_it_takes),
+        cmocka_unit_test(the_price_of_a_step_is_what_it_takes),
+        cmocka_unit_test(sizes_are_read),
+        cmocka_unit_test(the_limit_of_memory_is_some),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
