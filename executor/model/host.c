@@ -76,6 +76,27 @@ enum ft_status ft_host_new(struct ft_arena *arena, enum ft_dtype dtype, int rank
     return FT_OK;
 }
 
+enum ft_status ft_host_fill(struct ft_import *im, float value, int rank, const int64_t *dims,
+                            struct ft_host **out, struct ft_err *err)
+{
+    struct ft_host *h = NULL;
+    float *data = NULL;
+    *out = NULL;
+    FT_RETURN_IF_FAILED(new_host(&im->arena, FT_F32, rank, dims, &h, err));
+    if (h->count > FT_HOST_FILL_MAX - im->filled) {
+        return FT_FAIL(err, LIMIT, "a constant of %lld elements would have to be computed; %d in all are the limit",
+                       (long long)h->count, FT_HOST_FILL_MAX);
+    }
+    im->filled += h->count;
+    FT_RETURN_IF_FAILED(ft_arena_new(&im->arena, (size_t)h->count, sizeof *data, &data, err));
+    for (int64_t i = 0; i < h->count; i++) {
+        data[i] = value;
+    }
+    h->floats = (const uint8_t *)data;
+    *out = h;
+    return FT_OK;
+}
+
 enum ft_status ft_host_view(struct ft_arena *arena, const struct ft_host *from, int rank, const int64_t *dims,
                             struct ft_host **out, struct ft_err *err)
 {

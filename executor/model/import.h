@@ -29,8 +29,12 @@ int ft_model_names_find(const struct ft_names *names, struct ft_bytes key); /* -
 int ft_model_names_add(struct ft_names *names,
                        struct ft_bytes key); /* its number; -1 if it is there already */
 
+struct ft_import;
+
 /* ---- host tensors */
 enum { FT_HOST_INTS_MAX = 1 << 22 }; /* integers and folded floats; a position table has some thousands */
+/* Floats that all ConstantOfShape of a file may make together: its weights, where a file has only their shapes. */
+enum { FT_HOST_FILL_MAX = 1 << 28 };
 struct ft_host {
     enum ft_dtype dtype; /* FT_F32, FT_I64 (all integers) or FT_BOOL */
     int rank;
@@ -45,6 +49,9 @@ bool ft_host_is_int(const struct ft_host *h);
 FT_MUST_CHECK enum ft_status ft_host_new(struct ft_arena *arena, enum ft_dtype dtype, int rank,
                                          const int64_t *dims, struct ft_host **out, float **floats,
                                          struct ft_err *err);
+/* Floats, all of them `value`; counted against FT_HOST_FILL_MAX. */
+FT_MUST_CHECK enum ft_status ft_host_fill(struct ft_import *im, float value, int rank, const int64_t *dims,
+                                          struct ft_host **out, struct ft_err *err);
 /* The same elements under another shape (same count). */
 FT_MUST_CHECK enum ft_status ft_host_view(struct ft_arena *arena, const struct ft_host *from, int rank,
                                           const int64_t *dims, struct ft_host **out, struct ft_err *err);
@@ -85,6 +92,7 @@ struct ft_import {
     int n_order;
     struct ft_graph *graph;
     ft_value rng;        /* (2) I64 input, made when the first DROPOUT comes */
+    int64_t filled;      /* elements that ConstantOfShape made so far */
     int64_t fixed_batch; /* > 0: the file fixes axis 0 of its inputs to this; we try it as the batch */
 };
 

@@ -95,7 +95,6 @@ enum ft_status ft_import_constant_of_shape(struct ft_at *at, int arg, struct ft_
     (void)arg;
     const struct ft_host *value = NULL;
     struct ft_host *h = NULL;
-    float *floats = NULL;
     int64_t *dims = NULL;
     int rank = 0;
     FT_RETURN_IF_FAILED(ft_at_ints(at, 0, &dims, &rank, err));
@@ -103,13 +102,16 @@ enum ft_status ft_import_constant_of_shape(struct ft_at *at, int arg, struct ft_
     if (value != NULL && value->count != 1) {
         return FT_FAIL(err, INVALID, "its value has %lld elements", (long long)value->count);
     }
-    FT_RETURN_IF_FAILED(
-        ft_host_new(&at->im->arena, value == NULL ? FT_F32 : value->dtype, rank, dims, &h, &floats, err));
-    for (int64_t i = 0; i < h->count; i++) {
-        if (ft_host_is_int(h)) {
+    if (rank > FT_MAX_RANK) {
+        return FT_FAIL(err, UNSUPPORTED, "more than %d dimensions", FT_MAX_RANK);
+    }
+    if (value == NULL || !ft_host_is_int(value)) {
+        float x = value == NULL ? 0.0F : ft_host_float(value, 0);
+        FT_RETURN_IF_FAILED(ft_host_fill(at->im, x, rank, dims, &h, err));
+    } else {
+        FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, value->dtype, rank, dims, &h, NULL, err));
+        for (int64_t i = 0; i < h->count; i++) {
             h->ints[i] = value->ints[0];
-        } else {
-            floats[i] = value == NULL ? 0.0F : ft_host_float(value, 0);
         }
     }
     ft_at_set_host(at, 0, h);
