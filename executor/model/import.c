@@ -17,6 +17,7 @@ static const struct ft_import_row rows[] = {
     {"Asinh", 1, ft_import_map, FT_MAP_ASINH},
     {"Atan", 1, ft_import_map, FT_MAP_ATAN},
     {"Atanh", 1, ft_import_map, FT_MAP_ATANH},
+    {"Attention", 3, ft_import_attention, 0},
     {"AveragePool", 1, ft_import_pool, FT_OP_AVGPOOL},
     {"BatchNormalization", 5, ft_import_batchnorm, 0},
     {"Cast", 1, ft_import_cast, 0},

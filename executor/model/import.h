@@ -188,7 +188,7 @@ void ft_import_release_externals(struct ft_import *im);
 /* ---- handlers, by file */
 /* clang-format off */
 #define FT_IMPORT_HANDLERS(X) \
-    X(conv) X(conv_transpose) X(lp_pool) X(tile) X(pool) X(global_pool) X(batchnorm) X(unary) X(leaky_relu) \
+    X(attention) X(conv) X(conv_transpose) X(lp_pool) X(tile) X(pool) X(global_pool) X(batchnorm) X(unary) X(leaky_relu) \
     X(prelu) X(clip) X(extreme) X(binary) X(sum) X(gemm) X(matmul) X(softmax) \
     X(reduce) X(reduce_l2) X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) \
     X(transpose) X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) \
