@@ -93,6 +93,9 @@ static enum ft_status read_inputs(struct ft_at *at, struct attention *a, struct 
     struct ft_dim dims[FT_MAX_RANK];
     int64_t v_past = 0;
     int rank = 0;
+    if (ft_at_has(at, 6)) {
+        return ft_at_unsupported(at, err, "nonpad_kv_seqlen");
+    }
     FT_RETURN_IF_FAILED(read_heads(at, 0, a->q_heads, &a->q, err));
     FT_RETURN_IF_FAILED(read_heads(at, 1, a->kv_heads, &a->k, err));
     FT_RETURN_IF_FAILED(read_heads(at, 2, a->kv_heads, &a->v, err));
