@@ -45,9 +45,12 @@ struct conv_case {
 static const struct conv_case conv_cases[] = {
     {1, 1, 1, 1, 1, WINDOW2(1, 1, 1, 1, 1, 1, 0, 0, 0, 0), 1},
     {2, 3, 7, 5, 4, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1},
-    {1, 8, 13, 11, 16, WINDOW2(3, 3, 2, 2, 1, 1, 1, 0, 0, 1), 1},  /* pads differ */
-    {2, 6, 9, 9, 9, WINDOW2(3, 2, 1, 2, 2, 1, 2, 1, 2, 0), 3},     /* groups and dilation */
-    {2, 7, 8, 8, 7, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 7},     /* depthwise */
+    {1, 8, 13, 11, 16, WINDOW2(3, 3, 2, 2, 1, 1, 1, 0, 0, 1), 1}, /* pads differ */
+    {2, 6, 9, 9, 9, WINDOW2(3, 2, 1, 2, 2, 1, 2, 1, 2, 0), 3},    /* groups and dilation */
+    {2, 7, 8, 8, 7, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 7},    /* depthwise */
+    {2, 40, 9, 12, 40, WINDOW2(5, 5, 2, 2, 1, 1, 2, 2, 2, 2), 40},
+    {1, 17, 5, 4, 17, WINDOW2(3, 9, 1, 1, 2, 1, 2, 4, 1, 4), 17}, /* every column at an edge */
+    {2, 24, 10, 11, 24, WINDOW2(2, 3, 1, 2, 1, 3, 0, 3, 1, 2), 24},
     {3, 5, 6, 7, 10, WINDOW2(3, 3, 2, 1, 1, 1, 1, 1, 1, 1), 5},    /* depthwise, two features a channel */
     {2, 16, 17, 17, 31, WINDOW2(1, 1, 2, 2, 1, 1, 0, 0, 0, 0), 1}, /* stride beyond the kernel */
     {1, 32, 16, 16, 48, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1},

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "kernels/cpu/depthwise.h"
 #include "kernels/cpu/dnnl.h"
 
 /*
@@ -301,6 +302,9 @@ enum ft_status ft_cpu_conv_bwd_weight(struct ft_device *device, const struct ft_
                                       struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
     struct shape s;
+    if (ft_cpu_is_depthwise(call)) {
+        return ft_cpu_depthwise_weight(device, call, kernel, scratch, err);
+    }
     FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->in[0], &call->in[2], &call->in[1], &s, err));
     return prepare(device, call, &s, kernel, scratch, err);
 }

@@ -52,6 +52,14 @@ struct ft_vec_hinge {
     int64_t mined, active;
 };
 
+/* Neighbouring pixels of y and the taps over each: x at x + i * step + t * tap, dy at dy + i * channels. */
+struct ft_vec_depthwise {
+    const float *x, *dy;
+    int64_t step, tap; /* floats */
+    int64_t count, channels;
+    int taps;
+};
+
 struct ft_vec {
     const char *name;
     /* y = f(x) for the element-wise rows of ops.def, EXP, LOG, SQRT, ... ; a and b as the row says. */
@@ -112,6 +120,9 @@ struct ft_vec {
     /* y[c] = sum over taps of weight[t] * x[c] */
     void (*pool_sum)(const float *base, const int64_t *offset, const float *weight, int taps, float *y,
                      size_t channels);
+
+    /* dw[t * channels + c] += sum over pixels of dy[c] * x[c] */
+    void (*depthwise_weight)(const struct ft_vec_depthwise *r, float *dw);
 
     /* tile[r * FT_VEC_TILE_COLS + c] = sum over k of (rows[r][k] - panel[k * FT_VEC_TILE_COLS + c])^2 */
     void (*pdist)(const float *const rows[FT_VEC_TILE_ROWS], const float *panel, int64_t depth, float *tile);
