@@ -1,7 +1,7 @@
 """The nine `light_*` networks inside the onnx package: whole ImageNet classifiers whose weights are ConstantOfShape nodes.
 
-As they are, against the outputs that onnx stores; and with random weights in place of the constants, so that every
-layer counts, against onnxruntime. Nothing is cut off: the softmax at the end is compared too.
+Each whole, without cutting its head: as it is, against the output that onnx stores; and with random weights in place
+of the constants, so that every layer counts, against onnxruntime, up to what goes into the softmax.
 """
 import os
 import subprocess
