@@ -84,7 +84,8 @@ enum ft_status ft_host_fill(struct ft_import *im, float value, int rank, const i
     *out = NULL;
     FT_RETURN_IF_FAILED(new_host(&im->arena, FT_F32, rank, dims, &h, err));
     if (h->count > FT_HOST_FILL_MAX - im->filled) {
-        return FT_FAIL(err, LIMIT, "a constant of %lld elements would have to be computed; %d in all are the limit",
+        return FT_FAIL(err, LIMIT,
+                       "a constant of %lld elements would have to be computed; %d in all are the limit",
                        (long long)h->count, FT_HOST_FILL_MAX);
     }
     im->filled += h->count;

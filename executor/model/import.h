@@ -33,7 +33,8 @@ struct ft_import;
 
 /* ---- host tensors */
 enum { FT_HOST_INTS_MAX = 1 << 22 }; /* integers and folded floats; a position table has some thousands */
-/* Floats that all ConstantOfShape of a file may make together: its weights, where a file has only their shapes. */
+/* Floats that all ConstantOfShape of a file may make together: its weights, where a file has only their
+ * shapes. */
 enum { FT_HOST_FILL_MAX = 1 << 28 };
 struct ft_host {
     enum ft_dtype dtype; /* FT_F32, FT_I64 (all integers) or FT_BOOL */
