@@ -92,7 +92,7 @@ static const char *const input_takes[FT_OP_COUNT] = {
     [FT_OP_LOGIC] = "b",         [FT_OP_WHERE] = "b*",    [FT_OP_MAXIMUM] = "n",   [FT_OP_MINIMUM] = "n",
     [FT_OP_MOD] = "n",           [FT_OP_DROPOUT] = ".l",  [FT_OP_EXPAND_TO] = "*", [FT_OP_RESHAPE] = "*",
     [FT_OP_RESHAPE_LIKE] = "*",  [FT_OP_TRANSPOSE] = "*", [FT_OP_CONCAT] = "*",    [FT_OP_SLICE] = "*",
-    [FT_OP_TRIPLET] = "..i",     [FT_OP_PAIRS] = ".i",
+    [FT_OP_PAD] = "*",           [FT_OP_TRIPLET] = "..i", [FT_OP_PAIRS] = ".i",
 };
 
 static char letter_of(enum ft_op op, int i)

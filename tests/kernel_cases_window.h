@@ -77,6 +77,12 @@ static void cases_pad(struct suite *s)
         struct kase k = pad_case(FT_OP_PAD, &pad_cases[i], &x, &y);
         kase_in(&k, x, NORMAL);
         check(s, &k);
+        k.fill[0] = INTEGERS;
+        k.in[0].dtype = i % 2 == 0 ? FT_I64 : FT_I32;
+        check(s, &k);
+        k.fill[0] = BITS;
+        k.in[0].dtype = FT_BOOL;
+        check(s, &k);
     }
 }
 

@@ -93,9 +93,6 @@ static enum ft_status read_inputs(struct ft_at *at, struct attention *a, struct 
     struct ft_dim dims[FT_MAX_RANK];
     int64_t v_past = 0;
     int rank = 0;
-    if (ft_at_has(at, 6)) {
-        return ft_at_unsupported(at, err, "nonpad_kv_seqlen");
-    }
     FT_RETURN_IF_FAILED(read_heads(at, 0, a->q_heads, &a->q, err));
     FT_RETURN_IF_FAILED(read_heads(at, 1, a->kv_heads, &a->k, err));
     FT_RETURN_IF_FAILED(read_heads(at, 2, a->kv_heads, &a->v, err));
@@ -165,6 +162,18 @@ static enum ft_status known_bool(struct ft_at *at, const struct ft_host *h, ft_v
     return ft_at_const(at, &type, data, out, err);
 }
 
+/* The same of one that depends on the input. */
+static enum ft_status hide(struct ft_at *at, ft_value seen, ft_value *out, struct ft_err *err)
+{
+    const float nothing = 0.0F;
+    const float infinite = -INFINITY;
+    struct ft_type scalar = ft_type_of(FT_F32, 0, NULL);
+    ft_value in[3] = {seen, FT_NO_VALUE, FT_NO_VALUE};
+    FT_RETURN_IF_FAILED(ft_at_const(at, &scalar, &nothing, &in[1], err));
+    FT_RETURN_IF_FAILED(ft_at_const(at, &scalar, &infinite, &in[2], err));
+    return ft_at_add(at, FT_OP_WHERE, NULL, in, 3, out, err);
+}
+
 /* Keys that a short mask says nothing about are not seen. */
 static enum ft_status pad_mask(struct ft_at *at, const struct attention *a, ft_value *mask,
                                struct ft_err *err)
@@ -191,10 +200,45 @@ static enum ft_status add_mask(struct ft_at *at, const struct attention *a, ft_v
     }
     if (h != NULL && h->dtype == FT_BOOL) {
         FT_RETURN_IF_FAILED(known_bool(at, h, &mask, err));
+    } else if (ft_at_dtype(at, 3) == FT_BOOL) {
+        FT_RETURN_IF_FAILED(ft_at_tensor(at, 3, &mask, err));
+        FT_RETURN_IF_FAILED(hide(at, mask, &mask, err));
     } else {
         FT_RETURN_IF_FAILED(ft_at_value(at, 3, &mask, err));
     }
     FT_RETURN_IF_FAILED(pad_mask(at, a, &mask, err));
+    return add_to(at, scores, mask, err);
+}
+
+/* Of each item's keys only the first nonpad_kv_seqlen are real. */
+static enum ft_status add_lengths(struct ft_at *at, const struct attention *a, ft_value *scores,
+                                  struct ft_err *err)
+{
+    const int64_t extents[1] = {a->columns};
+    const struct ft_dim one = ft_dim_of(1);
+    struct ft_type type = ft_type_of(FT_I64, 1, extents);
+    struct ft_attrs attrs;
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    ft_value mask = FT_NO_VALUE;
+    int64_t *columns = NULL;
+    if (!ft_at_has(at, 6)) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_arena_new(&at->im->arena, (size_t)a->columns, sizeof *columns, &columns, err));
+    for (int64_t i = 0; i < a->columns; i++) {
+        columns[i] = i;
+    }
+    FT_RETURN_IF_FAILED(ft_graph_const(at->im->graph, "", &type, columns, &in[0], err));
+    FT_RETURN_IF_FAILED(ft_at_tensor(at, 6, &in[1], err));
+    if (ft_at_type(at, in[1])->rank != 1) {
+        return FT_FAIL(err, INVALID, "nonpad_kv_seqlen is no list");
+    }
+    const struct ft_dim rows[4] = {ft_at_type(at, in[1])->dim[0], one, one, one};
+    FT_RETURN_IF_FAILED(ft_at_reshape(at, in[1], rows, 4, &in[1], err));
+    memset(&attrs, 0, sizeof attrs);
+    attrs.kind = FT_LESS;
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_COMPARE, &attrs, in, 2, &mask, err));
+    FT_RETURN_IF_FAILED(hide(at, mask, &mask, err));
     return add_to(at, scores, mask, err);
 }
 
@@ -241,6 +285,7 @@ static enum ft_status scores_of(struct ft_at *at, struct attention *a, ft_value 
     if (a->causal) {
         FT_RETURN_IF_FAILED(add_causal(at, a, scores, err));
     }
+    FT_RETURN_IF_FAILED(add_lengths(at, a, scores, err));
     a->shown = a->mode == 2 ? *scores : a->shown;
     return FT_OK;
 }

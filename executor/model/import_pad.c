@@ -6,6 +6,8 @@
 
 /* ---- Pad */
 
+enum { FLOAT_INTS = 1 << 24 }; /* up to here every integer is a float */
+
 struct pads {
     enum ft_pad mode;
     int64_t begin[FT_MAX_RANK], end[FT_MAX_RANK];
@@ -40,6 +42,9 @@ static enum ft_status read_value(struct ft_at *at, float *value, struct ft_err *
     }
     if (h == NULL || h->count != 1 || (ft_host_is_int(h) && !ft_dim_is_known(h->ints[0]))) {
         return ft_at_unsupported(at, err, "a constant value that depends on data");
+    }
+    if (ft_host_is_int(h) && (h->ints[0].coef < -FLOAT_INTS || h->ints[0].coef > FLOAT_INTS)) {
+        return ft_at_unsupported(at, err, "a constant integer beyond 2^24");
     }
     *value = ft_host_is_int(h) ? (float)h->ints[0].coef : ft_host_float(h, 0);
     return FT_OK;
@@ -116,7 +121,7 @@ enum ft_status ft_import_pad(struct ft_at *at, int arg, struct ft_err *err)
     if (nothing) { /* left over by some exporters */
         return ft_at_pass(at, err);
     }
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, &x, err));
     FT_RETURN_IF_FAILED(crop(at, &p, &x, err));
     memset(&attrs, 0, sizeof attrs);
     attrs.kind = (int)p.mode;
@@ -162,6 +167,23 @@ static enum ft_status repeat_axis(struct ft_at *at, int axis, int64_t times, ft_
     return ft_at_reshape(at, *x, type.dim, type.rank, x, err);
 }
 
+/* Integers and booleans: there is no 1 to multiply all of them with. */
+static enum ft_status repeat_others(struct ft_at *at, int axis, int64_t times, ft_value *x,
+                                    struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    ft_value in[256];
+    if (times > 256) {
+        return ft_at_unsupported(at, err, "more than 256 copies of integers");
+    }
+    for (int64_t i = 0; i < times; i++) {
+        in[i] = *x;
+    }
+    memset(&attrs, 0, sizeof attrs);
+    attrs.axis = axis;
+    return ft_at_add(at, FT_OP_CONCAT, &attrs, in, (int)times, x, err);
+}
+
 enum ft_status ft_import_tile(struct ft_at *at, int arg, struct ft_err *err)
 {
     (void)arg;
@@ -169,7 +191,7 @@ enum ft_status ft_import_tile(struct ft_at *at, int arg, struct ft_err *err)
     int count = 0;
     ft_value x = FT_NO_VALUE;
     FT_RETURN_IF_FAILED(ft_at_ints(at, 1, &repeats, &count, err));
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
+    FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, &x, err));
     if (count != ft_at_type(at, x)->rank) {
         return FT_FAIL(err, INVALID, "%d repeats for rank %d", count, ft_at_type(at, x)->rank);
     }
@@ -178,8 +200,10 @@ enum ft_status ft_import_tile(struct ft_at *at, int arg, struct ft_err *err)
             return repeats[i] < 0 ? FT_FAIL(err, INVALID, "repeat %d is %lld", i, (long long)repeats[i])
                                   : ft_at_unsupported(at, err, "an empty tensor");
         }
-        if (repeats[i] > 1) {
+        if (repeats[i] > 1 && ft_at_type(at, x)->dtype == FT_F32) {
             FT_RETURN_IF_FAILED(repeat_axis(at, i, repeats[i], &x, err));
+        } else if (repeats[i] > 1) {
+            FT_RETURN_IF_FAILED(repeat_others(at, i, repeats[i], &x, err));
         }
     }
     return ft_at_set(at, 0, x, err);

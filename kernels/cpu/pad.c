@@ -262,13 +262,25 @@ done:
     return st;
 }
 
+static void set_fill(struct pick *k, enum ft_dtype dtype, float alpha)
+{
+    const int64_t wide = (int64_t)alpha;
+    const int32_t narrow = (int32_t)wide;
+    const bool truth = alpha != 0.0F;
+    const void *from = dtype == FT_I64    ? (const void *)&wide
+                       : dtype == FT_I32  ? (const void *)&narrow
+                       : dtype == FT_BOOL ? (const void *)&truth
+                                          : (const void *)&alpha;
+    memcpy(k->fill, from, ft_dtype_size(dtype));
+}
+
 enum ft_status ft_cpu_pad(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,
                           size_t *scratch, struct ft_err *err)
 {
     const struct pick_plan plan = {&call->out[0], &call->in[0], padded_at, pick_run};
     *scratch = 0;
     FT_RETURN_IF_FAILED(prepare(device, call, &plan, kernel, err));
-    memcpy(((struct pick *)(void *)*kernel)->fill, &call->attrs.alpha, sizeof call->attrs.alpha);
+    set_fill((struct pick *)(void *)*kernel, call->out[0].dtype, call->attrs.alpha);
     return FT_OK;
 }
 

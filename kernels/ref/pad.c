@@ -36,14 +36,35 @@ static int64_t place_of(const struct ft_attrs *a, const struct ft_type *x, const
     return ft_ref_join(x, at);
 }
 
+/* The constant as an element of each type. */
+union element {
+    double f64;
+    int64_t i64;
+    int32_t i32;
+    bool truth;
+};
+
+static union element constant_of(const struct ft_type *t, float alpha)
+{
+    union element e = {.f64 = (double)alpha};
+    if (t->dtype == FT_I64) {
+        e.i64 = (int64_t)alpha;
+    } else if (t->dtype == FT_I32) {
+        e.i32 = (int32_t)alpha;
+    } else if (t->dtype == FT_BOOL) {
+        e.truth = alpha != 0.0F;
+    }
+    return e;
+}
+
 static void run_pad(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
 {
-    const double *x = in[0].data;
-    double *y = out[0].data;
-    int64_t count = ft_elements(&k->out[0]);
+    const struct ft_type *y = &k->out[0];
+    union element constant = constant_of(y, k->attrs.alpha);
+    int64_t count = ft_elements(y);
     for (int64_t i = 0; i < count; i++) {
-        int64_t from = place_of(&k->attrs, &k->in[0], &k->out[0], i);
-        y[i] = from < 0 ? (double)k->attrs.alpha : x[from];
+        int64_t from = place_of(&k->attrs, &k->in[0], y, i);
+        ft_ref_move(y, out[0].data, i, from < 0 ? (const void *)&constant : in[0].data, from < 0 ? 0 : from);
     }
 }
 FT_REF_ROW(pad, run_pad)
