@@ -6,7 +6,7 @@
 
 /* What messages call an op's inputs, in order. */
 static const char *const input_names[FT_OP_COUNT] = {
-    [FT_OP_CONV] = "x w b",
+    [FT_OP_CONV] = "x w b residual",
     [FT_OP_CONV_BWD_DATA] = "dy w x",
     [FT_OP_CONV_BWD_WEIGHT] = "x dy w",
     [FT_OP_BATCHNORM] = "x scale bias mean var",
@@ -17,7 +17,7 @@ static const char *const input_names[FT_OP_COUNT] = {
     [FT_OP_LAYERNORM_BWD] = "dy x scale mean invstd",
     [FT_OP_MAXPOOL_BWD] = "dy where x",
     [FT_OP_AVGPOOL_BWD] = "dy x",
-    [FT_OP_MATMUL] = "a b bias",
+    [FT_OP_MATMUL] = "a b bias residual",
     [FT_OP_RELU_BWD] = "dy y",
     [FT_OP_LEAKY_RELU_BWD] = "dy x",
     [FT_OP_SIGMOID_BWD] = "dy y",
@@ -197,6 +197,24 @@ enum ft_status ft_op_infer(enum ft_op op, const struct ft_attrs *attrs, const st
 }
 
 /* ---- shared by the rules */
+
+enum ft_status ft_check_epilogue(const char *op, const struct ft_attrs *attrs, const struct ft_type *in,
+                                 int n_in, struct ft_dim channels, const struct ft_type *y,
+                                 struct ft_err *err)
+{
+    int biases = n_in - 2 - (attrs->residual != 0);
+    if (biases < 0 || biases > 1 || (int)attrs->act < 0 || attrs->act >= FT_ACT_COUNT) {
+        return FT_FAIL(err, INVALID, "%s: %d inputs with residual %d and activation %d", op, n_in,
+                       attrs->residual, (int)attrs->act);
+    }
+    if (biases == 1) {
+        FT_RETURN_IF_FAILED(ft_check_vector(op, "the bias", &in[2], channels, err));
+    }
+    if (attrs->residual != 0) {
+        FT_RETURN_IF_FAILED(ft_check_implied(op, "the residual", &in[n_in - 1], y, err));
+    }
+    return FT_OK;
+}
 
 struct ft_type ft_check_like(const struct ft_type *t)
 {

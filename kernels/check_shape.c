@@ -275,11 +275,8 @@ enum ft_status ft_infer_matmul(const struct ft_attrs *attrs, const struct ft_typ
         return FT_FAIL(err, INVALID, "matmul: inner extents of a %s%s and b %s%s differ", FT_SHOW(a),
                        attrs->trans_a ? " transposed" : "", FT_SHOW(b), attrs->trans_b ? " transposed" : "");
     }
-    if (n_in == 3) {
-        FT_RETURN_IF_FAILED(ft_check_vector("matmul", "bias", &in[2], n, err));
-    }
     out[0] = ft_check_like(outer);
     out[0].dim[outer->rank - 2] = m;
     out[0].dim[outer->rank - 1] = n;
-    return FT_OK;
+    return ft_check_epilogue("matmul", attrs, in, n_in, n, &out[0], err);
 }

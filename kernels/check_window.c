@@ -96,10 +96,7 @@ enum ft_status ft_infer_conv(const struct ft_attrs *attrs, const struct ft_type 
                              struct ft_type *out, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(infer_conv("conv", attrs, &in[0], &in[1], &out[0], err));
-    if (n_in == 3) {
-        FT_RETURN_IF_FAILED(ft_check_vector("conv", "b", &in[2], in[1].dim[0], err));
-    }
-    return FT_OK;
+    return ft_check_epilogue("conv", attrs, in, n_in, in[1].dim[0], &out[0], err);
 }
 
 /* What a transposed convolution makes of dy: its extents are given, because several fit one dy. */

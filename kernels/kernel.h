@@ -66,6 +66,18 @@ enum ft_logic { FT_LOGIC_NOT, FT_LOGIC_AND, FT_LOGIC_OR, FT_LOGIC_XOR };
 enum ft_reducer { FT_REDUCE_AVG_NON_ZERO, FT_REDUCE_MEAN };
 enum ft_pad { FT_PAD_CONSTANT, FT_PAD_REFLECT, FT_PAD_EDGE, FT_PAD_WRAP };
 
+/* What CONV and MATMUL do with a sum before they store it: y = act(sum + bias + residual). Plans set it
+ * (graph/plan_fuse.c); in canonical graphs it is zero. */
+enum ft_act {
+    FT_ACT_NONE,
+    FT_ACT_RELU,
+    FT_ACT_LEAKY_RELU, /* a.act_a: slope */
+    FT_ACT_CLIP,       /* a.act_a .. a.act_b, both finite */
+    FT_ACT_SIGMOID,
+    FT_ACT_TANH,
+    FT_ACT_COUNT
+};
+
 struct ft_window { /* spatial part of conv and pool; unused axes are zero */
     int rank;
     int64_t kernel[3], stride[3], dilation[3], pad_begin[3], pad_end[3];
@@ -93,6 +105,9 @@ struct ft_attrs {
     int64_t pad_begin[FT_MAX_RANK], pad_end[FT_MAX_RANK];
     float alpha, beta, eps, momentum, lo, hi;
     float margin, miner_margin;
+    float act_a, act_b;
+    enum ft_act act;
+    int residual; /* the last input is a tensor of the output's shape that is added */
     enum ft_miner miner;
     enum ft_reducer reducer;
 };

@@ -101,8 +101,40 @@ static struct ft_type conv_y(const struct conv_case *c)
     return y;
 }
 
+/* Every activation, with and without [bias] and residual. `k` has its first two inputs, y is its result. */
+static void epilogue_cases(struct suite *s, const struct kase *k, struct ft_type y, int64_t channels)
+{
+    for (int act = FT_ACT_NONE; act < FT_ACT_COUNT; act++) {
+        for (int more = 0; more < 4; more++) {
+            struct kase e = *k;
+            e.attrs.act = (enum ft_act)act;
+            e.attrs.act_a = act == FT_ACT_LEAKY_RELU ? 0.125F : act == FT_ACT_CLIP ? -0.5F : 0.0F;
+            e.attrs.act_b = act == FT_ACT_CLIP ? 1.5F : 0.0F;
+            e.attrs.residual = more >> 1;
+            e.floor = 1.0; /* the activations' own rounding; they stay below 1 where the sum does */
+            if ((more & 1) != 0) {
+                kase_in(&e, T1(channels), NORMAL);
+            }
+            if (more >> 1 != 0) {
+                kase_in(&e, y, NORMAL);
+            }
+            check(s, &e);
+        }
+    }
+}
+
 static void cases_conv(struct suite *s)
 {
+    static const int fused[] = {1, 2, 4, 5, 7, 12};
+    for (int i = 0; i < COUNT_OF(fused); i++) {
+        const struct conv_case *c = &conv_cases[fused[i]];
+        struct ft_type w = conv_w(c);
+        struct kase k = kase_of(FT_OP_CONV, SUM, sum_factor((double)ft_elements(&w) / (double)c->m), 0.0);
+        k.attrs = conv_attrs(c);
+        kase_in(&k, conv_x(c), NORMAL);
+        kase_in(&k, w, NORMAL);
+        epilogue_cases(s, &k, conv_y(c), c->m);
+    }
     for (int i = 0; i < COUNT_OF(conv_cases) * 2; i++) {
         const struct conv_case *c = &conv_cases[i / 2];
         struct ft_type w = conv_w(c);
@@ -376,8 +408,20 @@ static void matmul_case(struct suite *s, struct ft_type a, struct ft_type b, int
     check(s, &k);
 }
 
+static void matmul_epilogues(struct suite *s, struct ft_type a, struct ft_type b, struct ft_type y)
+{
+    struct kase k = kase_of(FT_OP_MATMUL, SUM, sum_factor((double)ft_extent(&a, a.rank - 1)), 0.0);
+    k.attrs.alpha = 1.0F;
+    kase_in(&k, a, NORMAL);
+    kase_in(&k, b, NORMAL);
+    epilogue_cases(s, &k, y, ft_extent(&b, b.rank - 1));
+}
+
 static void cases_matmul(struct suite *s)
 {
+    matmul_epilogues(s, T2(13, 17), T2(17, 11), T2(13, 11));
+    matmul_epilogues(s, T3(3, 4, 64), T2(64, 128), T3(3, 4, 128));
+    matmul_epilogues(s, T3(2, 5, 7), T3(2, 7, 3), T3(2, 5, 3));
     for (int variant = 0; variant < 4; variant++) {
         matmul_case(s, T2(1, 1), T2(1, 1), variant);
         matmul_case(s, T2(1, 7), T2(7, 1), variant);

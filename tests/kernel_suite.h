@@ -30,7 +30,8 @@ enum fill { NORMAL, POSITIVE, GRID, DISTANCE, INTEGERS, NONZERO, EXPONENTS, BITS
 /* How close is close enough, in units of 2^-24 (half a float32 ulp at 1):
  * EXACT    moved or selected elements: no rounding at all.
  * ELEMENT  factor * (|expected| + floor): `factor` roundings of values of that size.
- * SUM      factor * (the same op on absolute values): rounding of a sum is relative to the sum of magnitudes.
+ * SUM      factor * (the same op on absolute values + floor): rounding of a sum is relative to the sum of
+ *          magnitudes. Activations behind the sum have slopes of at most 1, so they do not count.
  */
 enum rule { EXACT, ELEMENT, SUM };
 
@@ -281,7 +282,8 @@ struct call {
 
 static inline void describe(const struct kase *k, const char *device, char *out, size_t size)
 {
-    size_t used = (size_t)snprintf(out, size, "%s on %s:", ft_op_info(k->op)->name, device);
+    size_t used = (size_t)snprintf(out, size, "%s (act %d%s) on %s:", ft_op_info(k->op)->name,
+                                   (int)k->attrs.act, k->in_place ? ", in place" : "", device);
     for (int i = 0; i < k->n_in && used < size; i++) {
         char text[FT_TYPE_TEXT];
         used += (size_t)snprintf(out + used, size - used, " %s", ft_type_text(&k->in[i], text));
@@ -434,7 +436,7 @@ static inline double allowed(const struct kase *k, double expected, double magni
     case ELEMENT:
         return k->factor * 0x1p-24 * (fabs(expected) + k->floor);
     case SUM:
-        return k->factor * 0x1p-24 * fabs(magnitude);
+        return k->factor * 0x1p-24 * (fabs(magnitude) + k->floor);
     }
     return 0.0;
 }
@@ -462,6 +464,7 @@ static inline void magnitudes_of(struct suite *s, const struct kase *k, double *
     struct kase abs_case = *k;
     double *abs_data[MAX_IN] = {NULL};
     abs_case.attrs.alpha = fabsf(k->attrs.alpha);
+    abs_case.attrs.act = FT_ACT_NONE;
     for (int i = 0; i < k->n_in; i++) {
         int64_t count = ft_elements(&k->in[i]);
         abs_data[i] = new_values(count);

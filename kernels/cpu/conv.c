@@ -16,6 +16,8 @@ struct conv {
     struct ft_dnnl_pack pack; /* forward and backward-data: of w */
     struct ft_dnnl unpack;    /* backward-weight: of dw */
     bool packs, unpacks, bias;
+    int inputs;
+    struct ft_attrs epilogue;
     size_t dw_at; /* where in scratch the packed dw lies */
 };
 
@@ -103,9 +105,12 @@ static int conv_threads(const struct ft_cpu *cpu, const struct shape *s)
 
 /* ---- primitive descriptors; owned by the caller */
 
-static enum ft_status forward_pd(struct ft_cpu *cpu, const struct shape *s, bool bias, dnnl_prop_kind_t kind,
-                                 dnnl_primitive_desc_t *pd, struct ft_err *err)
+/* epilogue NULL: a hint for gradients. */
+static enum ft_status forward_pd(struct ft_cpu *cpu, const struct shape *s, bool bias,
+                                 const struct ft_attrs *epilogue, dnnl_primitive_desc_t *pd,
+                                 struct ft_err *err)
 {
+    dnnl_prop_kind_t kind = epilogue != NULL ? dnnl_forward_inference : dnnl_forward_training;
     dnnl_convolution_desc_t desc;
     FT_RETURN_IF_FAILED(ft_dnnl_check(
         dnnl_dilated_convolution_forward_desc_init(&desc, kind, dnnl_convolution_direct, &s->x, &s->w_any,
@@ -113,7 +118,7 @@ static enum ft_status forward_pd(struct ft_cpu *cpu, const struct shape *s, bool
                                                    s->pad_begin, s->pad_end),
         "a convolution", err));
     dnnl_primitive_attr_t attr = NULL;
-    FT_RETURN_IF_FAILED(ft_dnnl_attr(1.0F, &attr, err));
+    FT_RETURN_IF_FAILED(ft_dnnl_attr(1.0F, epilogue, &s->y, &attr, err));
     dnnl_status_t status = dnnl_primitive_desc_create(pd, &desc, attr, cpu->engine, NULL);
     (void)dnnl_primitive_attr_destroy(attr);
     return ft_dnnl_check(status, "this convolution", err);
@@ -126,7 +131,7 @@ static enum ft_status backward_pd(struct ft_cpu *cpu, const struct shape *s, enu
     dnnl_primitive_desc_t hint = NULL;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_convolution_desc_t desc;
-    FT_TRY(forward_pd(cpu, s, false, dnnl_forward_training, &hint, err));
+    FT_TRY(forward_pd(cpu, s, false, NULL, &hint, err));
     dnnl_status_t status =
         op == FT_OP_CONV_BWD_DATA
             ? dnnl_dilated_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &s->x,
@@ -136,7 +141,7 @@ static enum ft_status backward_pd(struct ft_cpu *cpu, const struct shape *s, enu
                                                                   &s->w_any, NULL, &s->y, s->stride,
                                                                   s->dilation, s->pad_begin, s->pad_end);
     FT_TRY(ft_dnnl_check(status, "a convolution's gradient", err));
-    FT_TRY(ft_dnnl_attr(1.0F, &attr, err));
+    FT_TRY(ft_dnnl_attr(1.0F, NULL, NULL, &attr, err));
     FT_TRY(ft_dnnl_check(dnnl_primitive_desc_create(pd, &desc, attr, cpu->engine, hint),
                          "this convolution's gradient", err));
 done:
@@ -161,7 +166,10 @@ static enum ft_status run_packed(struct ft_kernel *kernel, const struct ft_arg *
                                  void *scratch, struct ft_err *err)
 {
     struct conv *conv = (struct conv *)(void *)kernel;
-    void *data[4] = {in[0].data, in[1].data, out[0].data, conv->bias ? in[2].data : NULL};
+    void *data[5] = {in[0].data, in[1].data, out[0].data};
+    for (int i = 2; i < conv->inputs; i++) { /* [bias], [residual] */
+        data[i + 1] = in[i].data;
+    }
     if (conv->packs) {
         FT_RETURN_IF_FAILED(ft_dnnl_pack_update(cpu_of(conv), &conv->pack, &in[1], scratch, err));
         data[1] = conv->pack.packed;
@@ -233,11 +241,14 @@ static enum ft_status make(struct conv *conv, enum ft_op op, const struct shape 
     int threads = conv_threads(cpu, s);
     int before = ft_parallel_limit(threads);
     if (op == FT_OP_CONV) {
-        FT_TRY(forward_pd(cpu, s, conv->bias, dnnl_forward_inference, &pd, err));
+        FT_TRY(forward_pd(cpu, s, conv->bias, &conv->epilogue, &pd, err));
         const dnnl_memory_desc_t *w = md_of(pd, dnnl_query_weights_md);
-        const struct ft_dnnl_operand operands[4] = {
+        struct ft_dnnl_operand operands[5] = {
             {DNNL_ARG_SRC, &s->x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, &s->y}, {DNNL_ARG_BIAS, &s->b}};
-        FT_TRY(ft_dnnl_make(cpu, pd, operands, conv->bias ? 4 : 3, threads, &conv->main, err));
+        if (conv->epilogue.residual != 0) {
+            operands[conv->inputs] = (struct ft_dnnl_operand){FT_DNNL_RESIDUAL, &s->y};
+        }
+        FT_TRY(ft_dnnl_make(cpu, pd, operands, conv->inputs + 1, threads, &conv->main, err));
         FT_TRY(make_pack(conv, s, w, scratch, err));
     } else if (op == FT_OP_CONV_BWD_DATA) {
         FT_TRY(backward_pd(cpu, s, op, &pd, err));
@@ -271,7 +282,11 @@ static enum ft_status prepare(struct ft_device *device, const struct ft_call *ca
     FT_TRY(ft_cpu_kernel(device, call, sizeof(struct conv), run, &k, err));
     k->free = conv_free;
     struct conv *conv = (struct conv *)(void *)k;
-    conv->bias = call->op == FT_OP_CONV && call->n_in == 3;
+    conv->inputs = call->op == FT_OP_CONV ? call->n_in : 2;
+    if (call->op == FT_OP_CONV) {
+        conv->bias = call->n_in - (call->attrs.residual != 0) == 3;
+        conv->epilogue = call->attrs;
+    }
     FT_TRY(make(conv, call->op, s, scratch, err));
     *kernel = k;
     k = NULL;

@@ -42,13 +42,50 @@ void ft_dnnl_close(struct ft_cpu *cpu)
     cpu->engine = NULL;
 }
 
-enum ft_status ft_dnnl_attr(float output_scale, dnnl_primitive_attr_t *attr, struct ft_err *err)
+/* y = act(sum + residual) */
+static dnnl_status_t append_epilogue(const struct ft_attrs *a, const dnnl_memory_desc_t *y,
+                                     dnnl_post_ops_t ops)
+{
+    static const dnnl_alg_kind_t kinds[FT_ACT_COUNT] = {
+        [FT_ACT_RELU] = dnnl_eltwise_relu, [FT_ACT_LEAKY_RELU] = dnnl_eltwise_relu,
+        [FT_ACT_CLIP] = dnnl_eltwise_clip, [FT_ACT_SIGMOID] = dnnl_eltwise_logistic,
+        [FT_ACT_TANH] = dnnl_eltwise_tanh,
+    };
+    dnnl_status_t status =
+        a->residual != 0 ? dnnl_post_ops_append_binary(ops, dnnl_binary_add, y) : dnnl_success;
+    if (status == dnnl_success && a->act != FT_ACT_NONE) {
+        status = dnnl_post_ops_append_eltwise(ops, 1.0F, kinds[a->act], a->act_a, a->act_b);
+    }
+    return status;
+}
+
+static dnnl_status_t set_epilogue(const struct ft_attrs *a, const dnnl_memory_desc_t *y,
+                                  dnnl_primitive_attr_t attr)
+{
+    dnnl_post_ops_t ops = NULL;
+    dnnl_status_t status = dnnl_post_ops_create(&ops);
+    if (status != dnnl_success) {
+        return status;
+    }
+    status = append_epilogue(a, y, ops);
+    if (status == dnnl_success) {
+        status = dnnl_primitive_attr_set_post_ops(attr, ops); /* copies */
+    }
+    (void)dnnl_post_ops_destroy(ops);
+    return status;
+}
+
+enum ft_status ft_dnnl_attr(float output_scale, const struct ft_attrs *epilogue, const dnnl_memory_desc_t *y,
+                            dnnl_primitive_attr_t *attr, struct ft_err *err)
 {
     *attr = NULL;
     FT_RETURN_IF_FAILED(ft_dnnl_check(dnnl_primitive_attr_create(attr), "attributes", err));
     dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
     if (status == dnnl_success && output_scale != 1.0F) {
         status = dnnl_primitive_attr_set_output_scales(*attr, 1, 0, &output_scale);
+    }
+    if (status == dnnl_success && epilogue != NULL) {
+        status = set_epilogue(epilogue, y, *attr);
     }
     if (status != dnnl_success) {
         (void)dnnl_primitive_attr_destroy(*attr);
@@ -104,7 +141,7 @@ enum ft_status ft_dnnl_reorder(struct ft_cpu *cpu, const dnnl_memory_desc_t *fro
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
     int before = ft_parallel_limit(threads);
-    FT_TRY(ft_dnnl_attr(1.0F, &attr, err));
+    FT_TRY(ft_dnnl_attr(1.0F, NULL, NULL, &attr, err));
     FT_TRY(ft_dnnl_check(dnnl_reorder_primitive_desc_create(&pd, from, cpu->engine, to, cpu->engine, attr),
                          "a reorder", err));
     const struct ft_dnnl_operand operands[2] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};

@@ -66,8 +66,12 @@ FT_MUST_CHECK enum ft_status ft_dnnl_pack_update(struct ft_cpu *cpu, struct ft_d
                                                  const struct ft_arg *master, void *scratch,
                                                  struct ft_err *err);
 
-/* Attributes every primitive of ours is made with: scratchpad from the caller. Owned by the caller. */
-FT_MUST_CHECK enum ft_status ft_dnnl_attr(float output_scale, dnnl_primitive_attr_t *attr,
+/* Attributes every primitive of ours is made with: scratchpad from the caller. Owned by the caller. epilogue
+ * (NULL: none): its residual, laid out like y, is operand FT_DNNL_RESIDUAL and is added, then its activation
+ * is applied. The residual's memory must not be the destination's: partial sums are kept there. */
+#define FT_DNNL_RESIDUAL (DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1)
+FT_MUST_CHECK enum ft_status ft_dnnl_attr(float output_scale, const struct ft_attrs *epilogue,
+                                          const dnnl_memory_desc_t *y, dnnl_primitive_attr_t *attr,
                                           struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_dnnl_check(dnnl_status_t status, const char *what, struct ft_err *err);
 

@@ -14,8 +14,8 @@ struct matmul {
     struct ft_dnnl plain;
     struct ft_dnnl packed; /* primitive == NULL: nothing to gain */
     struct ft_dnnl_pack pack;
-    bool bias;      /* bias is operand 3 of the primitives */
     bool late_bias; /* bias is added afterwards: oneDNN would scale it too */
+    int more;       /* operands 3 ..: [bias] unless it is late, [residual] */
     int64_t rows, cols;
 };
 
@@ -52,7 +52,10 @@ static enum ft_status matmul_run(struct ft_kernel *kernel, const struct ft_arg *
 {
     struct matmul *mm = (struct matmul *)(void *)kernel;
     struct ft_cpu *cpu = ft_cpu_of(kernel->device);
-    void *data[4] = {in[0].data, in[1].data, out[0].data, mm->bias ? in[2].data : NULL};
+    void *data[5] = {in[0].data, in[1].data, out[0].data};
+    for (int i = 0; i < mm->more; i++) {
+        data[3 + i] = in[2 + i].data;
+    }
     if (mm->packed.primitive != NULL && in[1].version != 0) {
         FT_RETURN_IF_FAILED(ft_dnnl_pack_update(cpu, &mm->pack, &in[1], scratch, err));
         data[1] = mm->pack.packed;
@@ -73,7 +76,7 @@ struct shape {
     dnnl_memory_desc_t a, b, b_any, y, bias;
     int64_t flops;
     bool with_bias;
-    float alpha;
+    const struct ft_attrs *epilogue;
     int threads;
 };
 
@@ -123,17 +126,22 @@ static enum ft_status make_one(struct ft_cpu *cpu, const struct shape *s, const 
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_matmul_desc_t desc;
-    FT_TRY(ft_dnnl_attr(s->alpha, &attr, err));
+    FT_TRY(ft_dnnl_attr(s->epilogue->alpha, s->epilogue, &s->y, &attr, err));
     FT_TRY(ft_dnnl_check(dnnl_matmul_desc_init(&desc, &s->a, b, s->with_bias ? &s->bias : NULL, &s->y),
                          "a product", err));
     FT_TRY(
         ft_dnnl_check(dnnl_primitive_desc_create(&pd, &desc, attr, cpu->engine, NULL), "this product", err));
     *b_chosen = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-    const struct ft_dnnl_operand operands[4] = {{DNNL_ARG_SRC, &s->a},
-                                                {DNNL_ARG_WEIGHTS, b_chosen},
-                                                {DNNL_ARG_DST, &s->y},
-                                                {DNNL_ARG_BIAS, &s->bias}};
-    FT_TRY(ft_dnnl_make(cpu, pd, operands, s->with_bias ? 4 : 3, s->threads, d, err));
+    struct ft_dnnl_operand operands[5] = {
+        {DNNL_ARG_SRC, &s->a}, {DNNL_ARG_WEIGHTS, b_chosen}, {DNNL_ARG_DST, &s->y}};
+    int n = 3;
+    if (s->with_bias) {
+        operands[n++] = (struct ft_dnnl_operand){DNNL_ARG_BIAS, &s->bias};
+    }
+    if (s->epilogue->residual != 0) {
+        operands[n++] = (struct ft_dnnl_operand){FT_DNNL_RESIDUAL, &s->y};
+    }
+    FT_TRY(ft_dnnl_make(cpu, pd, operands, n, s->threads, d, err));
 done:
     if (pd != NULL) {
         (void)dnnl_primitive_desc_destroy(pd);
@@ -182,10 +190,18 @@ enum ft_status ft_cpu_matmul(struct ft_device *device, const struct ft_call *cal
     FT_TRY(ft_cpu_kernel(device, call, sizeof(struct matmul), matmul_run, &k, err));
     k->free = matmul_free;
     struct matmul *mm = (struct matmul *)(void *)k;
-    mm->late_bias = call->n_in == 3 && call->attrs.alpha != 1.0F;
-    mm->bias = call->n_in == 3 && !mm->late_bias;
-    s.with_bias = mm->bias;
-    s.alpha = call->attrs.alpha;
+    bool residual = call->attrs.residual != 0;
+    bool has_bias = call->n_in - (residual ? 1 : 0) == 3;
+    bool plain = call->attrs.act == FT_ACT_NONE && !residual;
+    if (has_bias && call->attrs.alpha != 1.0F && !plain) {
+        st =
+            FT_FAIL(err, UNSUPPORTED, "matmul: device cpu has no epilogue behind a scaled product with bias");
+        goto done;
+    }
+    mm->late_bias = has_bias && call->attrs.alpha != 1.0F;
+    s.with_bias = has_bias && !mm->late_bias;
+    mm->more = (s.with_bias ? 1 : 0) + (residual ? 1 : 0);
+    s.epilogue = &call->attrs;
     s.threads = ft_cpu_threads(ft_cpu_of(device), s.flops / FT_CPU_FLOPS);
     mm->cols = ft_extent(&call->out[0], call->out[0].rank - 1);
     mm->rows = ft_elements(&call->out[0]) / mm->cols;

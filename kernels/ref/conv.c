@@ -64,13 +64,17 @@ static void all_positions(const struct conv *c, double *x, double *w, double *y,
 static void run_conv(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
 {
     struct conv c = conv_of(&k->attrs, &k->in[0], &k->in[1], &k->out[0]);
-    const double *b = k->n_in == 3 ? in[2].data : NULL;
+    struct ft_ref_epilogue e = ft_ref_epilogue_of(k, in);
     double *y = out[0].data;
     int64_t count = ft_elements(&k->out[0]);
     for (int64_t i = 0; i < count; i++) {
-        y[i] = b != NULL ? b[i / c.window.out_plane % c.features] : 0.0;
+        y[i] = (e.bias != NULL ? e.bias[i / c.window.out_plane % c.features] : 0.0) +
+               (e.residual != NULL ? e.residual[i] : 0.0);
     }
     all_positions(&c, in[0].data, in[1].data, y, TO_Y);
+    for (int64_t i = 0; i < count; i++) {
+        y[i] = ft_ref_act(&k->attrs, y[i]);
+    }
 }
 FT_REF_ROW(conv, run_conv)
 

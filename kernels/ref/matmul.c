@@ -36,9 +36,15 @@ static void run_matmul(const struct ft_ref_kernel *k, const struct ft_arg *in, c
     int64_t batch = ft_ref_extent(y, 0, y->rank - 2);
     int64_t step_a = a->rank == 2 ? 0 : p.m * p.k; /* a matrix meets every one of the batch */
     int64_t step_b = b->rank == 2 ? 0 : p.k * p.n;
+    struct ft_ref_epilogue e = ft_ref_epilogue_of(k, in);
+    double *ys = out[0].data;
     for (int64_t i = 0; i < batch; i++) {
         multiply(&p, (const double *)in[0].data + i * step_a, (const double *)in[1].data + i * step_b,
-                 k->n_in == 3 ? in[2].data : NULL, (double *)out[0].data + i * p.m * p.n);
+                 e.bias, ys + i * p.m * p.n);
+    }
+    int64_t count = ft_elements(y);
+    for (int64_t i = 0; i < count; i++) {
+        ys[i] = ft_ref_act(&k->attrs, ys[i] + (e.residual != NULL ? e.residual[i] : 0.0));
     }
 }
 FT_REF_ROW(matmul, run_matmul)

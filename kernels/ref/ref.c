@@ -1,5 +1,6 @@
 #include "kernels/ref/ref.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "executor/base/alloc.h"
@@ -203,4 +204,36 @@ enum ft_status ft_ref_open(struct ft_device **device, struct ft_err *err)
     d->table = &table;
     *device = d;
     return FT_OK;
+}
+
+struct ft_ref_epilogue ft_ref_epilogue_of(const struct ft_ref_kernel *k, const struct ft_arg *in)
+{
+    struct ft_ref_epilogue e = {NULL, NULL};
+    if (k->n_in - (k->attrs.residual != 0) == 3) {
+        e.bias = in[2].data;
+    }
+    if (k->attrs.residual != 0) {
+        e.residual = in[k->n_in - 1].data;
+    }
+    return e;
+}
+
+double ft_ref_act(const struct ft_attrs *a, double x)
+{
+    switch (a->act) {
+    case FT_ACT_RELU:
+        return x < 0.0 ? 0.0 : x;
+    case FT_ACT_LEAKY_RELU:
+        return x > 0.0 ? x : (double)a->act_a * x;
+    case FT_ACT_CLIP:
+        return x < (double)a->act_a ? (double)a->act_a : x > (double)a->act_b ? (double)a->act_b : x;
+    case FT_ACT_SIGMOID:
+        return 1.0 / (1.0 + exp(-x));
+    case FT_ACT_TANH:
+        return tanh(x);
+    case FT_ACT_NONE:
+    case FT_ACT_COUNT:
+        break;
+    }
+    return x;
 }

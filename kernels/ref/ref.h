@@ -62,6 +62,13 @@ int64_t ft_ref_broadcast(const struct ft_type *large, int64_t index, const struc
 int64_t ft_ref_extent(const struct ft_type *t, int from, int to);
 void ft_ref_zero(const struct ft_type *t, double *data);
 
+/* [bias], [residual] and activation behind the sum y[i] of CONV and MATMUL; NULL: none. */
+struct ft_ref_epilogue {
+    const double *bias, *residual;
+};
+struct ft_ref_epilogue ft_ref_epilogue_of(const struct ft_ref_kernel *k, const struct ft_arg *in);
+double ft_ref_act(const struct ft_attrs *a, double x);
+
 /* A window over (N, C, D, H, W); the axes that lower ranks lack have extent 1. */
 struct ft_ref_window {
     int64_t in[3], out[3], kernel[3], stride[3], dilation[3], pad_begin[3], pad_end[3];
