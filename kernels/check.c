@@ -15,6 +15,7 @@ static const char *const input_names[FT_OP_COUNT] = {
     [FT_OP_BATCHNORM_TRAIN_BWD] = "dy x scale save_mean save_invstd",
     [FT_OP_LAYERNORM] = "x scale bias",
     [FT_OP_LAYERNORM_BWD] = "dy x scale mean invstd",
+    [FT_OP_FOLD_BATCHNORM] = "w scale bias mean var b",
     [FT_OP_MAXPOOL_BWD] = "dy where x",
     [FT_OP_AVGPOOL_BWD] = "dy x",
     [FT_OP_MATMUL] = "a b bias residual",
@@ -198,20 +199,21 @@ enum ft_status ft_op_infer(enum ft_op op, const struct ft_attrs *attrs, const st
 
 /* ---- shared by the rules */
 
-enum ft_status ft_check_epilogue(const char *op, const struct ft_attrs *attrs, const struct ft_type *in,
+enum ft_status ft_check_epilogue(enum ft_op op, const struct ft_attrs *attrs, const struct ft_type *in,
                                  int n_in, struct ft_dim channels, const struct ft_type *y,
                                  struct ft_err *err)
 {
+    const char *name = ft_op_info(op)->name;
     int biases = n_in - 2 - (attrs->residual != 0);
     if (biases < 0 || biases > 1 || (int)attrs->act < 0 || attrs->act >= FT_ACT_COUNT) {
-        return FT_FAIL(err, INVALID, "%s: %d inputs with residual %d and activation %d", op, n_in,
+        return FT_FAIL(err, INVALID, "%s: %d inputs with residual %d and activation %d", name, n_in,
                        attrs->residual, (int)attrs->act);
     }
     if (biases == 1) {
-        FT_RETURN_IF_FAILED(ft_check_vector(op, "the bias", &in[2], channels, err));
+        FT_RETURN_IF_FAILED(ft_check_vector(name, op == FT_OP_CONV ? "b" : "bias", &in[2], channels, err));
     }
     if (attrs->residual != 0) {
-        FT_RETURN_IF_FAILED(ft_check_implied(op, "the residual", &in[n_in - 1], y, err));
+        FT_RETURN_IF_FAILED(ft_check_implied(name, "residual", &in[n_in - 1], y, err));
     }
     return FT_OK;
 }

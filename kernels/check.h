@@ -21,8 +21,9 @@ FT_MUST_CHECK enum ft_status ft_check_rank(const char *op, const char *name, con
                                            int rank, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_check_axis(const char *op, const struct ft_type *t, int axis,
                                            struct ft_err *err);
-/* [bias] and [residual] behind the first two inputs of CONV and MATMUL; `channels`: the extent of the bias. */
-FT_MUST_CHECK enum ft_status ft_check_epilogue(const char *op, const struct ft_attrs *attrs,
+/* [bias] and [residual] behind the first two inputs of CONV and MATMUL; `channels`: the extent of the bias.
+ */
+FT_MUST_CHECK enum ft_status ft_check_epilogue(enum ft_op op, const struct ft_attrs *attrs,
                                                const struct ft_type *in, int n_in, struct ft_dim channels,
                                                const struct ft_type *y, struct ft_err *err);
 /* Two operands that must have one shape. */

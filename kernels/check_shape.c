@@ -278,5 +278,5 @@ enum ft_status ft_infer_matmul(const struct ft_attrs *attrs, const struct ft_typ
     out[0] = ft_check_like(outer);
     out[0].dim[outer->rank - 2] = m;
     out[0].dim[outer->rank - 1] = n;
-    return ft_check_epilogue("matmul", attrs, in, n_in, n, &out[0], err);
+    return ft_check_epilogue(FT_OP_MATMUL, attrs, in, n_in, n, &out[0], err);
 }

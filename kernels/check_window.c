@@ -96,7 +96,7 @@ enum ft_status ft_infer_conv(const struct ft_attrs *attrs, const struct ft_type 
                              struct ft_type *out, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(infer_conv("conv", attrs, &in[0], &in[1], &out[0], err));
-    return ft_check_epilogue("conv", attrs, in, n_in, in[1].dim[0], &out[0], err);
+    return ft_check_epilogue(FT_OP_CONV, attrs, in, n_in, in[1].dim[0], &out[0], err);
 }
 
 /* What a transposed convolution makes of dy: its extents are given, because several fit one dy. */
@@ -148,6 +148,22 @@ enum ft_status ft_infer_conv_bwd_weight(const struct ft_attrs *attrs, const stru
     FT_RETURN_IF_FAILED(ft_check_implied("conv_bwd_weight", "dy", &in[1], &y, err));
     out[0] = ft_check_like(&in[2]);
     out[0].dtype = in[0].dtype;
+    return FT_OK;
+}
+
+enum ft_status ft_infer_fold_batchnorm(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
+                                       struct ft_type *out, struct ft_err *err)
+{
+    static const char *const names[6] = {"w", "scale", "bias", "mean", "var", "b"};
+    (void)attrs;
+    if (in[0].rank < 2) {
+        return FT_FAIL(err, INVALID, "fold_batchnorm: w is %s", FT_SHOW(&in[0]));
+    }
+    for (int i = 1; i < n_in; i++) {
+        FT_RETURN_IF_FAILED(ft_check_vector("fold_batchnorm", names[i], &in[i], in[0].dim[0], err));
+    }
+    out[0] = ft_check_like(&in[0]);
+    out[1] = ft_check_like(&in[1]);
     return FT_OK;
 }
 

@@ -55,6 +55,11 @@ enum ft_dtype ft_device_float(const struct ft_device *device)
     return device->table->float_dtype;
 }
 
+bool ft_device_fuses(const struct ft_device *device)
+{
+    return device->table->fuses;
+}
+
 /* Both devices of this build keep their data in host memory. */
 
 enum ft_status ft_device_alloc(struct ft_device *device, size_t bytes, void **data, struct ft_err *err)

@@ -24,6 +24,7 @@ typedef enum ft_status (*ft_prepare)(struct ft_device *device, const struct ft_c
 struct ft_device_table {
     const char *name;
     enum ft_dtype float_dtype;
+    bool fuses;
     ft_prepare prepare[FT_OP_COUNT]; /* NULL: the device lacks the op on purpose */
     void (*layouts)(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum ft_layout *in,
                     enum ft_layout *out, bool *follow);

@@ -136,6 +136,9 @@ void ft_device_close(struct ft_device *device);
 const char *ft_device_name(const struct ft_device *device);
 enum ft_dtype ft_device_float(
     const struct ft_device *device); /* what FT_F32 of a graph is stored as: F64 on ref */
+/* Does the device have what plans fuse: epilogues of products (enum ft_act), FOLD_BATCHNORM? `ref` computes a
+ * graph as it is written. */
+bool ft_device_fuses(const struct ft_device *device);
 /* Device memory, zeroed, 64-byte aligned; copies complete before they return. */
 FT_MUST_CHECK enum ft_status ft_device_alloc(struct ft_device *device, size_t bytes, void **data,
                                              struct ft_err *err);

@@ -56,6 +56,7 @@ static const struct conv_case conv_cases[] = {
     {1, 32, 16, 16, 48, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1},
     {1, 3, 33, 33, 16, WINDOW2(7, 7, 2, 2, 1, 1, 3, 3, 3, 3), 1}, /* a ResNet's first layer */
     {1, 32, 6, 6, 64, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 2},
+    {2, 8, 6, 6, 8, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 4},  /* groups too small for vectors */
     {13, 3, 5, 5, 2, WINDOW2(5, 5, 1, 1, 1, 1, 0, 0, 0, 0), 1}, /* one window */
     {1, 2, 3, 3, 3, WINDOW2(5, 5, 1, 1, 1, 1, 2, 2, 2, 2), 1},  /* kernel beyond x */
     {2, 5, 0, 17, 6, WINDOW1(4, 3, 1, 2, 1), 1},
@@ -105,7 +106,7 @@ static struct ft_type conv_y(const struct conv_case *c)
 static void epilogue_cases(struct suite *s, const struct kase *k, struct ft_type y, int64_t channels)
 {
     for (int act = FT_ACT_NONE; act < FT_ACT_COUNT; act++) {
-        for (int more = 0; more < 4; more++) {
+        for (int more = 0; more < (k->attrs.group > 1 ? 2 : 4); more++) { /* groups take no residual on cpu */
             struct kase e = *k;
             e.attrs.act = (enum ft_act)act;
             e.attrs.act_a = act == FT_ACT_LEAKY_RELU ? 0.125F : act == FT_ACT_CLIP ? -0.5F : 0.0F;
@@ -125,9 +126,8 @@ static void epilogue_cases(struct suite *s, const struct kase *k, struct ft_type
 
 static void cases_conv(struct suite *s)
 {
-    static const int fused[] = {1, 2, 4, 5, 7, 12};
-    for (int i = 0; i < COUNT_OF(fused); i++) {
-        const struct conv_case *c = &conv_cases[fused[i]];
+    for (int i = 0; i < COUNT_OF(conv_cases); i++) {
+        const struct conv_case *c = &conv_cases[i];
         struct ft_type w = conv_w(c);
         struct kase k = kase_of(FT_OP_CONV, SUM, sum_factor((double)ft_elements(&w) / (double)c->m), 0.0);
         k.attrs = conv_attrs(c);
@@ -268,6 +268,25 @@ static void cases_batchnorm_train_bwd(struct suite *s)
         kase_in(&k, c, NORMAL);
         kase_in(&k, c, NORMAL);
         kase_in(&k, c, POSITIVE);
+        check(s, &k);
+    }
+}
+
+static void cases_fold_batchnorm(struct suite *s)
+{
+    const struct ft_type ws[4] = {T4(1, 1, 1, 1), T4(7, 5, 3, 3), T3(33, 2, 4), T4(64, 128, 3, 3)};
+    for (int i = 0; i < 8; i++) {
+        struct kase k = kase_of(FT_OP_FOLD_BATCHNORM, ELEMENT, 8.0, 8.0);
+        int64_t features = ft_extent(&ws[i / 2], 0);
+        k.attrs.eps = 1e-5F;
+        kase_in(&k, ws[i / 2], NORMAL);
+        kase_in(&k, T1(features), NORMAL);
+        kase_in(&k, T1(features), NORMAL);
+        kase_in(&k, T1(features), NORMAL);
+        kase_in(&k, T1(features), POSITIVE);
+        if (i % 2 != 0) {
+            kase_in(&k, T1(features), NORMAL);
+        }
         check(s, &k);
     }
 }

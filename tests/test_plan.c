@@ -334,6 +334,78 @@ static void a_new_version_renews_packed_weights(void **state)
     use_network(build_backbone, change_weights);
 }
 
+/* ---- fusion */
+
+/* A residual block as exporters write it, then TensorFlow's transpositions around a product over pixels. */
+static void build_fusible(struct network *net)
+{
+    struct ft_err err = {0};
+    struct ft_type t = batched(shape(4, 1, 8, 6, 6));
+    struct ft_attrs bn = no_attrs();
+    bn.eps = 1e-5F;
+    memset(net, 0, sizeof *net);
+    OK(ft_graph_new(&net->g, &err));
+    OK(ft_graph_input(net->g, "x", &t, &net->x, &err));
+    ft_value h = net->x;
+    for (int i = 0; i < 2; i++) {
+        ft_value w = parameter(net, shape(4, 8, 8, 3, 3), FT_PARAM_WEIGHT, -0.2, 0.2);
+        ft_value scale = parameter(net, shape(1, 8), FT_PARAM_WEIGHT, 0.5, 1.5);
+        ft_value shift = parameter(net, shape(1, 8), FT_PARAM_WEIGHT, -0.5, 0.5);
+        ft_value mean = parameter(net, shape(1, 8), FT_PARAM_STATE, -0.1, 0.1);
+        ft_value var = parameter(net, shape(1, 8), FT_PARAM_STATE, 0.9, 1.1);
+        h = node(net->g, FT_OP_CONV, window2(3, 1, 1), 2, h, w);
+        h = node(net->g, FT_OP_BATCHNORM, bn, 5, h, scale, shift, mean, var);
+        h = i == 0 ? node(net->g, FT_OP_RELU, no_attrs(), 1, h) : h;
+    }
+    h = node(net->g, FT_OP_ADD, no_attrs(), 2, net->x, h);
+    h = node(net->g, FT_OP_RELU, no_attrs(), 1, h);
+    struct ft_attrs to_pixels = no_attrs();
+    struct ft_attrs to_channels = no_attrs();
+    const int pixels[4] = {0, 2, 3, 1};
+    const int channels[4] = {0, 3, 1, 2};
+    memcpy(to_pixels.perm, pixels, sizeof pixels);
+    memcpy(to_channels.perm, channels, sizeof channels);
+    h = node(net->g, FT_OP_TRANSPOSE, to_pixels, 1, h);
+    ft_value last = parameter(net, shape(2, 8, 5), FT_PARAM_WEIGHT, -0.5, 0.5);
+    h = node(net->g, FT_OP_MATMUL, with_alpha(1.0F), 2, h, last);
+    h = node(net->g, FT_OP_TANH, no_attrs(), 1, h);
+    h = node(net->g, FT_OP_TRANSPOSE, to_channels, 1, h);
+    h = node(net->g, FT_OP_AVGPOOL, window2(2, 2, 0), 1, h);
+    net->embedding = h;
+    net->loss = node(net->g, FT_OP_SUM_SQUARES, no_attrs(), 1, h);
+    net->wanted[net->n_wanted++] = net->loss;
+    net->wanted[net->n_wanted++] = net->embedding;
+}
+
+static void count_fused(struct network *net)
+{
+    struct bound fused;
+    struct bound plain;
+    compare_devices(net);
+    compare_runs(net);
+    open_bound(&fused, net, "cpu", 0);
+    open_bound(&plain, net, "cpu", FT_PLAN_NO_FUSION);
+    run(&fused);
+    run(&plain);
+    /* 2 foldings, 2 convolutions, 1 product, pool, loss; in and out of channels-last. */
+    assert_int_equal(ft_plan_stats(fused.plan).nodes, 7);
+    assert_int_equal(ft_plan_stats(fused.plan).reorders, 2);
+    assert_true(ft_plan_stats(plain.plan).nodes > 7);
+    int once = 0;
+    for (size_t i = 0; i < fused.plan->n_steps; i++) {
+        once += fused.plan->steps[i].once;
+    }
+    assert_int_equal(once, 2);
+    close_bound(&fused);
+    close_bound(&plain);
+}
+
+static void what_follows_a_product_is_part_of_it(void **state)
+{
+    (void)state;
+    use_network(build_fusible, count_fused);
+}
+
 /* ---- binding, aliases, copies */
 
 struct small {
@@ -643,6 +715,7 @@ int main(void)
         cmocka_unit_test(running_allocates_nothing),
         cmocka_unit_test(profiling_times_every_step),
         cmocka_unit_test(a_new_version_renews_packed_weights),
+        cmocka_unit_test(what_follows_a_product_is_part_of_it),
         cmocka_unit_test(wanted_values_lie_where_they_are_bound),
         cmocka_unit_test(layouts_do_not_show),
         cmocka_unit_test(unneeded_nodes_are_left_out),

@@ -178,7 +178,8 @@ enum ft_status ft_plan_new_with(struct ft_device *device, const struct ft_graph 
                                 struct ft_err *err)
 {
     enum { CHECKED_STORAGES = 1024 }; /* the check is quadratic */
-    static const plan_pass passes[] = {ft_plan_lower, ft_plan_layout, ft_plan_memory, ft_plan_kernels};
+    static const plan_pass passes[] = {ft_plan_lower, ft_plan_layout, ft_plan_fuse,
+                                       ft_plan_once,  ft_plan_memory, ft_plan_kernels};
     enum ft_status st = FT_OK;
     struct ft_plan *plan = NULL;
     *out = NULL;
@@ -286,6 +287,7 @@ enum ft_status ft_plan_bind(struct ft_plan *plan, ft_value v, void *data, struct
     s->owned = NULL;
     s->data = data;
     s->version = s->place == FT_PLACE_PARAM ? s->version : 0;
+    plan->once_version = 0;
     point(plan, s);
     return FT_OK;
 }
@@ -293,8 +295,9 @@ enum ft_status ft_plan_bind(struct ft_plan *plan, ft_value v, void *data, struct
 void ft_plan_set_version(struct ft_plan *plan, uint64_t version)
 {
     assert(version > 0);
+    plan->version = version;
     for (size_t i = 0; i < plan->n_storages; i++) {
-        if (plan->storages[i].place == FT_PLACE_PARAM) {
+        if (plan->storages[i].place == FT_PLACE_PARAM || plan->storages[i].place == FT_PLACE_KEPT) {
             plan->storages[i].version = version;
             point(plan, &plan->storages[i]);
         }
@@ -343,7 +346,11 @@ enum ft_status ft_plan_run(struct ft_plan *plan, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(check_bound(plan, err));
     double start = plan->seconds == NULL ? 0 : ft_clock_seconds();
+    bool settled = plan->version != 0 && plan->once_version == plan->version;
     for (size_t i = 0; i < plan->n_steps; i++) {
+        if (settled && plan->steps[i].once) {
+            continue;
+        }
         FT_RETURN_IF_FAILED(run_step(plan, &plan->steps[i], err));
         if (plan->seconds != NULL) {
             FT_RETURN_IF_FAILED(ft_device_wait(plan->device, err));
@@ -352,6 +359,7 @@ enum ft_status ft_plan_run(struct ft_plan *plan, struct ft_err *err)
             start = end;
         }
     }
+    plan->once_version = plan->version;
     return FT_OK;
 }
 
@@ -410,7 +418,9 @@ struct ft_plan_stats ft_plan_stats(const struct ft_plan *plan)
                                   .scratch_bytes = plan->scratch_bytes};
     for (size_t i = 0; i < plan->n_storages; i++) {
         const struct ft_plan_storage *s = &plan->storages[i];
-        if (s->place != FT_PLACE_BLOCK && s->place != FT_PLACE_CONST) {
+        if (s->place == FT_PLACE_KEPT) {
+            stats.activation_bytes += s->bytes;
+        } else if (s->place != FT_PLACE_BLOCK && s->place != FT_PLACE_CONST && s->place != FT_PLACE_NONE) {
             stats.bound_bytes += s->bytes;
         }
     }

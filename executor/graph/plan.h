@@ -70,7 +70,7 @@ struct ft_plan_step_time ft_plan_step_time(const struct ft_plan *plan, int step)
 
 struct ft_plan_stats {
     int nodes, reorders;
-    size_t activation_bytes; /* the plan's block */
+    size_t activation_bytes; /* the plan's block, and what it keeps of parameters */
     size_t scratch_bytes;
     size_t bound_bytes; /* inputs, parameters, outputs outside */
 };

@@ -4,14 +4,16 @@
  *
  * plan.c        binds symbols, marks what is needed, runs the passes, runs the steps
  * plan_layout.c turns nodes into steps: layouts, reorders, aliases, copies into wanted memory
+ * plan_fuse.c   lets products take over what follows them
+ * plan_once.c   finds the steps that run once a version of the parameters
  * plan_memory.c life times, in-place reuse, offsets in the one block
  * plan_kernel.c prepares kernels and their argument arrays
  * plan_profile.c keeps the time of each step
  *
  * A physical value (pval) is a tensor in one layout. Pval v < ft_graph_values() is the graph's value v as its
  * producer makes it; later ones are copies in the other layout or at another place. Several pvals may share
- * one storage (a reshape copies nothing). A later pass, such as fusion, edits the list of steps before
- * plan_memory.c looks at it.
+ * one storage (a reshape copies nothing). Each storage is written by one step, so a step may move to any
+ * place behind what it reads.
  */
 #ifndef FT_GRAPH_PLAN_INTERNAL_H
 #define FT_GRAPH_PLAN_INTERNAL_H
@@ -19,7 +21,7 @@
 #include "executor/base/arena.h"
 #include "executor/graph/plan.h"
 
-enum { FT_PLAN_NO_PACKING = 1, FT_PLAN_NO_INPLACE = 2 };
+enum { FT_PLAN_NO_PACKING = 1, FT_PLAN_NO_INPLACE = 2, FT_PLAN_NO_FUSION = 4 };
 enum { FT_PLAN_NO_KERNELS = 64 }; /* nor memory: such a plan cannot run, it is only looked at */
 
 /* ft_plan_new() without some of its tricks: tests compare the results. */
@@ -33,6 +35,7 @@ enum ft_place {
     FT_PLACE_PARAM,
     FT_PLACE_CONST,
     FT_PLACE_WANTED, /* a wanted value: the caller's memory, or memory of its own */
+    FT_PLACE_KEPT,   /* memory of its own: made of parameters and constants, lasts between runs */
     FT_PLACE_BLOCK   /* an offset in the plan's block */
 };
 
@@ -60,6 +63,7 @@ struct ft_plan_pval {
 struct ft_plan_step {
     enum ft_op op;
     bool is_reorder; /* or a copy: not a node of the graph */
+    bool once;       /* runs when the parameters' version has changed */
     int node;
     const struct ft_attrs *attrs;
     int n_in, n_out;
@@ -90,7 +94,9 @@ struct ft_plan {
     size_t block_bytes;
     void *scratch;
     size_t scratch_bytes;
-    int unbound; /* inputs and parameters that are read and have no memory */
+    uint64_t version;      /* of the parameters, 0 = unknown */
+    uint64_t once_version; /* for which the steps marked `once` ran; 0 = never */
+    int unbound;           /* inputs and parameters that are read and have no memory */
     int reorders;
     double *seconds; /* by step, while profiling; else NULL */
 };
@@ -101,9 +107,25 @@ FT_MUST_CHECK enum ft_status ft_plan_bind_type(const struct ft_plan *plan, ft_va
 FT_MUST_CHECK enum ft_status ft_plan_add_storage(struct ft_plan *plan, enum ft_place place, size_t bytes,
                                                  int *storage, struct ft_err *err);
 
+/* A new pval of the given type in new memory. */
+FT_MUST_CHECK enum ft_status ft_plan_new_pval(struct ft_plan *plan, const struct ft_type *type,
+                                              enum ft_place place, int *pval, struct ft_err *err);
+
+/* By storage: the step that writes it (-1: none, or it comes from outside) and how many inputs read it. */
+struct ft_plan_uses {
+    int *producer, *reads;
+};
+FT_MUST_CHECK enum ft_status ft_plan_uses_init(struct ft_plan_uses *uses, const struct ft_plan *plan,
+                                               struct ft_err *err);
+void ft_plan_uses_release(struct ft_plan_uses *uses);
+/* Take the steps marked `gone` (by step) off the list. */
+void ft_plan_drop_steps(struct ft_plan *plan, const bool *gone);
+
 /* The passes, in this order. */
 FT_MUST_CHECK enum ft_status ft_plan_lower(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_layout(struct ft_plan *plan, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_plan_fuse(struct ft_plan *plan, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_plan_once(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_memory(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_kernels(struct ft_plan *plan, struct ft_err *err);
 

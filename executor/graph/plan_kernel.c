@@ -83,6 +83,7 @@ static enum ft_status allocate(struct ft_plan *plan, struct ft_err *err)
             FT_RETURN_IF_FAILED(load_constant(plan, s->value, err));
             break;
         case FT_PLACE_WANTED:
+        case FT_PLACE_KEPT:
             FT_RETURN_IF_FAILED(ft_device_alloc(plan->device, s->bytes, &s->owned, err));
             s->data = s->owned;
             break;

@@ -66,9 +66,8 @@ static enum ft_status push_step(struct ft_plan *plan, const struct step_parts *s
     return FT_OK;
 }
 
-/* A new pval of the given type in new memory. */
-static enum ft_status new_pval(struct ft_plan *plan, const struct ft_type *type, enum ft_place place,
-                               int *pval, struct ft_err *err)
+enum ft_status ft_plan_new_pval(struct ft_plan *plan, const struct ft_type *type, enum ft_place place,
+                                int *pval, struct ft_err *err)
 {
     int storage = -1;
     FT_RETURN_IF_FAILED(
@@ -102,7 +101,7 @@ static enum ft_status push_reorder(struct ft_plan *plan, int from, enum ft_layou
     struct ft_attrs *attrs = NULL;
     FT_RETURN_IF_FAILED(ft_arena_new(&plan->arena, 1, sizeof *attrs, &attrs, err));
     FT_RETURN_IF_FAILED(new_parts(plan, FT_OP_TRANSPOSE, 1, 1, &s, err));
-    FT_RETURN_IF_FAILED(new_pval(plan, &type, FT_PLACE_BLOCK, to, err));
+    FT_RETURN_IF_FAILED(ft_plan_new_pval(plan, &type, FT_PLACE_BLOCK, to, err));
     memcpy(attrs->perm, perms[layout], sizeof perms[layout]);
     s.attrs = attrs;
     s.in[0] = from;
@@ -122,7 +121,7 @@ static enum ft_status push_copy(struct ft_plan *plan, int from, int *to, struct 
     type.layout = FT_ROW_MAJOR;
     FT_RETURN_IF_FAILED(ft_arena_new(&plan->arena, 1, sizeof *attrs, &attrs, err));
     FT_RETURN_IF_FAILED(new_parts(plan, FT_OP_RESHAPE, 1, 1, &s, err));
-    FT_RETURN_IF_FAILED(new_pval(plan, &type, FT_PLACE_WANTED, to, err));
+    FT_RETURN_IF_FAILED(ft_plan_new_pval(plan, &type, FT_PLACE_WANTED, to, err));
     attrs->shape_rank = type.rank;
     memcpy(attrs->shape, type.dim, sizeof attrs->shape);
     s.attrs = attrs;
@@ -154,16 +153,25 @@ static enum ft_status in_layout(struct ft_plan *plan, int pval, enum ft_layout l
 
 /* ---- nodes */
 
-/* Any layout does: that of the first input for which it makes a difference; data before mere shapes. */
+/* Any layout does: channels-last if an input for which it makes a difference lies so (convolutions are near),
+ * else row-major; data before mere shapes. */
 static enum ft_layout followed(const struct ft_plan *plan, const struct ft_node *node)
 {
     for (int shapes = 0; shapes < 2; shapes++) {
+        bool decided = false;
         for (int i = 0; i < node->n_in; i++) {
             const struct ft_plan_pval *p = &plan->pvals[node->in[i]];
             bool made = !ft_node_shape_only(node->op, i) || p->storage >= 0;
-            if (ft_node_shape_only(node->op, i) == (shapes == 1) && made && !layouts_agree(&p->type)) {
-                return p->type.layout;
+            if (ft_node_shape_only(node->op, i) != (shapes == 1) || !made || layouts_agree(&p->type)) {
+                continue;
             }
+            if (p->type.layout == FT_CHANNELS_LAST) {
+                return FT_CHANNELS_LAST;
+            }
+            decided = true;
+        }
+        if (decided) {
+            break;
         }
     }
     return FT_ROW_MAJOR;
@@ -196,6 +204,35 @@ static enum ft_status lower_reshape(struct ft_plan *plan, const struct ft_node *
     return FT_OK;
 }
 
+/* From (N, H, W, C) to (N, C, H, W) and back, what lies in memory stays: it is the other layout. TensorFlow's
+ * exporters put such transpositions around every convolution. */
+static bool changes_layout_only(const struct ft_plan *plan, const struct ft_node *node,
+                                enum ft_layout *layout)
+{
+    static const int to_channels[4] = {0, 3, 1, 2};
+    static const int to_pixels[4] = {0, 2, 3, 1};
+    const struct ft_type *t = &plan->pvals[node->out[0]].type;
+    bool floats = t->dtype == FT_F32 || t->dtype == FT_F64;
+    if (node->op != FT_OP_TRANSPOSE || t->rank != 4 || !floats || !ft_device_fuses(plan->device)) {
+        return false;
+    }
+    *layout =
+        memcmp(node->attrs.perm, to_channels, sizeof to_channels) == 0 ? FT_CHANNELS_LAST : FT_ROW_MAJOR;
+    return *layout == FT_CHANNELS_LAST || memcmp(node->attrs.perm, to_pixels, sizeof to_pixels) == 0;
+}
+
+static enum ft_status lower_layout_change(struct ft_plan *plan, const struct ft_node *node,
+                                          enum ft_layout layout, struct ft_err *err)
+{
+    int from = -1;
+    enum ft_layout other = layout == FT_ROW_MAJOR ? FT_CHANNELS_LAST : FT_ROW_MAJOR;
+    FT_RETURN_IF_FAILED(in_layout(plan, node->in[0], other, &from, err));
+    struct ft_plan_pval *to = &plan->pvals[node->out[0]];
+    to->type.layout = layout;
+    to->storage = plan->pvals[from].storage;
+    return FT_OK;
+}
+
 static enum ft_status lower_node(struct ft_plan *plan, int number, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
@@ -205,6 +242,10 @@ static enum ft_status lower_node(struct ft_plan *plan, int number, struct ft_err
     struct step_parts s;
     if (node->op == FT_OP_RESHAPE || node->op == FT_OP_RESHAPE_LIKE) {
         return lower_reshape(plan, node, err);
+    }
+    enum ft_layout layout = FT_ROW_MAJOR;
+    if (changes_layout_only(plan, node, &layout)) {
+        return lower_layout_change(plan, node, layout, err);
     }
     FT_TRY(ft_new((size_t)node->n_in, sizeof *in, &in, err));
     ask_layouts(plan, node, in, out);

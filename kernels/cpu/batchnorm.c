@@ -347,3 +347,57 @@ FT_BATCHNORM(batchnorm, 0, eval_run)
 FT_BATCHNORM(batchnorm_bwd, 1, bwd_run)
 FT_BATCHNORM(batchnorm_train, 0, train_run)
 FT_BATCHNORM(batchnorm_train_bwd, 1, bwd_run)
+
+/* ---- folded into a convolution */
+
+struct fold {
+    struct ft_kernel head;
+    int64_t features, taps;
+    float eps;
+    bool bias;
+};
+
+struct fold_job {
+    const struct fold *k;
+    const struct ft_vec *vec;
+    const struct ft_arg *in, *out;
+};
+
+static void fold_range(void *context, int thread, int64_t begin, int64_t end)
+{
+    const struct fold_job *job = context;
+    int64_t taps = job->k->taps;
+    (void)thread;
+    for (int64_t m = begin; m < end; m++) {
+        float factor = ft_in(job->in, 1)[m] / sqrtf(ft_in(job->in, 4)[m] + job->k->eps);
+        float b = job->k->bias ? ft_in(job->in, 5)[m] : 0.0F;
+        ft_out(job->out, 1)[m] = (b - ft_in(job->in, 3)[m]) * factor + ft_in(job->in, 2)[m];
+        job->vec->scale(ft_in(job->in, 0) + m * taps, ft_out(job->out, 0) + m * taps, (size_t)taps, factor);
+    }
+}
+
+static enum ft_status fold_run(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
+                               void *scratch, struct ft_err *err)
+{
+    (void)scratch;
+    (void)err;
+    const struct fold *k = (const struct fold *)(const void *)kernel;
+    const struct ft_cpu *cpu = ft_cpu_of(kernel->device);
+    struct fold_job job = {.k = k, .vec = cpu->vec, .in = in, .out = out};
+    ft_cpu_items(cpu, k->features, k->taps, fold_range, &job);
+    return FT_OK;
+}
+
+enum ft_status ft_cpu_fold_batchnorm(struct ft_device *device, const struct ft_call *call,
+                                     struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
+{
+    *scratch = 0;
+    FT_RETURN_IF_FAILED(ft_cpu_row_major(call, err));
+    FT_RETURN_IF_FAILED(ft_cpu_kernel(device, call, sizeof(struct fold), fold_run, kernel, err));
+    struct fold *k = (struct fold *)(void *)*kernel;
+    k->features = ft_extent(&call->in[0], 0);
+    k->taps = ft_elements(&call->in[0]) / k->features;
+    k->eps = call->attrs.eps;
+    k->bias = call->n_in == 6;
+    return FT_OK;
+}

@@ -282,6 +282,11 @@ static enum ft_status prepare(struct ft_device *device, const struct ft_call *ca
     FT_TRY(ft_cpu_kernel(device, call, sizeof(struct conv), run, &k, err));
     k->free = conv_free;
     struct conv *conv = (struct conv *)(void *)k;
+    if (call->op == FT_OP_CONV && call->attrs.residual != 0 && call->attrs.group > 1) {
+        /* oneDNN 2.6.3 adds the wrong elements there. */
+        st = FT_FAIL(err, UNSUPPORTED, "conv: device cpu adds no residual behind a convolution in groups");
+        goto done;
+    }
     conv->inputs = call->op == FT_OP_CONV ? call->n_in : 2;
     if (call->op == FT_OP_CONV) {
         conv->bias = call->n_in - (call->attrs.residual != 0) == 3;

@@ -65,6 +65,7 @@ static enum wish wish_of(enum ft_op op)
     case FT_OP_PAD_BWD:
     case FT_OP_SUM_SQUARES:
         return WISH_FOLLOW;
+    case FT_OP_FOLD_BATCHNORM:
     case FT_OP_DROPOUT: /* its random numbers are counted in row-major order */
     case FT_OP_MATMUL:
     case FT_OP_RESHAPE:
@@ -134,6 +135,7 @@ static void cpu_close(struct ft_device *device)
 static const struct ft_device_table table = {
     .name = "cpu",
     .float_dtype = FT_F32,
+    .fuses = true,
     .prepare =
         {
 #define FT_OP(NAME, name, IN_MIN, IN_MAX, OUTPUTS, LIKE) [FT_OP_##NAME] = ft_cpu_##name,

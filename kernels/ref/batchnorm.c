@@ -145,3 +145,25 @@ static void run_batchnorm_train_bwd(const struct ft_ref_kernel *k, const struct 
     }
 }
 FT_REF_ROW(batchnorm_train_bwd, run_batchnorm_train_bwd)
+
+static void run_fold(const struct ft_ref_kernel *k, const struct ft_arg *in, const struct ft_arg *out)
+{
+    const double *w = in[0].data;
+    const double *scale = in[1].data;
+    const double *bias = in[2].data;
+    const double *mean = in[3].data;
+    const double *var = in[4].data;
+    double *w_out = out[0].data;
+    double *b_out = out[1].data;
+    int64_t features = ft_extent(&k->in[0], 0);
+    int64_t taps = ft_elements(&k->in[0]) / features;
+    for (int64_t m = 0; m < features; m++) {
+        double factor = scale[m] / sqrt(var[m] + (double)k->attrs.eps);
+        double b = k->n_in == 6 ? ((const double *)in[5].data)[m] : 0.0;
+        b_out[m] = (b - mean[m]) * factor + bias[m];
+        for (int64_t i = 0; i < taps; i++) {
+            w_out[m * taps + i] = w[m * taps + i] * factor;
+        }
+    }
+}
+FT_REF_ROW(fold_batchnorm, run_fold)

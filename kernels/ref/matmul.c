@@ -39,8 +39,8 @@ static void run_matmul(const struct ft_ref_kernel *k, const struct ft_arg *in, c
     struct ft_ref_epilogue e = ft_ref_epilogue_of(k, in);
     double *ys = out[0].data;
     for (int64_t i = 0; i < batch; i++) {
-        multiply(&p, (const double *)in[0].data + i * step_a, (const double *)in[1].data + i * step_b,
-                 e.bias, ys + i * p.m * p.n);
+        multiply(&p, (const double *)in[0].data + i * step_a, (const double *)in[1].data + i * step_b, e.bias,
+                 ys + i * p.m * p.n);
     }
     int64_t count = ft_elements(y);
     for (int64_t i = 0; i < count; i++) {
