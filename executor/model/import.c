@@ -54,6 +54,7 @@ static const struct ft_import_row rows[] = {
     {"HardSigmoid", 1, ft_import_map, FT_MAP_HARD_SIGMOID},
     {"HardSwish", 1, ft_import_map, FT_MAP_HARD_SWISH},
     {"Identity", 1, ft_import_identity, 0},
+    {"If", 1, ft_import_if, 0},
     {"InstanceNormalization", 3, ft_import_instance_norm, 0},
     {"IsInf", 1, ft_import_is_inf, 0},
     {"IsNaN", 1, ft_import_is_nan, 0},
@@ -64,6 +65,7 @@ static const struct ft_import_row rows[] = {
     {"LessOrEqual", 2, ft_import_compare, FT_LESS_OR_EQUAL},
     {"Log", 1, ft_import_unary, FT_OP_LOG},
     {"LogSoftmax", 1, ft_import_softmax, FT_OP_LOG_SOFTMAX},
+    {"Loop", 0, ft_import_loop, 0},
     {"LpNormalization", 1, ft_import_lp_normalization, 0},
     {"LpPool", 1, ft_import_lp_pool, 0},
     {"MatMul", 2, ft_import_matmul, 0},
@@ -483,8 +485,8 @@ enum ft_status ft_at_set(struct ft_at *at, int i, ft_value v, struct ft_err *err
     struct ft_slot *slot = &at->im->slots[number];
     slot->kind = FT_SLOT_GRAPH;
     slot->value = v;
-    if (ft_graph_source(at->im->graph, v) != FT_FROM_NODE) {
-        return FT_OK;
+    if (ft_graph_source(at->im->graph, v) != FT_FROM_NODE || at->im->depth > 0) {
+        return FT_OK; /* a nested graph may run several times */
     }
     /* A value that passed through unchanged keeps the name of the slot that made it. */
     for (int k = 0; k < at->node->n_in; k++) {

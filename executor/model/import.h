@@ -70,9 +70,10 @@ struct ft_slot {
     ft_value as_state;
     ft_value as_const;
     enum ft_cast
-        integer;  /* narrower ONNX type that integers here have: what arithmetic on them wraps to; 0 */
-    int producer; /* node of the file, or -1 */
-    int readers;  /* inputs of needed nodes that name this slot */
+        integer;       /* narrower ONNX type that integers here have: what arithmetic on them wraps to; 0 */
+    bool from_outside; /* of a nested graph: what the graph around it made */
+    int producer;      /* node of the file, or -1 */
+    int readers;       /* inputs of needed nodes that name this slot */
 };
 
 struct ft_external; /* mapped data file */
@@ -91,6 +92,10 @@ struct ft_import {
     bool *needed;
     int *order; /* needed nodes, each after what it reads */
     int n_order;
+    int depth;                    /* of a nested graph (import_flow.c); 0: the file's own */
+    const struct ft_bytes *outer; /* names that a nested graph may read from outside */
+    int n_outer;
+    int nested_nodes; /* that nested graphs have added, with their names */
     struct ft_graph *graph;
     ft_value rng;        /* (2) I64 input, made when the first DROPOUT comes */
     int64_t filled;      /* elements that ConstantOfShape made so far */
@@ -195,7 +200,7 @@ void ft_import_release_externals(struct ft_import *im);
     X(transpose) X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) \
     X(constant_of_shape) X(shape) X(size) X(gather) X(cast) X(expand) X(where) X(compare) \
     X(mod) X(is_nan) X(is_inf) \
-    X(logic) X(range) X(map) X(layer_norm) X(instance_norm) X(group_norm) X(lrn) X(batch_statistics) X(resize) X(depth_space)
+    X(logic) X(range) X(map) X(layer_norm) X(instance_norm) X(group_norm) X(lrn) X(batch_statistics) X(resize) X(depth_space) X(if) X(loop)
 /* clang-format on */
 #define FT_IMPORT_PROTOTYPE(name)                                                                            \
     enum ft_status ft_import_##name(struct ft_at *at, int arg, struct ft_err *err);
@@ -233,6 +238,14 @@ FT_MUST_CHECK enum ft_status ft_fold_expand(struct ft_at *at, const struct ft_ho
 
 /* What is known becomes the constant slot->as_const. */
 FT_MUST_CHECK enum ft_status ft_import_known(struct ft_import *im, struct ft_slot *slot, struct ft_err *err);
+/* ---- nested graphs: If and Loop (import_flow.c) */
+/* Names that graphs inside a node read become its inputs. */
+FT_MUST_CHECK enum ft_status ft_import_outer_inputs(struct ft_import *im, struct ft_err *err);
+/* Are all needed ops in the table? (onnx.c) */
+FT_MUST_CHECK enum ft_status ft_import_check_ops(const struct ft_import *im, struct ft_err *err);
+/* Convert the needed nodes, in order. */
+FT_MUST_CHECK enum ft_status ft_import_run(struct ft_import *im, struct ft_err *err);
+
 /* Whole import. */
 FT_MUST_CHECK enum ft_status ft_import_links(struct ft_import *im,
                                              struct ft_err *err); /* slots, needed, order */

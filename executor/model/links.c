@@ -62,6 +62,19 @@ static enum ft_status add_node_outputs(struct ft_import *im, struct ft_err *err)
     return FT_OK;
 }
 
+/* What a nested graph reads from outside and does not make itself. */
+static enum ft_status add_outer(struct ft_import *im, struct ft_err *err)
+{
+    for (int i = 0; i < im->n_outer; i++) {
+        int slot = 0;
+        if (ft_model_names_find(&im->names, im->outer[i]) < 0) {
+            FT_RETURN_IF_FAILED(add_slot(im, im->outer[i], "a name from outside", &slot, err));
+            im->slots[slot].from_outside = true;
+        }
+    }
+    return FT_OK;
+}
+
 static enum ft_status resolve_inputs(struct ft_import *im, struct ft_err *err)
 {
     for (int n = 0; n < im->file->n_nodes; n++) {
@@ -82,7 +95,7 @@ static enum ft_status resolve_inputs(struct ft_import *im, struct ft_err *err)
 static enum ft_status make_slots(struct ft_import *im, struct ft_err *err)
 {
     const struct ft_onnx_file *file = im->file;
-    size_t most = (size_t)file->n_tensors + (size_t)file->n_inputs;
+    size_t most = (size_t)file->n_tensors + (size_t)file->n_inputs + (size_t)im->n_outer;
     size_t edges = 0;
     for (int n = 0; n < file->n_nodes; n++) {
         most += (size_t)file->nodes[n].n_out;
@@ -97,6 +110,8 @@ static enum ft_status make_slots(struct ft_import *im, struct ft_err *err)
     FT_RETURN_IF_FAILED(ft_arena_new(&im->arena, (size_t)file->n_nodes, sizeof *im->out, &im->out, err));
     FT_RETURN_IF_FAILED(add_sources(im, err));
     FT_RETURN_IF_FAILED(add_node_outputs(im, err));
+    FT_RETURN_IF_FAILED(add_outer(im, err));
+    FT_RETURN_IF_FAILED(ft_import_outer_inputs(im, err));
     return resolve_inputs(im, err);
 }
 
@@ -135,7 +150,7 @@ static enum ft_status find_roots(struct ft_import *im, struct ft_err *err)
     size_t n = (size_t)file->n_outputs;
     FT_RETURN_IF_FAILED(ft_arena_new(&im->arena, n, sizeof *im->roots, &im->roots, err));
     FT_RETURN_IF_FAILED(ft_arena_new(&im->arena, n, sizeof *im->root_names, &im->root_names, err));
-    if (file->n_outputs == 0) {
+    if (file->n_outputs == 0 && im->depth == 0) {
         return FT_FAIL(err, INVALID, "the graph has no outputs");
     }
     for (int i = 0; i < file->n_outputs; i++) {
@@ -144,8 +159,8 @@ static enum ft_status find_roots(struct ft_import *im, struct ft_err *err)
         if (slot < 0) {
             return FT_FAIL(err, INVALID, "output '%.*s' is made by nothing", ft_bytes_shown(name), name.data);
         }
-        int peeled = peel_labels(im, slot);
-        int k = 0;
+        int peeled = im->depth == 0 ? peel_labels(im, slot) : slot;
+        int k = im->depth == 0 ? 0 : im->n_roots; /* every output of a nested graph is one */
         while (k < im->n_roots && (im->roots[k] != peeled || ft_bytes_equal(im->root_names[k], name))) {
             k++;
         }

@@ -43,7 +43,7 @@ static enum ft_status complaints_status(const struct complaints *c, struct ft_er
                    c->text, c->used >= sizeof c->text ? ", ..." : "");
 }
 
-static enum ft_status check_ops(const struct ft_import *im, struct ft_err *err)
+enum ft_status ft_import_check_ops(const struct ft_import *im, struct ft_err *err)
 {
     struct complaints c = {{0}, 0, 0};
     for (int k = 0; k < im->n_order; k++) {
@@ -261,7 +261,7 @@ static enum ft_status run_node(struct ft_at *at, bool *bad, struct ft_err *err)
     return FT_OK;
 }
 
-static enum ft_status run_nodes(struct ft_import *im, struct ft_err *err)
+enum ft_status ft_import_run(struct ft_import *im, struct ft_err *err)
 {
     struct complaints c = {{0}, 0, 0};
     for (int k = 0; k < im->n_order; k++) {
@@ -400,7 +400,7 @@ static enum ft_status convert(struct ft_import *im, const char *asked, struct ft
     }
     FT_RETURN_IF_FAILED(ft_graph_new(&im->graph, err));
     FT_RETURN_IF_FAILED(make_inputs(im, asked, err));
-    FT_RETURN_IF_FAILED(run_nodes(im, err));
+    FT_RETURN_IF_FAILED(ft_import_run(im, err));
     FT_RETURN_IF_FAILED(make_outputs(im, err));
     return drop_unused(im, err);
 }
@@ -408,7 +408,7 @@ static enum ft_status convert(struct ft_import *im, const char *asked, struct ft
 static enum ft_status import_graph(struct ft_import *im, const char *asked, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_import_links(im, err));
-    FT_RETURN_IF_FAILED(check_ops(im, err));
+    FT_RETURN_IF_FAILED(ft_import_check_ops(im, err));
     im->fixed_batch = common_batch(im, asked);
     if (im->fixed_batch > 0) {
         enum ft_status st = convert(im, asked, err);

@@ -32,6 +32,7 @@ enum {
     ATTR_I = 3,
     ATTR_S = 4,
     ATTR_T = 5,
+    ATTR_G = 6,
     ATTR_FLOATS = 7,
     ATTR_INTS = 8,
     TENSOR_DIMS = 1,
@@ -539,6 +540,13 @@ enum ft_status ft_onnx_parse(struct ft_bytes bytes, struct ft_arena *arena, stru
     return read_graph(graph, arena, file, err);
 }
 
+enum ft_status ft_onnx_parse_graph(struct ft_bytes message, struct ft_arena *arena, struct ft_onnx_file *file,
+                                   struct ft_err *err)
+{
+    *file = (struct ft_onnx_file){0};
+    return read_graph(message, arena, file, err);
+}
+
 /* ---- attributes */
 
 const struct ft_onnx_attr *ft_onnx_attr(const struct ft_onnx_node *node, const char *name)
@@ -618,6 +626,16 @@ enum ft_status ft_onnx_attr_text(const struct ft_onnx_node *node, const char *na
         *out = (struct ft_bytes){0};
     }
     return FT_OK;
+}
+
+enum ft_status ft_onnx_attr_graph(const struct ft_onnx_node *node, const char *name, struct ft_bytes *out,
+                                  struct ft_err *err)
+{
+    struct ft_pb_field f;
+    bool found = false;
+    *out = (struct ft_bytes){0};
+    FT_RETURN_IF_FAILED(attr_field(node, name, ATTR_G, &f, &found, err));
+    return found ? ft_pb_bytes(&f, out, err) : FT_OK;
 }
 
 enum ft_status ft_onnx_attr_tensor(const struct ft_onnx_node *node, const char *name, struct ft_bytes *out,

@@ -2,8 +2,9 @@
  * proto.h - an ONNX ModelProto as flat tables; private to model/.
  *
  * Only what an import needs is kept: names, nodes, attributes, tensors, inputs and outputs, as ranges of the
- * file's bytes in arrays of an arena. Nothing here recurses: subgraphs in attributes and nested types are
- * never entered. Thread-safety: const tables may be read by any number of threads.
+ * file's bytes in arrays of an arena. Nothing here recurses: a graph in an attribute is parsed when it is
+ * asked for, nested types are never entered. Thread-safety: const tables may be read by any number of
+ * threads.
  */
 #ifndef FT_MODEL_PROTO_H
 #define FT_MODEL_PROTO_H
@@ -53,6 +54,8 @@ struct ft_onnx_node {
     struct ft_bytes name, op, domain;
     struct ft_bytes *in;
     int n_in;
+    int n_outer;      /* of these, at the end: names that graphs inside the node read */
+    bool looked_into; /* n_outer is set, by the importer */
     struct ft_bytes *out;
     int n_out;
     struct ft_onnx_attr *attrs;
@@ -95,6 +98,9 @@ struct ft_onnx_file {
 /* *file points into `bytes` and the arena. FT_CORRUPT: not protobuf of this shape; FT_LIMIT; FT_INVALID. */
 FT_MUST_CHECK enum ft_status ft_onnx_parse(struct ft_bytes bytes, struct ft_arena *arena,
                                            struct ft_onnx_file *file, struct ft_err *err);
+/* A GraphProto alone, as a file without the rest. */
+FT_MUST_CHECK enum ft_status ft_onnx_parse_graph(struct ft_bytes message, struct ft_arena *arena,
+                                                 struct ft_onnx_file *file, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_onnx_parse_tensor(struct ft_bytes message, struct ft_onnx_tensor *tensor,
                                                   struct ft_err *err);
 
@@ -112,6 +118,9 @@ FT_MUST_CHECK enum ft_status ft_onnx_attr_text(const struct ft_onnx_node *node, 
 /* The TensorProto in an attribute; {NULL, 0} when there is none. */
 FT_MUST_CHECK enum ft_status ft_onnx_attr_tensor(const struct ft_onnx_node *node, const char *name,
                                                  struct ft_bytes *out, struct ft_err *err);
+/* The GraphProto in an attribute; {NULL, 0} when there is none. */
+FT_MUST_CHECK enum ft_status ft_onnx_attr_graph(const struct ft_onnx_node *node, const char *name,
+                                                struct ft_bytes *out, struct ft_err *err);
 /* Lists are made in the arena; *count = -1 when the attribute is missing. */
 FT_MUST_CHECK enum ft_status ft_onnx_attr_ints(const struct ft_onnx_node *node, const char *name,
                                                struct ft_arena *arena, int64_t **out, int *count,

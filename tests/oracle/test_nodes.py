@@ -47,6 +47,10 @@ SHAPE_LIKE = {
     "ConstantOfShape": (0,), "Range": (0, 1, 2), "Clip": (1, 2), "Dropout": (1, 2), "If": (0,), "Loop": (0, 1),
 }
 SHAPE_LIKE.update({f"Reduce{kind}": (1,) for kind in "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()})
+# The same of ops that onnx has expanded into others: the start of the case's name, and its inputs.
+EXPANDED = {
+    "test_affine_grid": ("size",), "test_center_crop_pad": ("shape",), "test_range": ("start", "limit", "delta"),
+}
 DTYPES = {
     TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.INT32,
     TensorProto.INT64, TensorProto.UINT8, TensorProto.BOOL,
@@ -80,6 +84,8 @@ def bound(model, inputs):
     fixed = set()
     for node in model.graph.node:
         fixed |= {node.input[i] for i in SHAPE_LIKE.get(node.op_type, ()) if i < len(node.input)}
+    for start, inputs_of in EXPANDED.items():
+        fixed |= set(inputs_of) if model.graph.name.startswith(start) else set()
     for name in fixed & set(names):
         proto = TensorProto()
         proto.CopyFrom(inputs[names.index(name)])
