@@ -58,7 +58,7 @@ ctest --no-tests=error --test-dir build-asan --output-on-failure -j2
 say "thread sanitizer: base, store, runs, server, train"
 cmake --preset tsan >/dev/null
 ninja -C build-tsan
-ctest --no-tests=error --test-dir build-tsan --output-on-failure -R 'thread|journal|runs|server|batch'
+ctest --no-tests=error --test-dir build-tsan --output-on-failure -R 'thread|journal|runs|server|batch|feed'
 say "clang-tidy"
 tools/tidy.sh
 say "fuzz"

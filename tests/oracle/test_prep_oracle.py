@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision import transforms
+from torchvision import models, transforms
 from torchvision.transforms import InterpolationMode
 
 PROBE = os.path.join(os.environ["FT_BUILD"], "tests", "prep_probe")
@@ -156,3 +156,78 @@ def test_png_modes_equal_pillow(tmp_path, mode):
     got = as_uint8(probe((3, 20, 20), {}, path))[0]
     want = np.asarray(Image.open(path[0]).convert("RGB").resize((20, 20), Image.BILINEAR)).transpose(2, 0, 1)
     assert np.array_equal(got, want.astype(np.int64))
+
+
+# preset: torchvision's weights that it stands for, or (short side, size, filter, mean, std) as its authors publish it
+HALF, IMAGENET = [0.5] * 3, ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+PRESETS = {
+    "imagenet": [models.ResNet18_Weights.IMAGENET1K_V1, models.VGG16_Weights.IMAGENET1K_V1,
+                 models.DenseNet121_Weights.IMAGENET1K_V1, models.MobileNet_V2_Weights.IMAGENET1K_V1,
+                 models.GoogLeNet_Weights.IMAGENET1K_V1, models.ViT_B_16_Weights.IMAGENET1K_V1],
+    "imagenet-v2": [models.ResNet50_Weights.IMAGENET1K_V2, models.ResNeXt50_32X4D_Weights.IMAGENET1K_V2,
+                    models.Wide_ResNet50_2_Weights.IMAGENET1K_V2, models.RegNet_Y_8GF_Weights.IMAGENET1K_V2,
+                    models.MobileNet_V2_Weights.IMAGENET1K_V2, models.ConvNeXt_Base_Weights.IMAGENET1K_V1,
+                    models.ConvNeXt_Large_Weights.IMAGENET1K_V1],
+    "inception-v3": [models.Inception_V3_Weights.IMAGENET1K_V1],
+    "efficientnet-b0": [models.EfficientNet_B0_Weights.IMAGENET1K_V1],
+    "efficientnet-b1": [models.EfficientNet_B1_Weights.IMAGENET1K_V1],
+    "efficientnet-b2": [models.EfficientNet_B2_Weights.IMAGENET1K_V1],
+    "efficientnet-b3": [models.EfficientNet_B3_Weights.IMAGENET1K_V1],
+    "efficientnet-b4": [models.EfficientNet_B4_Weights.IMAGENET1K_V1],
+    "efficientnet-b5": [models.EfficientNet_B5_Weights.IMAGENET1K_V1],
+    "efficientnet-b6": [models.EfficientNet_B6_Weights.IMAGENET1K_V1],
+    "efficientnet-b7": [models.EfficientNet_B7_Weights.IMAGENET1K_V1],
+    "efficientnet-v2-s": [models.EfficientNet_V2_S_Weights.IMAGENET1K_V1],
+    "efficientnet-v2-m": [models.EfficientNet_V2_M_Weights.IMAGENET1K_V1],
+    "efficientnet-v2-l": [models.EfficientNet_V2_L_Weights.IMAGENET1K_V1],
+    "convnext-tiny": [models.ConvNeXt_Tiny_Weights.IMAGENET1K_V1],
+    "convnext-small": [models.ConvNeXt_Small_Weights.IMAGENET1K_V1],
+    "vit-l-16": [models.ViT_L_16_Weights.IMAGENET1K_V1],
+    "swin-t": [models.Swin_T_Weights.IMAGENET1K_V1],
+    "swin-s": [models.Swin_S_Weights.IMAGENET1K_V1],
+    "swin-b": [models.Swin_B_Weights.IMAGENET1K_V1],
+    "vit-augreg": [(248, 224, "bicubic", HALF, HALF)],
+    "clip": [(224, 224, "bicubic", *CLIP)],
+    "finetuner": [((224, 224), 224, "bilinear", *IMAGENET)],
+}
+
+
+def pipeline(peer):
+    """(size, callable) of one entry above."""
+    if not isinstance(peer, tuple):
+        made = peer.transforms()
+        return made.crop_size[0], made
+    resize_to, size, filter_name, mean, std = peer
+    return size, transforms.Compose([
+        transforms.Resize(resize_to, MODES[filter_name]), transforms.CenterCrop(size), transforms.ToTensor(),
+        transforms.Normalize(mean, std)])
+
+
+def test_every_preset_is_compared():
+    bad = subprocess.run([PROBE, "3,9,9", '{"preset": "?"}', "x"], capture_output=True, check=False)
+    names = bad.stderr.decode().split("one of ")[1].strip().split(", ")
+    assert names == list(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_equal_torchvision(tmp_path, name):
+    rng = np.random.default_rng(SEED + 6)
+    images = [picture(rng, 375, 500, "RGB"), picture(rng, 320, 200, "RGB")]
+    paths = save(tmp_path, images)
+    for peer in PRESETS[name]:
+        size, apply = pipeline(peer)
+        got = probe((3, size, size), {"preset": name}, paths)
+        worst = max(float((torch.from_numpy(r.copy()) - apply(i)).abs().max()) for r, i in zip(got, images))
+        print(f"{name} {peer}: {worst:.1e}")
+        assert worst < 2e-6  # the last bit: a product with 1/255 instead of a quotient
+    # What is said beside a preset counts; the size of an open input is the preset's; other sizes go in proportion.
+    plain = probe((3, size, size), {"preset": name, "mean": 0, "std": 1}, paths)
+    assert plain.min() >= 0 and plain.max() <= 1
+
+
+def test_presets_in_proportion(tmp_path):
+    images = [picture(np.random.default_rng(SEED), 120, 90, "RGB")]
+    paths = save(tmp_path, images)
+    options = {"resize": "short", "resize_to": 36, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert np.array_equal(probe((3, 32, 32), {"preset": "imagenet"}, paths), probe((3, 32, 32), options, paths))

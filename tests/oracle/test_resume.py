@@ -67,17 +67,20 @@ def journal(work):
     return [json.loads(line) for line in lines[:-1]]
 
 
+AUGMENT = ["--augment", '{"preset": "strong", "rotate": 15, "pad": 1, "blur": 0.5}']
+
+
 class Job:
     """The files of one job, and the run of it that nothing stopped."""
 
-    def __init__(self, where):
-        self.dir = where
+    def __init__(self, where, write=cli.write_jsonl, options=()):
+        self.dir, self.options = where, options
         images, labels = cli.digits(1000)
         net = cli.half_trained(cli.Cnn)
         cli.export(net, where / "net.onnx", net.SHAPE, keep_batchnorm=True)
         norms = [n for n in onnx.load(where / "net.onnx").graph.node if n.op_type == "BatchNormalization"]
         assert len(norms) == 2  # else the test would not test them
-        cli.write_jsonl(where / "train.jsonl", images[:600], labels[:600])
+        write(where / "train.jsonl", images[:600], labels[:600])
         cli.write_jsonl(where / "eval.jsonl", images[600:], labels[600:])
         self.summary = self.finish("whole")
         assert self.summary["steps"] == STEPS and self.summary["batch"] == 60
@@ -85,7 +88,7 @@ class Job:
         self.last = read_checkpoint(checkpoints(where / "whole")[STEPS])
 
     def words(self, name, *more):
-        return ["fit", *OPTIONS, "--out", f"{name}.zip", "--work-dir", name, *more]
+        return ["fit", *OPTIONS, *self.options, "--out", f"{name}.zip", "--work-dir", name, *more]
 
     def finish(self, name, *more):
         return cli.ok(*self.words(name, "--json", "--quiet", *more), cwd=self.dir).json()
@@ -179,6 +182,24 @@ def test_killed_at_random_steps(job):
         shutil.rmtree(job.dir / name)
     print(f"{died} of {KILLS} died of SIGKILL, all ended with the same bits, {repeated} steps were repeated in all")
     assert died == KILLS
+
+
+def test_augmentation_goes_on_with_the_same_pictures(job, tmp_path):
+    """Other pictures in every step, the same ones after a kill; kept in memory or not, which is the machine's business."""
+    augmented = Job(tmp_path, cli.write_blobs, AUGMENT)
+    blobs = augmented.last[2]
+    assert blobs.keys() == job.last[2].keys() and blobs["weights"] != job.last[2]["weights"]
+    plain = cli.ok("fit", *OPTIONS, "--out", "plain.zip", "--work-dir", "plain", "--json", "--quiet", cwd=tmp_path).json()
+    assert plain["metrics"]["before"] == augmented.summary["metrics"]["before"]  # evaluation is not augmented
+    assert plain["loss"] != augmented.summary["loss"]
+    rng = random.Random(cli.SEED)
+    for n, target in enumerate(sorted(rng.sample(range(8, STEPS - 2), 4))):
+        code, _, _ = augmented.kill(f"kill-{n}", target)
+        newest = max(checkpoints(tmp_path / f"kill-{n}"), default=0)
+        summary = augmented.finish(f"kill-{n}", "--resume")
+        print(f"\nkilled after step {target}, resumed from {summary['resumed_from']}")
+        assert code == -signal.SIGKILL and summary["resumed_from"] == newest > 0
+        augmented.check_equal(f"kill-{n}", summary)
 
 
 def test_killed_again_and_again(job):
