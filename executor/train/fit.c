@@ -152,6 +152,7 @@ static enum ft_status set_figures(const struct ft_run *run, struct ft_json *o, s
     FT_RETURN_IF_FAILED(ft_json_set(o, "samples_per_second", ft_json_of_real(pace), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "seconds", ft_json_of_real(ft_clock_seconds() - run->started), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "train_seconds", ft_json_of_real(run->train_seconds), err));
+    FT_RETURN_IF_FAILED(ft_json_set(o, "data_wait_seconds", ft_json_of_real(run->wait_seconds), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "peak_memory_bytes", ft_json_of_int(ft_peak_memory()), err));
     FT_RETURN_IF_FAILED(
         ft_json_set(o, "allocations_in_steps", ft_json_of_int((int64_t)run->step_allocations), err));

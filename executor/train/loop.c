@@ -215,6 +215,7 @@ static enum ft_status one_step(struct ft_run *run, struct ft_err *err)
     double began = ft_clock_seconds();
     uint64_t calls = ft_alloc_stats().calls;
     FT_RETURN_IF_FAILED(ft_feed_next(run->feed, &fed, err));
+    run->wait_seconds += ft_clock_seconds() - began;
     const struct ft_batch *batch = fed;
     FT_RETURN_IF_FAILED(ft_run_prefix_batch(run, &batch, err));
     FT_RETURN_IF_FAILED(ft_step_run(run->step, batch, step, learning_rate, &result, err));

@@ -82,9 +82,9 @@ struct ft_run {
     int64_t told;     /* the furthest step that lives before this one did */
     int64_t repeated; /* steps done again, over all lives of the job */
 
-    size_t memory_unforeseen; /* what kernels took beyond what was reckoned */
-    double started, train_seconds;
-    int64_t steps_here; /* done by this process */
+    size_t memory_unforeseen;                    /* what kernels took beyond what was reckoned */
+    double started, train_seconds, wait_seconds; /* wait: of train, until the next batch was prepared */
+    int64_t steps_here;                          /* done by this process */
     uint64_t step_allocations;
 };
 
