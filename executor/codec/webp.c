@@ -9,7 +9,7 @@
 bool ft_webp_is(struct ft_bytes file)
 {
     return file.size >= 16 && memcmp(file.data, "RIFF", 4) == 0 && memcmp(file.data + 8, "WEBPVP8", 7) == 0 &&
-           memchr(" LX", file.data[15], 3) != NULL;
+           (file.data[15] == ' ' || file.data[15] == 'L' || file.data[15] == 'X');
 }
 
 static void check(struct ft_image_job *job, VP8StatusCode code)
