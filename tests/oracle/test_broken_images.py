@@ -150,8 +150,8 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_does_not_matter_is_read(place, name):  # noqa: F811
-    path = place.dir / "harmless"
+def test_what_does_not_matter_is_read(tmp_path, name):
+    path = tmp_path / "harmless"
     path.write_bytes(HARMLESS[name])
     image = np.asarray(Image.open(io.BytesIO(HARMLESS[name])).convert("RGB")) if "text" not in name and "none" not in name else None
     began = time.monotonic()
