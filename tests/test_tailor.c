@@ -388,7 +388,11 @@ static void freezing_takes_words_names_and_numbers(void **state)
                  {"2", "fff.."},
                  {"3", "fffff"},
                  {"last", "....."},
-                 {"layer2.weight", "...f."}};
+                 {"layer2.weight", "...f."},
+                 {"*.bn*", ".ff.."},
+                 {"layer?.weight", "...f."},
+                 {"conv_*", "f..ff"},
+                 {"*.weight,layer2", "ff.ff"}};
     struct ft_buf file = small_classifier("Softmax");
     struct ft_model *m = read_model(&file);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -405,6 +409,8 @@ static void freezing_takes_words_names_and_numbers(void **state)
     REFUSES(INVALID, "'nothing'", m, &o);
     o.freeze = "layer";
     REFUSES(INVALID, "'layer'", m, &o);
+    o.freeze = "layer?";
+    REFUSES(INVALID, "'layer?'", m, &o);
     o.freeze = "4";
     REFUSES(INVALID, "4 layers", m, &o);
     /* With a projection everything of the model's own is frozen, nothing of what is added. */

@@ -43,10 +43,10 @@ struct ft_cancel *ft_cli_cancel(void);
 struct ft_model_args {
     struct ft_tailor_options tailor;
     struct ft_model_options model;
-    const char *device, *out, *index, *metric;
+    const char *device, *out, *index, *metric, *measure;
     struct ft_json *prep; /* owned */
     int64_t threads, batch_size, limit, memory;
-    bool json, quiet;
+    bool json, quiet, full;
 };
 FT_MUST_CHECK enum ft_status ft_model_args_read(const char *command, const struct ft_args *args,
                                                 struct ft_model_args *out, struct ft_err *err);

@@ -6,118 +6,11 @@
 
 #include "executor/base/file.h"
 #include "executor/cli/cli.h"
+#include "executor/cli/inspect.h"
 #include "executor/model/artifact.h"
 #include "executor/model/onnx.h"
 #include "executor/prep/prep.h"
 #include "executor/train/input.h"
-
-static const char *fate(const struct ft_layer *layer)
-{
-    if (layer->cut_away) {
-        return "cut";
-    }
-    if (layer->params == 0) {
-        return "";
-    }
-    return layer->trainable ? "trained" : "frozen";
-}
-
-static void print_layers(const struct ft_tailor_report *report)
-{
-    char shape[FT_TYPE_TEXT];
-    char count[FT_COUNT_TEXT];
-    printf("%-26s %-34s %14s  %s\n", "layer", "output", "parameters", "");
-    for (size_t i = 0; i < report->n_layers; i++) {
-        const struct ft_layer *layer = &report->layers[i];
-        printf("%-26s %-34s %14s  %s\n", layer->name, ft_type_text(&layer->type, shape),
-               layer->params > 0 ? ft_count_text(layer->params, count) : "", fate(layer));
-    }
-}
-
-static void print_report(const struct ft_model *model, const struct ft_tailor_report *report,
-                         const char *prep, const char *hint)
-{
-    char total[FT_COUNT_TEXT];
-    char trained[FT_COUNT_TEXT];
-    char shape[FT_TYPE_TEXT];
-    print_layers(report);
-    printf("\nmodel      %s", model->name);
-    if (model->opset > 0) {
-        printf(" (opset %d%s%s)", model->opset, model->producer[0] != '\0' ? ", " : "", model->producer);
-    }
-    putchar('\n');
-    for (int i = 0; i < ft_graph_inputs(model->graph); i++) {
-        ft_value v = ft_graph_input_at(model->graph, i);
-        printf("input      %s %s\n", ft_graph_name(model->graph, v),
-               ft_type_text(ft_graph_type(model->graph, v), shape));
-    }
-    printf("prepared   %s\n", prep);
-    if (hint != NULL) {
-        printf("hint       %s\n", hint);
-    }
-    printf("head       %s\n", report->head[0] != '\0' ? report->head : "none is cut");
-    printf("embedding  %s, %" PRId64 " dimensions\n", report->embedding_at, report->dim);
-    printf("why        %s\n", report->why);
-    printf("parameters %s, of them trained %s\n", ft_count_text(report->params_total, total),
-           ft_count_text(report->params_trainable, trained));
-}
-
-static enum ft_status layers_json(const struct ft_tailor_report *report, struct ft_json *list,
-                                  struct ft_err *err)
-{
-    char shape[FT_TYPE_TEXT];
-    for (size_t i = 0; i < report->n_layers; i++) {
-        const struct ft_layer *layer = &report->layers[i];
-        struct ft_json *row = ft_json_object();
-        enum ft_status st = FT_OK;
-        FT_TRY(ft_json_set(row, "name", ft_json_of_text(layer->name), err));
-        FT_TRY(ft_json_set(row, "op", ft_json_of_text(layer->op), err));
-        FT_TRY(ft_json_set(row, "origin", ft_json_of_text(layer->origin), err));
-        FT_TRY(ft_json_set(row, "output", ft_json_of_text(ft_type_text(&layer->type, shape)), err));
-        FT_TRY(ft_json_set(row, "parameters", ft_json_of_int(layer->params), err));
-        FT_TRY(ft_json_set(row, "trained", ft_json_of_bool(layer->trainable), err));
-        FT_TRY(ft_json_set(row, "cut", ft_json_of_bool(layer->cut_away), err));
-        struct ft_json *taken = row;
-        row = NULL;
-        FT_TRY(ft_json_push(list, taken, err));
-    done:
-        ft_json_free(row);
-        FT_RETURN_IF_FAILED(st);
-    }
-    return FT_OK;
-}
-
-static enum ft_status print_report_json(const struct ft_model *model, const struct ft_tailor_report *report,
-                                        const struct ft_json *prep, const char *out, struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct ft_json *json = ft_json_object();
-    struct ft_json *layers = ft_json_array();
-    FT_TRY(ft_json_set(json, "model", ft_json_of_text(model->name), err));
-    FT_TRY(ft_json_set(json, "opset", ft_json_of_int(model->opset), err));
-    FT_TRY(ft_json_set(json, "producer", ft_json_of_text(model->producer), err));
-    FT_TRY(ft_json_set(json, "head", ft_json_of_text(report->head), err));
-    FT_TRY(ft_json_set(json, "embedding", ft_json_of_text(report->embedding_at), err));
-    FT_TRY(ft_json_set(json, "dim", ft_json_of_int(report->dim), err));
-    FT_TRY(ft_json_set(json, "why", ft_json_of_text(report->why), err));
-    FT_TRY(ft_json_set(json, "parameters", ft_json_of_int(report->params_total), err));
-    FT_TRY(ft_json_set(json, "trained_parameters", ft_json_of_int(report->params_trainable), err));
-    if (prep != NULL) {
-        FT_TRY(ft_json_set(json, "prep", ft_json_copy(prep), err));
-    }
-    if (out != NULL) {
-        FT_TRY(ft_json_set(json, "out", ft_json_of_text(out), err));
-    }
-    FT_TRY(layers_json(report, layers, err));
-    struct ft_json *taken = layers;
-    layers = NULL;
-    FT_TRY(ft_json_set(json, "layers", taken, err));
-    FT_TRY(ft_print_json(json, err));
-done:
-    ft_json_free(layers);
-    ft_json_free(json);
-    return st;
-}
 
 /* Preprocessing as `fit` would store it. */
 static enum ft_status prep_json(const struct ft_model *model, const struct ft_graph *graph,
@@ -171,6 +64,40 @@ static enum ft_status prep_text(const struct ft_json *prep, const struct ft_err 
     return ft_json_write(prep, 0, out, err);
 }
 
+/* A model that cannot be trained is still worth looking at, too. */
+static enum ft_status inspect(const struct ft_model_args *m, const struct ft_graph *graph,
+                              struct ft_inspection *what, struct ft_err *err)
+{
+    struct ft_cost cost;
+    struct ft_err why = {0};
+    const enum ft_cost_measure measure = strcmp(m->measure, "yes") == 0  ? FT_COST_ALWAYS
+                                         : strcmp(m->measure, "no") == 0 ? FT_COST_NEVER
+                                                                         : FT_COST_AUTO;
+    if (ft_cost_find(graph, measure, &cost, &why) == FT_OK) {
+        what->cost = &cost;
+    }
+    what->no_cost = why.text;
+    what->full = m->full;
+    enum ft_status st = m->json ? ft_inspect_print_json(what, err) : ft_inspect_print(what, err);
+    what->cost = NULL;
+    return st;
+}
+
+static enum ft_status write_out(const struct ft_model_args *m, const struct ft_graph *graph,
+                                struct ft_inspection *what, struct ft_err *err)
+{
+    bool onnx = ft_path_has_suffix(m->out, ".onnx");
+    FT_RETURN_IF_FAILED(onnx ? write_onnx(what->model, graph, what->prep, m->out, err)
+                             : write_artifact(what->model, graph, what->prep, m->out, err));
+    if (m->json) {
+        what->out = m->out;
+        return ft_inspect_print_json(what, err);
+    }
+    printf("%s: %" PRId64 " dimensions, cut at %s (%s)\n", m->out, what->report->dim,
+           what->report->embedding_at, what->report->why);
+    return FT_OK;
+}
+
 static enum ft_status show(int argc, char **argv, bool write, const char *usage, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
@@ -196,20 +123,10 @@ static enum ft_status show(int argc, char **argv, bool write, const char *usage,
         *err = why;
         FT_TRY(why.code);
     }
-    if (write) {
-        bool onnx = ft_path_has_suffix(m.out, ".onnx");
-        FT_TRY(onnx ? write_onnx(model, graph, prep, m.out, err)
-                    : write_artifact(model, graph, prep, m.out, err));
-    }
-    if (m.json) {
-        FT_TRY(print_report_json(model, &report, prep, write ? m.out : NULL, err));
-    } else if (write) {
-        printf("%s: %" PRId64 " dimensions, cut at %s (%s)\n", m.out, report.dim, report.embedding_at,
-               report.why);
-    } else {
-        FT_TRY(prep_text(prep, &why, &text, err));
-        print_report(model, &report, (const char *)text.data, hint);
-    }
+    FT_TRY(prep_text(prep, &why, &text, err));
+    struct ft_inspection what = {
+        .model = model, .report = &report, .prep = prep, .prep_text = (const char *)text.data, .hint = hint};
+    FT_TRY(write ? write_out(&m, graph, &what, err) : inspect(&m, graph, &what, err));
 done:
     ft_buf_release(&text);
     ft_json_free(prep);

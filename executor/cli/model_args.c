@@ -31,8 +31,8 @@ static const struct row rows[] = {
     {"pooler", POOLER, AT(tailor.pooler), 0, 0, "avg|GeM", "replace the model's spatial pooling", NULL},
     {"normalize", FLAG, AT(tailor.normalize), 0, 0, "", "L2-normalise the embedding inside the model", NULL},
     {"freeze", TEXT, AT(tailor.freeze), 0, 0, "WHAT",
-     "all (but the last layer, or but what tailoring adds), a number of leading layers, or names separated "
-     "by commas",
+     "all (but the last layer, or but what tailoring adds), a number of leading layers, or names or "
+     "patterns separated by commas",
      NULL},
     {"labels", INTEGER, AT(tailor.labels), 0, 1e9, "N", "classes in your data: helps the head rule", NULL},
     {"seed", INTEGER, AT(tailor.seed), 0, 9e15, "N", "of new weights (0)", NULL},
@@ -51,6 +51,9 @@ static const struct row rows[] = {
      "most memory to take, e.g. 512M or 8G: smaller batches if need be (no budget)", "encode evaluate"},
     {"device", CHOICE, AT(device), 0, 0, "auto|cpu|ref|cuda", "where to compute (auto)", "encode evaluate"},
     {"threads", INTEGER, AT(threads), 0, 1024, "N", "0 = one per processor (0)", "encode evaluate"},
+    {"full", FLAG, AT(full), 0, 0, "", "one line a layer instead of blocks", "inspect"},
+    {"measure", CHOICE, AT(measure), 0, 0, "auto|yes|no",
+     "time a training step: if it takes a few seconds, always, never (auto)", "inspect"},
     {"json", FLAG, AT(json), 0, 0, "", "one JSON object on standard output", NULL},
     {"quiet", FLAG, AT(quiet), 0, 0, "", "no progress, no notes", NULL},
 };
@@ -191,7 +194,8 @@ static enum ft_status set(const struct row *r, const char *value, struct ft_mode
 enum ft_status ft_model_args_read(const char *command, const struct ft_args *args, struct ft_model_args *out,
                                   struct ft_err *err)
 {
-    *out = (struct ft_model_args){.device = "auto", .metric = "cosine", .batch_size = 64, .limit = 20};
+    *out = (struct ft_model_args){
+        .device = "auto", .metric = "cosine", .measure = "auto", .batch_size = 64, .limit = 20};
     for (int i = 0; i < args->n_options; i++) {
         const struct row *r = find(args->key[i]);
         enum ft_status st = FT_OK;

@@ -24,6 +24,7 @@ static struct op_rule rule_of(enum ft_op op)
 {
     static const struct op_rule rules[FT_OP_COUNT] = {
         [FT_OP_CONV] = {KEEPS, true},
+        [FT_OP_CONV_BWD_DATA] = {KEEPS, true}, /* forward: a transposed convolution */
         [FT_OP_MATMUL] = {KEEPS, true},
         [FT_OP_BATCHNORM] = {KEEPS, false},
         [FT_OP_MAXPOOL] = {KEEPS, false},
@@ -43,6 +44,16 @@ static struct op_rule rule_of(enum ft_op op)
         [FT_OP_MUL] = {KEEPS, false},
         [FT_OP_DIV] = {KEEPS, false},
         [FT_OP_POW] = {KEEPS, false},
+        [FT_OP_MAP] = {KEEPS, false},
+        [FT_OP_CAST] = {KEEPS, false},
+        [FT_OP_COMPARE] = {KEEPS, false},
+        [FT_OP_LOGIC] = {KEEPS, false},
+        [FT_OP_WHERE] = {KEEPS, false},
+        [FT_OP_MAXIMUM] = {KEEPS, false},
+        [FT_OP_MINIMUM] = {KEEPS, false},
+        [FT_OP_MOD] = {KEEPS, false},
+        [FT_OP_PAD] = {KEEPS, false},
+        [FT_OP_LAYERNORM] = {KEEPS_BUT_0, false},
         [FT_OP_REDUCE_SUM] = {KEEPS_BUT_0S, false},
         [FT_OP_REDUCE_MEAN] = {KEEPS_BUT_0S, false},
         [FT_OP_SUM_TO] = {KEEPS, false},

@@ -1,10 +1,13 @@
 #include "executor/model/freeze.h"
 
 #include <ctype.h>
+#include <fnmatch.h>
 #include <string.h>
 #include <strings.h>
 
 #include "executor/base/alloc.h"
+
+enum { LONGEST_PATTERN = 256 }; /* of a pattern */
 
 /* Parameters keep their names when a graph is extracted: names lead from the original graph to the tailored
  * one. */
@@ -83,6 +86,25 @@ static bool is_prefix(const char *name, size_t size, const char *whole)
            (whole[size] == '\0' || whole[size] == '.' || whole[size] == '/');
 }
 
+/* A pattern with '*' and '?' (which match '.' and '/' too), or a prefix. */
+static bool is_meant(const char *name, size_t size, const char *whole)
+{
+    char pattern[LONGEST_PATTERN];
+    if (memchr(name, '*', size) == NULL && memchr(name, '?', size) == NULL) {
+        return is_prefix(name, size, whole);
+    }
+    if (name[0] == '/') {
+        name++;
+        size--;
+    }
+    if (size >= sizeof pattern) {
+        return false;
+    }
+    memcpy(pattern, name, size);
+    pattern[size] = '\0';
+    return fnmatch(pattern, whole + (whole[0] == '/'), 0) == 0;
+}
+
 static bool freeze_name(const struct ft_graph *original, const char *name, size_t size,
                         struct ft_graph *tailored)
 {
@@ -90,15 +112,15 @@ static bool freeze_name(const struct ft_graph *original, const char *name, size_
     for (int n = 0; n < ft_graph_nodes(original); n++) {
         char layer[FT_LAYER_NAME];
         ft_layer_name(original, n, layer);
-        if ((strlen(layer) == size && strncmp(layer, name, size) == 0) ||
-            is_prefix(name, size, ft_graph_node(original, n)->origin)) {
+        if (is_meant(name, size, layer) ||
+            is_meant(name, size, ft_graph_node(original, n)->origin)) {
             found = true;
             (void)flag_node(original, n, tailored, true);
         }
     }
     for (int p = 0; p < ft_graph_params(original); p++) {
         ft_value v = ft_graph_param_at(original, p);
-        if (is_prefix(name, size, ft_graph_name(original, v))) {
+        if (is_meant(name, size, ft_graph_name(original, v))) {
             int there = param_in(tailored, original, v);
             found = true;
             if (there >= 0) {

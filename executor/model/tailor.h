@@ -30,8 +30,9 @@ struct ft_tailor_options {
     bool normalize;       /* L2-normalise the embedding inside the model */
     /* NULL/"" = nothing, "all" or "true" = all but what tailoring adds or, without a projection, all but the
      * last layer with weights (Finetuner's freeze; a BatchNorm or bias behind a convolution or product is one
-     * layer with it), else a comma-separated list of layer names, origins, weights, or prefixes of them up to
-     * a '.' or '/' ("layer1"), or a number: so many leading layers with weights. */
+     * layer with it), else a comma-separated list of layer names, origins, weights, prefixes of them up to a
+     * '.' or '/' ("layer1") or patterns of them ("*.bn?.*"), or a number: so many leading layers with
+     * weights. */
     const char *freeze;
     uint64_t seed; /* of new weights (torch's Linear init: U(-1/sqrt(fan_in), 1/sqrt(fan_in))) */
 };

@@ -62,7 +62,7 @@ static const struct row rows[] = {
      "JSON list of {\"name\", \"options\"}: BestModelCheckpoint, EarlyStopping, EvaluationCallback"},
     {"freeze", TEXT, AT(freeze), NULL, 0, 0, NULL,
      "all (but what tailoring adds; without output_dim: but the last layer), a number of leading layers, or "
-     "names separated by commas"},
+     "names or patterns (layer1, *.bn1) separated by commas"},
     {"cut", TEXT, AT(cut), NULL, 0, 0, NULL, "layer whose output is the embedding (see finetuner inspect)"},
     {"keep_head", FLAG, AT(keep_head), "false", 0, 0, NULL, "do not cut a classifier head off"},
     {"output_dim", INTEGER, AT(output_dim), "0", 0, 65536, NULL,
