@@ -112,8 +112,7 @@ static bool freeze_name(const struct ft_graph *original, const char *name, size_
     for (int n = 0; n < ft_graph_nodes(original); n++) {
         char layer[FT_LAYER_NAME];
         ft_layer_name(original, n, layer);
-        if (is_meant(name, size, layer) ||
-            is_meant(name, size, ft_graph_node(original, n)->origin)) {
+        if (is_meant(name, size, layer) || is_meant(name, size, ft_graph_node(original, n)->origin)) {
             found = true;
             (void)flag_node(original, n, tailored, true);
         }
