@@ -217,7 +217,7 @@ static enum ft_status run(const struct setting *s, struct ft_fit_result *result,
                              .out = out,
                              .command = "finetuner fit",
                              .cancel = &watcher.cancel,
-                             .events = {&watcher, on_progress, on_note, NULL}};
+                             .events = {&watcher, on_progress, on_note, NULL, NULL}};
     FT_TRY(ft_fit(&job, result, err));
 done:
     ft_dataset_free(train);
