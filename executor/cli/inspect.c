@@ -132,7 +132,7 @@ enum ft_status ft_inspect_print(const struct ft_inspection *in, struct ft_err *e
     char total[FT_COUNT_TEXT];
     char trained[FT_COUNT_TEXT];
     char shape[FT_TYPE_TEXT];
-    if (in->full) {
+    if (in->full || report->n_layers <= PAGE_LINES) {
         print_all(report);
     } else {
         FT_RETURN_IF_FAILED(print_folded(report, err));
