@@ -724,6 +724,15 @@ static const struct row table[] = {
     BINARY_ROWS(MINIMUM, minimum),
     {FT_OP_MAXIMUM, "maximum of equals", maximum_of_equals},
     {FT_OP_MOD, "mod", mod},
+    {FT_OP_GATHER, "gather", gather},
+    {FT_OP_GATHER_ELEMENTS, "gather_elements", gather_elements},
+    {FT_OP_GATHER_ND, "gather_nd", gather_nd},
+    {FT_OP_SCATTER_ELEMENTS, "scatter_elements", scatter_elements},
+    {FT_OP_SCATTER_ELEMENTS, "scatter_elements add", scatter_elements_add},
+    {FT_OP_SCATTER_ND, "scatter_nd", scatter_nd},
+    {FT_OP_TOPK, "topk", topk},
+    {FT_OP_CUMSUM, "cumsum", cumsum},
+    {FT_OP_CUMSUM, "cumsum reverse exclusive", cumsum_reverse},
     {FT_OP_DROPOUT, "dropout", dropout},
     {FT_OP_REDUCE_SUM, "reduce_sum", reduce_sum},
     {FT_OP_REDUCE_SUM, "reduce_sum keep", reduce_sum_keep},
@@ -764,7 +773,7 @@ static const enum ft_op without_gradient[] = {
     FT_OP_LOG_SOFTMAX_BWD, FT_OP_L2_NORMALIZE_BWD, FT_OP_PDIST_BWD, FT_OP_PAIRS,
     FT_OP_MASKED_MEAN_BWD, FT_OP_SGD_STEP, FT_OP_ADAM_STEP, FT_OP_MAP_BWD,
     FT_OP_LAYERNORM_BWD, FT_OP_CAST, FT_OP_COMPARE, FT_OP_LOGIC,
-    FT_OP_FOLD_BATCHNORM,
+    FT_OP_FOLD_BATCHNORM, FT_OP_GATHER_BWD, FT_OP_ARG_EXTREME, FT_OP_MAXPOOL_INDICES,
 };
 /* clang-format on */
 

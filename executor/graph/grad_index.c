@@ -94,3 +94,88 @@ enum ft_status ft_grad_mod(struct ft_grad *c, struct ft_err *err)
     }
     return FT_OK;
 }
+
+/* ---- indexing */
+
+/* 0 in the shape of v. */
+static enum ft_status zeros_like(struct ft_grad *c, ft_value v, ft_value *out, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(zero(c, out, err));
+    return emit2(c, FT_OP_EXPAND_TO, *out, v, out, err);
+}
+
+enum ft_status ft_grad_gather(struct ft_grad *c, struct ft_err *err)
+{
+    const ft_value in[3] = {c->dy[0], c->node->in[1], c->node->in[0]};
+    return ft_grad_emit(c, FT_OP_GATHER_BWD, &c->node->attrs, in, 3, &c->dx[0], err);
+}
+
+/* Added up where they were read, by the scattering row beside the gathering one. */
+static enum ft_status scatter_back(struct ft_grad *c, enum ft_op op, ft_value index, ft_value d,
+                                   struct ft_err *err)
+{
+    struct ft_attrs attrs = c->node->attrs;
+    ft_value none = FT_NO_VALUE;
+    attrs.kind = FT_SCATTER_ADD;
+    FT_RETURN_IF_FAILED(zeros_like(c, c->node->in[0], &none, err));
+    const ft_value in[3] = {none, index, d};
+    return ft_grad_emit(c, op, &attrs, in, 3, &c->dx[0], err);
+}
+
+enum ft_status ft_grad_gather_elements(struct ft_grad *c, struct ft_err *err)
+{
+    return scatter_back(c, FT_OP_SCATTER_ELEMENTS, c->node->in[1], c->dy[0], err);
+}
+
+enum ft_status ft_grad_gather_nd(struct ft_grad *c, struct ft_err *err)
+{
+    return scatter_back(c, FT_OP_SCATTER_ND, c->node->in[1], c->dy[0], err);
+}
+
+enum ft_status ft_grad_topk(struct ft_grad *c, struct ft_err *err)
+{
+    return scatter_back(c, FT_OP_SCATTER_ELEMENTS, c->node->out[1], c->dy[0], err);
+}
+
+/* What was put in gets dy from its place, what was overwritten nothing. Where several were put at one place,
+ * dy goes to each of them (PyTorch's too), although the last one stays. */
+static enum ft_status scatter_grad(struct ft_grad *c, enum ft_op gather, struct ft_err *err)
+{
+    const struct ft_node *n = c->node;
+    struct ft_attrs attrs = n->attrs;
+    if (attrs.kind != FT_SCATTER_SET && attrs.kind != FT_SCATTER_ADD) {
+        return FT_FAIL(err, UNSUPPORTED, "a scatter that multiplies or keeps an extreme has no gradient");
+    }
+    if (ft_grad_needs(c, 0) && attrs.kind == FT_SCATTER_ADD) {
+        c->dx[0] = c->dy[0];
+    } else if (ft_grad_needs(c, 0)) {
+        ft_value none = FT_NO_VALUE;
+        FT_RETURN_IF_FAILED(zeros_like(c, n->in[2], &none, err));
+        const ft_value in[3] = {c->dy[0], n->in[1], none};
+        FT_RETURN_IF_FAILED(ft_grad_emit(c, n->op, &n->attrs, in, 3, &c->dx[0], err));
+    }
+    if (ft_grad_needs(c, 2)) {
+        const ft_value in[2] = {c->dy[0], n->in[1]};
+        attrs.kind = 0;
+        FT_RETURN_IF_FAILED(ft_grad_emit(c, gather, &attrs, in, 2, &c->dx[2], err));
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_grad_scatter_elements(struct ft_grad *c, struct ft_err *err)
+{
+    return scatter_grad(c, FT_OP_GATHER_ELEMENTS, err);
+}
+
+enum ft_status ft_grad_scatter_nd(struct ft_grad *c, struct ft_err *err)
+{
+    return scatter_grad(c, FT_OP_GATHER_ND, err);
+}
+
+/* The sum from the other end. */
+enum ft_status ft_grad_cumsum(struct ft_grad *c, struct ft_err *err)
+{
+    struct ft_attrs attrs = c->node->attrs;
+    attrs.kind ^= FT_CUMSUM_REVERSE;
+    return ft_grad_emit(c, FT_OP_CUMSUM, &attrs, &c->dy[0], 1, &c->dx[0], err);
+}

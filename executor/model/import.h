@@ -199,7 +199,8 @@ void ft_import_release_externals(struct ft_import *im);
     X(reduce) X(reduce_l2) X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) \
     X(transpose) X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) \
     X(constant_of_shape) X(shape) X(size) X(gather) X(cast) X(expand) X(where) X(compare) \
-    X(mod) X(is_nan) X(is_inf) \
+    X(mod) X(is_nan) X(is_inf) X(gather_elements) X(scatter) X(arg_extreme) X(topk) X(cumsum) \
+    X(one_hot) X(hardmax) X(eye_like) \
     X(logic) X(range) X(map) X(layer_norm) X(instance_norm) X(group_norm) X(lrn) X(batch_statistics) X(resize) X(depth_space) X(if) X(loop)
 /* clang-format on */
 #define FT_IMPORT_PROTOTYPE(name)                                                                            \
@@ -220,6 +221,15 @@ FT_MUST_CHECK enum ft_status ft_fold_cast(struct ft_at *at, enum ft_cast to, str
 FT_MUST_CHECK enum ft_status ft_import_int_binary(struct ft_at *at, enum ft_op op, int kind,
                                                   struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_import_int_unary(struct ft_at *at, struct ft_err *err);
+/* Element type of attribute `name`, an ONNX type; *out stays when it is not given. */
+FT_MUST_CHECK enum ft_status ft_at_cast_to(struct ft_at *at, const char *name, enum ft_cast *out,
+                                           struct ft_err *err);
+/* Output 1 of a MaxPool over x that gave y; the mask of a DROPOUT, of ones when rng is FT_NO_VALUE
+ * (import_index.c). */
+FT_MUST_CHECK enum ft_status ft_import_max_indices(struct ft_at *at, ft_value x, ft_value y,
+                                                   struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_import_dropout_mask(struct ft_at *at, const struct ft_attrs *drop,
+                                                    ft_value rng, struct ft_err *err);
 /* `v` wrapped to the integer type that input 0 has in the file. */
 FT_MUST_CHECK enum ft_status ft_at_wrapped(struct ft_at *at, ft_value v, ft_value *out, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_fold_transpose(struct ft_at *at, const int *perm, struct ft_err *err);

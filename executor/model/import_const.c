@@ -167,55 +167,6 @@ enum ft_status ft_import_size(struct ft_at *at, int arg, struct ft_err *err)
     return FT_OK;
 }
 
-/* ---- Gather */
-
-/* One index along one axis of a tensor of the graph is a slice, e.g. x[:, 0]. */
-static enum ft_status gather_slice(struct ft_at *at, int axis, struct ft_err *err)
-{
-    struct ft_attrs attrs;
-    struct ft_dim out[FT_MAX_RANK];
-    const struct ft_host *index = ft_at_host(at, 1);
-    ft_value x = FT_NO_VALUE;
-    int rank = 0;
-    if (index == NULL || !ft_host_is_int(index) || index->count != 1 || !ft_dim_is_known(index->ints[0])) {
-        return ft_at_unsupported(at, err, "more than one index, or one that depends on data");
-    }
-    FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, &x, err));
-    struct ft_type type = *ft_at_type(at, x);
-    if (type.rank - 1 + index->rank > FT_MAX_RANK) {
-        return ft_at_unsupported(at, err, "more than 8 dimensions");
-    }
-    memset(&attrs, 0, sizeof attrs);
-    attrs.axis = axis;
-    attrs.start = index->ints[0].coef + (index->ints[0].coef < 0 ? type.dim[axis].coef : 0);
-    attrs.count = 1;
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SLICE, &attrs, &x, 1, &x, err));
-    for (int i = 0; i < type.rank; i++) {
-        if (i != axis) {
-            out[rank++] = type.dim[i];
-            continue;
-        }
-        for (int k = 0; k < index->rank; k++) {
-            out[rank++] = ft_dim_of(1);
-        }
-    }
-    FT_RETURN_IF_FAILED(ft_at_reshape(at, x, out, rank, &x, err));
-    return ft_at_set(at, 0, x, err);
-}
-
-enum ft_status ft_import_gather(struct ft_at *at, int arg, struct ft_err *err)
-{
-    (void)arg;
-    struct ft_dim dims[FT_MAX_RANK];
-    int rank = 0;
-    int axis = 0;
-    int64_t given = 0;
-    ft_at_shape(at, dims, &rank);
-    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "axis", &given, err));
-    FT_RETURN_IF_FAILED(ft_at_axis(at, given, rank, &axis, err));
-    return ft_at_all_host(at) ? ft_fold_gather(at, axis, err) : gather_slice(at, axis, err);
-}
-
 /* ---- Expand */
 
 /* A value of the graph with this shape, for EXPAND_TO to look at. */

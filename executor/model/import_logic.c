@@ -51,6 +51,13 @@ static enum ft_status cast_of_onnx(struct ft_at *at, int64_t type, enum ft_cast 
     return ft_at_unsupported(at, err, "to this element type");
 }
 
+enum ft_status ft_at_cast_to(struct ft_at *at, const char *name, enum ft_cast *out, struct ft_err *err)
+{
+    int64_t type = 0;
+    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, name, &type, err));
+    return type == 0 ? FT_OK : cast_of_onnx(at, type, out, err);
+}
+
 static enum ft_cast cast_of_input(const struct ft_at *at, int i)
 {
     enum ft_dtype dtype = ft_at_dtype(at, i);

@@ -476,22 +476,26 @@ enum ft_status ft_import_dropout(struct ft_at *at, int arg, struct ft_err *err)
     ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
     ft_value y = FT_NO_VALUE;
     const struct ft_host *training = ft_at_host(at, 2);
-    if (ft_at_wants(at, 1)) {
-        return ft_at_unsupported(at, err, "the mask is read");
-    }
+    memset(&attrs, 0, sizeof attrs);
+    attrs.alpha = 0.5F;
+    attrs.node = at->index;
     if (ft_at_has(at, 2) && (training == NULL || training->count != 1 || !ft_host_is_int(training))) {
         return ft_at_unsupported(at, err, "whether it is in training mode depends on the input");
     }
-    if (training == NULL || training->ints[0].coef == 0) {
-        return ft_at_pass(at, err); /* evaluation mode, and always before opset 12 */
-    }
-    memset(&attrs, 0, sizeof attrs);
-    attrs.alpha = 0.5F;
-    if (ft_at_has(at, 1)) {
+    bool drops = training != NULL && training->ints[0].coef != 0; /* never before opset 12 */
+    if (drops && ft_at_has(at, 1)) {
         FT_RETURN_IF_FAILED(ft_at_scalar(at, 1, &attrs.alpha, err));
+        drops = attrs.alpha != 0.0F;
     }
-    attrs.node = at->index;
-    FT_RETURN_IF_FAILED(make_rng(at, err));
+    if (drops) {
+        FT_RETURN_IF_FAILED(make_rng(at, err));
+    }
+    if (ft_at_wants(at, 1)) {
+        FT_RETURN_IF_FAILED(ft_import_dropout_mask(at, &attrs, drops ? at->im->rng : FT_NO_VALUE, err));
+    }
+    if (!drops) {
+        return ft_at_pass(at, err);
+    }
     FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
     in[1] = at->im->rng;
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_DROPOUT, &attrs, in, 2, &y, err));

@@ -257,6 +257,15 @@ static enum ft_status read_pool(struct ft_at *at, const struct ft_type *x, struc
     return ceil_mode != 0 ? ceil_extents(x, &attrs->window, err) : FT_OK;
 }
 
+static enum ft_status pooled_integers(struct ft_at *at, ft_value *x, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    memset(&attrs, 0, sizeof attrs);
+    attrs.kind = FT_CAST_FLOAT;
+    FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, x, err));
+    return ft_at_add(at, FT_OP_CAST, &attrs, x, 1, x, err);
+}
+
 enum ft_status ft_import_pool(struct ft_at *at, int arg, struct ft_err *err)
 {
     enum ft_op op = (enum ft_op)arg;
@@ -264,14 +273,24 @@ enum ft_status ft_import_pool(struct ft_at *at, int arg, struct ft_err *err)
     ft_value x = FT_NO_VALUE;
     ft_value y = FT_NO_VALUE;
     int64_t include_pad = 0;
-    if (ft_at_wants(at, 1)) {
-        return ft_at_unsupported(at, err, "the indices of maxima are read");
+    bool integers = op == FT_OP_MAXPOOL && ft_at_dtype(at, 0) == FT_I64;
+    if (integers) { /* their maximum is the same as floats of 24 bits: int8 and uint8, which ONNX allows */
+        FT_RETURN_IF_FAILED(pooled_integers(at, &x, err));
+    } else {
+        FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
     }
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
     FT_RETURN_IF_FAILED(read_pool(at, ft_at_type(at, x), &attrs, err));
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "count_include_pad", &include_pad, err));
     attrs.count_include_pad = op == FT_OP_AVGPOOL && include_pad != 0;
     FT_RETURN_IF_FAILED(ft_at_add(at, op, &attrs, &x, 1, &y, err));
+    if (ft_at_wants(at, 1)) {
+        FT_RETURN_IF_FAILED(ft_import_max_indices(at, x, y, err));
+    }
+    if (integers) {
+        memset(&attrs, 0, sizeof attrs);
+        attrs.kind = FT_CAST_I64;
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CAST, &attrs, &y, 1, &y, err));
+    }
     return ft_at_set(at, 0, y, err);
 }
 

@@ -67,6 +67,16 @@ static enum wish wish_of(enum ft_op op)
         return WISH_FOLLOW;
     case FT_OP_FOLD_BATCHNORM:
     case FT_OP_DROPOUT: /* its random numbers are counted in row-major order */
+    case FT_OP_GATHER:
+    case FT_OP_GATHER_BWD:
+    case FT_OP_GATHER_ELEMENTS:
+    case FT_OP_GATHER_ND:
+    case FT_OP_SCATTER_ELEMENTS:
+    case FT_OP_SCATTER_ND:
+    case FT_OP_ARG_EXTREME:
+    case FT_OP_TOPK:
+    case FT_OP_CUMSUM:
+    case FT_OP_MAXPOOL_INDICES:
     case FT_OP_MATMUL:
     case FT_OP_RESHAPE:
     case FT_OP_RESHAPE_LIKE:

@@ -86,6 +86,9 @@ def bound(model, inputs):
         fixed |= {node.input[i] for i in SHAPE_LIKE.get(node.op_type, ()) if i < len(node.input)}
     for start, inputs_of in EXPANDED.items():
         fixed |= set(inputs_of) if model.graph.name.startswith(start) else set()
+    for node in reversed(model.graph.node):  # and what they are computed from, but for shapes
+        if fixed & set(node.output) and node.op_type not in ("Shape", "Size"):
+            fixed |= {name for name in node.input if name}
     for name in fixed & set(names):
         proto = TensorProto()
         proto.CopyFrom(inputs[names.index(name)])
