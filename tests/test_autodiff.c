@@ -261,6 +261,43 @@ static void a_loss_that_does_not_depend_has_no_gradient(void **state)
     ft_graph_free(g);
 }
 
+/* x decides what is chosen and does nothing else: its finite difference is 0 or infinite. */
+static void what_only_decides_is_not_trained(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct ft_graph *g = NULL;
+    struct ft_type t = shape(2, 2, 3);
+    ft_value in[3];
+    ft_value wrt[2];
+    ft_value grad[2];
+    ft_value mask[FT_MAX_OUTPUTS];
+    struct ft_attrs greater = no_attrs();
+    greater.kind = FT_GREATER;
+    OK(ft_graph_new(&g, &err));
+    OK(ft_graph_input(g, "decides", &t, &wrt[0], &err));
+    OK(ft_graph_input(g, "z", &t, &wrt[1], &err));
+    ft_value gate = node(g, FT_OP_EXP, no_attrs(), 1, wrt[0]);
+    in[0] = gate;
+    in[1] = wrt[1];
+    OK(ft_graph_add(g, FT_OP_COMPARE, &greater, in, 2, "the gate", mask, &err));
+    in[0] = mask[0];
+    in[1] = wrt[1];
+    in[2] = node(g, FT_OP_NEG, no_attrs(), 1, wrt[1]);
+    ft_value y = node(g, FT_OP_WHERE, no_attrs(), 3, in[0], in[1], in[2]);
+    y = node(g, FT_OP_REDUCE_SUM, axes(0, 2, 0, 1), 1, y);
+    OK(ft_graph_backward(g, y, wrt, 2, grad, &err));
+    assert_int_equal(grad[0], FT_NO_VALUE);
+    assert_int_not_equal(grad[1], FT_NO_VALUE);
+    FAILS(UNSUPPORTED, "'decides' cannot be trained: nothing flows back through compare 'the gate'",
+          ft_graph_check_trained(g, y, wrt, 2, grad, &err));
+    OK(ft_graph_check_trained(g, y, &wrt[1], 1, &grad[1], &err));
+    /* What the loss does not read at all is nobody's business. */
+    y = node(g, FT_OP_REDUCE_SUM, axes(0, 2, 0, 1), 1, wrt[1]);
+    OK(ft_graph_check_trained(g, y, wrt, 2, grad, &err));
+    ft_graph_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +305,7 @@ int main(void)
         cmocka_unit_test(every_op_is_accounted_for),
         cmocka_unit_test(rows_without_gradient_are_named),
         cmocka_unit_test(a_loss_that_does_not_depend_has_no_gradient),
+        cmocka_unit_test(what_only_decides_is_not_trained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

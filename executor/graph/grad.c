@@ -227,3 +227,68 @@ done:
     ft_free(b.node_dx);
     return st;
 }
+
+/* The first node that the gradient of `v` does not come through: it reads v's descendants and is read by the
+ * loss. */
+static const struct ft_node *blocker_of(const struct ft_graph *g, ft_value v, const bool *read, bool *reached)
+{
+    memset(reached, 0, (size_t)ft_graph_values(g) * sizeof *reached);
+    reached[v] = true;
+    for (int n = 0; n < ft_graph_nodes(g); n++) {
+        const struct ft_node *node = ft_graph_node(g, n);
+        bool arrives = false;
+        for (int i = 0; i < node->n_in; i++) {
+            arrives = arrives || (reached[node->in[i]] && !ft_node_shape_only(node->op, i));
+        }
+        for (int i = 0; arrives && i < node->n_out; i++) {
+            bool flows = rows[node->op].build != NULL && ft_graph_type(g, node->out[i])->dtype == FT_F32;
+            if (!flows && read[node->out[i]]) {
+                return node;
+            }
+            reached[node->out[i]] = flows;
+        }
+    }
+    return NULL;
+}
+
+/* Values whose data the loss is computed from. */
+static void mark_read(const struct ft_graph *g, ft_value loss, bool *read)
+{
+    read[loss] = true;
+    for (int n = ft_graph_nodes(g) - 1; n >= 0; n--) {
+        const struct ft_node *node = ft_graph_node(g, n);
+        bool wanted = false;
+        for (int i = 0; i < node->n_out; i++) {
+            wanted = wanted || read[node->out[i]];
+        }
+        for (int i = 0; wanted && i < node->n_in; i++) {
+            read[node->in[i]] = read[node->in[i]] || !ft_node_shape_only(node->op, i);
+        }
+    }
+}
+
+enum ft_status ft_graph_check_trained(const struct ft_graph *g, ft_value loss, const ft_value *wrt, int n_wrt,
+                                      const ft_value *grad, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    bool *read = NULL;
+    bool *reached = NULL;
+    FT_TRY(ft_new((size_t)ft_graph_values(g), sizeof *read, &read, err));
+    FT_TRY(ft_new((size_t)ft_graph_values(g), sizeof *reached, &reached, err));
+    mark_read(g, loss, read);
+    for (int i = 0; i < n_wrt; i++) {
+        const struct ft_node *node =
+            grad[i] == FT_NO_VALUE && read[wrt[i]] ? blocker_of(g, wrt[i], read, reached) : NULL;
+        if (node != NULL) {
+            char text[FT_NODE_TEXT];
+            st = FT_FAIL(err, UNSUPPORTED,
+                         "'%.200s' cannot be trained: nothing flows back through %s; freeze it",
+                         ft_graph_name(g, wrt[i]), ft_node_text(node, text));
+            goto done;
+        }
+    }
+done:
+    ft_free(read);
+    ft_free(reached);
+    return st;
+}

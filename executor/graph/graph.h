@@ -124,4 +124,9 @@ FT_MUST_CHECK enum ft_status ft_graph_train_form(const struct ft_graph *g, struc
  * needs one. The gradient builder of each op stands in one table (grad.c). */
 FT_MUST_CHECK enum ft_status ft_graph_backward(struct ft_graph *g, ft_value loss, const ft_value *wrt,
                                                int n_wrt, ft_value *grad, struct ft_err *err);
+/* Does every wrt[i] that the loss is computed from have a gradient? FT_UNSUPPORTED names one that takes part
+ * only through ops without a gradient (a comparison, an index), and the first of them. */
+FT_MUST_CHECK enum ft_status ft_graph_check_trained(const struct ft_graph *g, ft_value loss,
+                                                    const ft_value *wrt, int n_wrt, const ft_value *grad,
+                                                    struct ft_err *err);
 #endif

@@ -188,6 +188,7 @@ static enum ft_status differentiate(struct ft_graph *g, ft_value loss, ft_value 
         goto done;
     }
     FT_TRY(ft_graph_backward(g, loss, wrt, n_wrt, found, err));
+    FT_TRY(ft_graph_check_trained(g, loss, wrt, n_wrt, found, err));
     FT_TRY(make_distinct(g, found, n_wrt, err));
     for (int i = 0; i < n_wrt; i++) {
         grad[ft_graph_param_of(g, wrt[i])] = found[i];

@@ -548,6 +548,32 @@ def test_usage_errors_exit_with_2(place, words, said):
     assert result.out == "" and said in result.err and len(result.err.splitlines()) == 1, result
 
 
+def test_a_weight_that_only_decides_is_refused_by_name(place):
+    """`gate` takes part in a comparison alone: PyTorch would leave it where it is and say nothing."""
+    h, rng = onnx.helper, np.random.default_rng(5)
+    weights = {"gate.w": (64, 16), "body.w": (64, 16), "fc.w": (16, 10)}
+    nodes = [
+        h.make_node("Flatten", ["x"], ["flat"]),
+        h.make_node("MatMul", ["flat", "gate.w"], ["gate"], "gate"),
+        h.make_node("MatMul", ["flat", "body.w"], ["body"], "body"),
+        h.make_node("Greater", ["gate", "body"], ["mask"], "decide"),
+        h.make_node("Neg", ["body"], ["other"]),
+        h.make_node("Where", ["mask", "body", "other"], ["chosen"], "choose"),
+        h.make_node("MatMul", ["chosen", "fc.w"], ["logits"], "fc"),
+    ]
+    shape = list(place.nets["mlp"].SHAPE)
+    graph = h.make_graph(
+        nodes, "gated", [h.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", *shape])],
+        [h.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", 10])],
+        [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in weights.items()],
+    )
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8), place.dir / "gated.onnx")
+    words = ["fit", "gated.onnx", "mlp-train.jsonl", "--out", "gated", "--epochs", "1", "--output-dim", "8"]
+    result = cli.finetuner(*words, cwd=place.dir)
+    assert result.code == 3 and "'gate.w' cannot be trained" in result.err and "decide" in result.err, result.err
+    cli.ok(*words, "--freeze", "gate", cwd=place.dir)
+
+
 def test_nobody_there_exits_with_5(place):
     result = cli.finetuner("ping", "127.0.0.1:1", cwd=place.dir)
     assert result.code == 5 and len(result.err.splitlines()) == 1, result
