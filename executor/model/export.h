@@ -40,6 +40,7 @@ struct ft_export_node {
     const char *in[4];  /* NULL: absent */
     int n_in;
     const char *out;
+    const char *out2; /* NULL: one output */
     const struct ft_export_attr *attrs;
     int n_attrs;
 };
@@ -83,6 +84,18 @@ FT_MUST_CHECK enum ft_status ft_export_logic(struct ft_export *x, const struct f
                                              const char *onnx, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_export_mod(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                            struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_gather(struct ft_export *x, const struct ft_node *node,
+                                              const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_scatter(struct ft_export *x, const struct ft_node *node,
+                                               const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_arg_extreme(struct ft_export *x, const struct ft_node *node,
+                                                   const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_topk(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                            struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_cumsum(struct ft_export *x, const struct ft_node *node,
+                                              const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_maxpool_indices(struct ft_export *x, const struct ft_node *node,
+                                                       const char *onnx, struct ft_err *err);
 
 /* Writes one node of the graph; FT_UNSUPPORTED names an op without a writer. */
 FT_MUST_CHECK enum ft_status ft_export_op(struct ft_export *x, const struct ft_node *node,

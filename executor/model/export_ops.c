@@ -461,6 +461,15 @@ static const struct {
     [FT_OP_MAXIMUM] = {write_simple, "Max"},
     [FT_OP_MINIMUM] = {write_simple, "Min"},
     [FT_OP_MOD] = {ft_export_mod, "Mod"},
+    [FT_OP_GATHER] = {ft_export_gather, "Gather"},
+    [FT_OP_GATHER_ELEMENTS] = {ft_export_gather, "GatherElements"},
+    [FT_OP_GATHER_ND] = {ft_export_gather, "GatherND"},
+    [FT_OP_SCATTER_ELEMENTS] = {ft_export_scatter, "ScatterElements"},
+    [FT_OP_SCATTER_ND] = {ft_export_scatter, "ScatterND"},
+    [FT_OP_ARG_EXTREME] = {ft_export_arg_extreme, ""},
+    [FT_OP_TOPK] = {ft_export_topk, "TopK"},
+    [FT_OP_CUMSUM] = {ft_export_cumsum, "CumSum"},
+    [FT_OP_MAXPOOL_INDICES] = {ft_export_maxpool_indices, "MaxPool"},
     [FT_OP_DROPOUT] = {write_dropout, ""},
     [FT_OP_REDUCE_SUM] = {write_reduce, "ReduceSum"},
     [FT_OP_REDUCE_MEAN] = {write_reduce, "ReduceMean"},
@@ -486,7 +495,9 @@ enum ft_status ft_export_op(struct ft_export *x, const struct ft_node *node, str
                        node->origin[0] != '\0' ? node->origin : "a node", name);
     }
     for (int i = 1; i < ft_op_info(node->op)->outputs; i++) {
-        if (node->op != FT_OP_L2_NORMALIZE && x->reached[node->out[i]]) {
+        bool written = node->op == FT_OP_L2_NORMALIZE || node->op == FT_OP_TOPK ||
+                       node->op == FT_OP_MAXPOOL; /* its places: by MAXPOOL_INDICES */
+        if (!written && x->reached[node->out[i]]) {
             return FT_FAIL(err, UNSUPPORTED, "%s: output %d of %s is not written as ONNX", node->origin, i,
                            name);
         }

@@ -178,6 +178,9 @@ enum ft_status ft_export_pool(struct ft_export *x, const struct ft_node *node, c
     struct ft_export_node n = ft_export_like(x, node, onnx);
     const struct ft_window *w = &node->attrs.window;
     struct window_attrs a;
+    if (n.out == NULL) {
+        return FT_OK; /* only its places are read, which another node writes */
+    }
     window_attrs(w, &a);
     if (node->op == FT_OP_MAXPOOL) {
         add_dilations(w, &a);
@@ -194,6 +197,27 @@ enum ft_status ft_export_pool(struct ft_export *x, const struct ft_node *node, c
         .name = "ceil_mode", .kind = FT_ATTR_INT, .i = rounds_up(w, ft_graph_type(x->graph, node->in[0]))};
     n.attrs = a.list;
     n.n_attrs = a.count;
+    return ft_export_put(x, &n, err);
+}
+
+/* The same pool once more, with its second output: indices are rare, and an op writes one node at a time. */
+enum ft_status ft_export_maxpool_indices(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                         struct ft_err *err)
+{
+    const struct ft_node *pool = ft_graph_node(x->graph, ft_graph_producer(x->graph, node->in[0]));
+    struct ft_export_node n = ft_export_like(x, pool, onnx);
+    const struct ft_window *w = &pool->attrs.window;
+    struct window_attrs a;
+    window_attrs(w, &a);
+    add_dilations(w, &a);
+    a.list[a.count++] = (struct ft_export_attr){
+        .name = "ceil_mode", .kind = FT_ATTR_INT, .i = rounds_up(w, ft_graph_type(x->graph, pool->in[0]))};
+    a.list[a.count++] =
+        (struct ft_export_attr){.name = "storage_order", .kind = FT_ATTR_INT, .i = node->attrs.kind};
+    n.attrs = a.list;
+    n.n_attrs = a.count;
+    n.out2 = x->names[node->out[0]];
+    FT_RETURN_IF_FAILED(ft_export_fresh(x, n.out2, &n.out, err));
     return ft_export_put(x, &n, err);
 }
 

@@ -161,6 +161,9 @@ enum ft_status ft_export_put_many(struct ft_export *x, const struct ft_export_no
         FT_TRY(ft_pb_put_text(&m, NODE_INPUT, in[i] == NULL ? "" : in[i], err));
     }
     FT_TRY(ft_pb_put_text(&m, NODE_OUTPUT, node->out, err));
+    if (node->out2 != NULL) {
+        FT_TRY(ft_pb_put_text(&m, NODE_OUTPUT, node->out2, err));
+    }
     FT_TRY(ft_pb_put_text(&m, NODE_NAME, name, err));
     FT_TRY(ft_pb_put_text(&m, NODE_OP, node->op, err));
     for (int i = 0; i < node->n_attrs; i++) {
