@@ -291,6 +291,37 @@ enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft
     return FT_OK;
 }
 
+/* Is the last part of a dotted name this word? */
+static bool ends_with_word(struct ft_bytes name, const char *word)
+{
+    size_t n = strlen(word);
+    bool whole = name.size == n || (name.size > n && name.data[name.size - n - 1] == '.');
+    return whole && memcmp(name.data + name.size - n, word, n) == 0;
+}
+
+bool ft_at_named_weight(const struct ft_at *at, int i)
+{
+    static const char *const words[] = {
+        "weight", "bias", "gamma", "beta", "scale", "p", "alpha",
+        /* of vision transformers: torchvision, timm, Hugging Face */
+        "class_token", "cls_token", "dist_token", "class_embedding", "pos_embedding", "pos_embed",
+        "position_embeddings", "positional_embedding", "relative_position_bias_table", "layer_scale",
+        "layer_scale_parameter", "gamma_1", "gamma_2", "lambda1", "logit_scale", "temperature"};
+    const struct ft_slot *slot = ft_at_slot(at, i);
+    if (slot->kind != FT_SLOT_HOST || !slot->weight || ft_host_is_int(slot->host)) {
+        return false;
+    }
+    if (ft_bytes_is(at->im->file->producer, FT_PRODUCER)) {
+        return true;
+    }
+    for (size_t k = 0; k < sizeof words / sizeof words[0]; k++) {
+        if (ends_with_word(slot->weight_name, words[k])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool ft_at_no_bias(const struct ft_at *at, int i)
 {
     const struct ft_host *h = ft_at_host(at, i);
@@ -316,6 +347,9 @@ enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err
     if (trained != FT_NO_VALUE) {
         *out = trained;
         return FT_OK;
+    }
+    if (ft_at_named_weight(at, i)) {
+        return ft_at_weight(at, i, FT_PARAM_WEIGHT, out, err);
     }
     if (ft_host_is_int(slot->host)) {
         return FT_FAIL(err, UNSUPPORTED,

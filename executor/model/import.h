@@ -126,7 +126,8 @@ struct ft_slot *ft_at_slot(const struct ft_at *at, int i);       /* of a given i
 const struct ft_host *ft_at_host(const struct ft_at *at, int i); /* NULL unless given and known */
 bool ft_at_all_host(const struct ft_at *at);                     /* every given input is known */
 enum ft_dtype ft_at_dtype(const struct ft_at *at, int i); /* of a given input: FT_F32, FT_I64 or FT_BOOL */
-/* Input i as a value of the graph: host floats become a constant, or the parameter they are already. Floats
+/* Input i as a value of the graph: host floats become a constant, or the parameter they are called or are
+ * already. Floats
  * only: FT_UNSUPPORTED. */
 FT_MUST_CHECK enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err *err);
 /* The same for any element type; integers that depend on the batch have no value. */
@@ -136,6 +137,10 @@ FT_MUST_CHECK enum ft_status ft_at_moved(struct ft_at *at, int i, ft_value *out,
 /* Input i as a weight: host floats become a parameter. */
 FT_MUST_CHECK enum ft_status ft_at_weight(struct ft_at *at, int i, enum ft_param_role role, ft_value *out,
                                           struct ft_err *err);
+/* Is input i an initializer called as parameters are? Outside of convolutions, products and normalisations
+ * only a name can tell a parameter from a buffer; our own files keep what is no parameter in Constant nodes.
+ */
+bool ft_at_named_weight(const struct ft_at *at, int i);
 /* Is input i zeros that the exporter made up for a module without bias? */
 bool ft_at_no_bias(const struct ft_at *at, int i);
 const struct ft_type *ft_at_type(const struct ft_at *at, ft_value v);

@@ -79,32 +79,6 @@ enum ft_status ft_import_clip(struct ft_at *at, int arg, struct ft_err *err)
 
 /* ---- two tensors */
 
-static bool ends_with(struct ft_bytes name, const char *suffix)
-{
-    size_t n = strlen(suffix);
-    return name.size >= n && memcmp(name.data + name.size - n, suffix, n) == 0;
-}
-
-/* Only a name can tell a parameter from a buffer in an elementwise op; our own files keep what is no
- * parameter in Constant nodes. */
-static bool named_as_weight(const struct ft_at *at, int i)
-{
-    static const char *const suffixes[] = {".weight", ".bias", ".gamma", ".beta", ".scale", ".p", ".alpha"};
-    const struct ft_slot *slot = ft_at_slot(at, i);
-    if (slot->kind != FT_SLOT_HOST || !slot->weight || ft_host_is_int(slot->host)) {
-        return false;
-    }
-    if (ft_bytes_is(at->im->file->producer, FT_PRODUCER)) {
-        return true;
-    }
-    for (size_t k = 0; k < sizeof suffixes / sizeof suffixes[0]; k++) {
-        if (ends_with(slot->weight_name, suffixes[k]) || ft_bytes_is(slot->weight_name, suffixes[k] + 1)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The vector that is added to a product of matrices is a bias, whatever it is called, and so are scale and
  * bias after a spelled-out layer normalisation. */
 static bool is_bias(const struct ft_at *at, enum ft_op op, int i, ft_value other)
@@ -204,7 +178,7 @@ enum ft_status ft_import_binary(struct ft_at *at, int arg, struct ft_err *err)
     struct ft_attrs attrs;
     ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
     ft_value y = FT_NO_VALUE;
-    if (ft_at_all_host(at) && !named_as_weight(at, 0) && !named_as_weight(at, 1)) {
+    if (ft_at_all_host(at) && !ft_at_named_weight(at, 0) && !ft_at_named_weight(at, 1)) {
         return ft_fold_binary(at, op, 0, err);
     }
     if (ft_at_dtype(at, 0) == FT_I64 ||
@@ -212,7 +186,7 @@ enum ft_status ft_import_binary(struct ft_at *at, int arg, struct ft_err *err)
         return ft_import_int_binary(at, op, 0, err);
     }
     for (int i = 0; i < 2; i++) { /* also when both are known: 1 / p of a GeM pooling stays trainable */
-        if (named_as_weight(at, i)) {
+        if (ft_at_named_weight(at, i)) {
             FT_RETURN_IF_FAILED(ft_at_weight(at, i, FT_PARAM_WEIGHT, &in[i], err));
         }
     }

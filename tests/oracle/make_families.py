@@ -99,7 +99,7 @@ def shake(net):
                 nn.init.uniform_(p, 0.5, 1.0)
             elif name == "layer_scale":
                 nn.init.uniform_(p, 0.2, 1.0)
-            elif p.ndim == 1 or name in ("class_token", "pos_embedding", "relative_position_bias_table"):
+            elif p.ndim == 1 or not p.any() or name in ("class_token", "pos_embedding", "relative_position_bias_table"):
                 nn.init.normal_(p, 0, 0.1)
             elif name == "logit_scale":
                 nn.init.normal_(p, 2, 0.2)

@@ -34,12 +34,8 @@ FORWARD, GRADIENT = 1e-4, 1e-3
 CASES = [(name, export) for name, family in families.FAMILIES.items() for export in families.exports_of(family)]
 # What a family still waits for: op types that are refused, and nothing else is.
 WAITING = {
-    "convnext_tiny": {"LayerNormalization"},
-    "vit": {"LayerNormalization", "Mod"},
-    "vit_gelu": {"LayerNormalization", "Mod"},
-    "swin_t": {"LayerNormalization", "Mod", "ScatterND"},
-    "swin_v2_t": {"LayerNormalization", "Mod", "ScatterND", "GatherND"},
-    "vit_s": {"LayerNormalization", "Mod"},
+    "swin_t": {"ScatterND"},
+    "swin_v2_t": {"ScatterND", "GatherND"},
 }
 # Parameters that the exporter computes away: they only enter through a constant.
 FOLDED = {}
