@@ -127,8 +127,7 @@ const struct ft_host *ft_at_host(const struct ft_at *at, int i); /* NULL unless 
 bool ft_at_all_host(const struct ft_at *at);                     /* every given input is known */
 enum ft_dtype ft_at_dtype(const struct ft_at *at, int i); /* of a given input: FT_F32, FT_I64 or FT_BOOL */
 /* Input i as a value of the graph: host floats become a constant, or the parameter they are called or are
- * already. Floats
- * only: FT_UNSUPPORTED. */
+ * already. Floats only: FT_UNSUPPORTED. */
 FT_MUST_CHECK enum ft_status ft_at_value(struct ft_at *at, int i, ft_value *out, struct ft_err *err);
 /* The same for any element type; integers that depend on the batch have no value. */
 FT_MUST_CHECK enum ft_status ft_at_tensor(struct ft_at *at, int i, ft_value *out, struct ft_err *err);
