@@ -12,10 +12,10 @@ static void unsupported_nodes_are_told_all_at_once(void **state)
     add_input(&b, "x", "n,4");
     add_node(&b, "NonZero", "x", "a", NULL);
     add_node_in(&b, "com.microsoft", "BiasGelu", "a", "b", NULL);
-    add_node_in(&b, "ai.onnx.ml", "Scaler", "b", "y", NULL);
+    add_node_in(&b, "ai.onnx.ml", "Imputer", "b", "y", NULL);
     add_output(&b, "y", "n,4");
     FAILS_READ(UNSUPPORTED,
-               "3 unsupported nodes: NonZero 'n_a', com.microsoft::BiasGelu 'n_b', ai.onnx.ml::Scaler 'n_y'",
+               "3 unsupported nodes: NonZero 'n_a', com.microsoft::BiasGelu 'n_b', ai.onnx.ml::Imputer 'n_y'",
                &b);
     /* What only turns out during conversion is collected too. */
     add_input(&b, "x", "n,3,8,8");

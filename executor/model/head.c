@@ -164,6 +164,19 @@ static ft_value skip_dropout(const struct ft_graph *g, ft_value v)
     return v;
 }
 
+/* Both probabilities of a binary classifier, 1 - p and p: p, else v. */
+static ft_value without_complement(const struct ft_graph *g, ft_value v)
+{
+    const struct ft_node *node = producer_of(g, v);
+    if (node == NULL || node->op != FT_OP_CONCAT || node->n_in != 2) {
+        return v;
+    }
+    const struct ft_node *other = producer_of(g, node->in[0]);
+    bool complement = other != NULL && other->op == FT_OP_SCALE && other->attrs.alpha == -1.0F &&
+                      other->attrs.beta == 1.0F && other->in[0] == node->in[1];
+    return complement ? node->in[1] : v;
+}
+
 /* MATMUL by a weight, perhaps with a bias added behind it. */
 static const struct ft_node *linear_layer(const struct ft_graph *g, ft_value v)
 {
@@ -206,7 +219,7 @@ static int64_t width_of(const struct ft_graph *g, const struct ft_node *matmul)
 static void apply_head_rule(const struct ft_graph *g, ft_value output, int64_t labels, bool *scratch,
                             struct finding *f)
 {
-    *f = (struct finding){.at = skip_dropout(g, output)};
+    *f = (struct finding){.at = without_complement(g, skip_dropout(g, output))};
     const struct ft_node *node = producer_of(g, f->at);
     while (node != NULL && is_tail(node->op)) {
         f->tail = true;

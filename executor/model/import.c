@@ -141,10 +141,20 @@ static int compare_row(const void *key, const void *row)
     return order != 0 ? order : (op.size > size) - (op.size < size);
 }
 
-const struct ft_import_row *ft_import_find(struct ft_bytes op)
+/* Of domain ai.onnx.ml. */
+static const struct ft_import_row ml_rows[] = {
+    {"Scaler", 1, ft_import_scaler, 0},
+};
+
+const struct ft_import_row *ft_import_find(const struct ft_onnx_node *node)
 {
-    return op.size == 0 ? NULL
-                        : bsearch(&op, rows, sizeof rows / sizeof rows[0], sizeof rows[0], compare_row);
+    struct ft_bytes op = node->op;
+    bool ml = ft_bytes_is(node->domain, "ai.onnx.ml");
+    if (op.size == 0 || (!ml && node->domain.size > 0 && !ft_bytes_is(node->domain, "ai.onnx"))) {
+        return NULL;
+    }
+    return ml ? bsearch(&op, ml_rows, sizeof ml_rows / sizeof ml_rows[0], sizeof ml_rows[0], compare_row)
+              : bsearch(&op, rows, sizeof rows / sizeof rows[0], sizeof rows[0], compare_row);
 }
 
 /* ---- inputs of a node */

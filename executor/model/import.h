@@ -116,8 +116,8 @@ struct ft_import_row {
     ft_import_handler run;
     int arg;
 };
-/* Sorted by name. */
-const struct ft_import_row *ft_import_find(struct ft_bytes op);
+/* NULL: an op or a domain that is not read. */
+const struct ft_import_row *ft_import_find(const struct ft_onnx_node *node);
 
 /* Host data of an initializer that other nodes read too: reshaping a copy of it would untie them. */
 bool ft_at_tied(const struct ft_at *at, int i);
@@ -205,7 +205,7 @@ void ft_import_release_externals(struct ft_import *im);
     X(constant_of_shape) X(shape) X(size) X(gather) X(cast) X(expand) X(where) X(compare) \
     X(mod) X(is_nan) X(is_inf) X(gather_elements) X(scatter) X(arg_extreme) X(topk) X(cumsum) \
     X(one_hot) X(hardmax) X(eye_like) \
-    X(logic) X(range) X(map) X(layer_norm) X(instance_norm) X(group_norm) X(lrn) X(batch_statistics) X(resize) X(depth_space) X(if) X(loop)
+    X(logic) X(range) X(map) X(layer_norm) X(instance_norm) X(group_norm) X(lrn) X(batch_statistics) X(resize) X(depth_space) X(scaler) X(if) X(loop)
 /* clang-format on */
 #define FT_IMPORT_PROTOTYPE(name)                                                                            \
     enum ft_status ft_import_##name(struct ft_at *at, int arg, struct ft_err *err);

@@ -79,8 +79,8 @@ enum ft_status ft_import_clip(struct ft_at *at, int arg, struct ft_err *err)
 
 /* ---- two tensors */
 
-/* The vector that is added to a product of matrices is a bias, whatever it is called, and so are scale and
- * bias after a spelled-out layer normalisation. */
+/* The vector, or single row, that is added to a product of matrices is a bias, whatever it is called, and so
+ * are scale and bias after a spelled-out layer normalisation. */
 static bool is_bias(const struct ft_at *at, enum ft_op op, int i, ft_value other)
 {
     const struct ft_slot *slot = ft_at_slot(at, i);
@@ -98,7 +98,8 @@ static bool is_bias(const struct ft_at *at, enum ft_op op, int i, ft_value other
     }
     return op == FT_OP_ADD && slot->weight && producer >= 0 &&
            ft_graph_node(g, producer)->op == FT_OP_MATMUL && !ft_host_is_int(slot->host) &&
-           slot->host->rank == 1 && ft_dim_equal(type->dim[type->rank - 1], ft_dim_of(slot->host->dims[0]));
+           slot->host->rank > 0 && slot->host->dims[slot->host->rank - 1] == slot->host->count &&
+           ft_dim_equal(type->dim[type->rank - 1], ft_dim_of(slot->host->count));
 }
 
 /* x + c, x - c, x * c with one known number c is SCALE. */

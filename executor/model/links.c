@@ -123,23 +123,44 @@ static bool makes_labels(const struct ft_onnx_node *node)
     return ft_bytes_is(node->op, "ArgMax") || ft_bytes_is(node->op, "ZipMap");
 }
 
-/* The slot behind labels at the end of the graph. Each step goes to another node's input, at most n_nodes
- * times. */
+/* What a node at the very end hands on of its input `*from`: labels looked up by number, cast, put in shape.
+ */
+static bool hands_on(const struct ft_onnx_node *node, int *from)
+{
+    *from = ft_bytes_is(node->op, "ArrayFeatureExtractor") ? 1 : 0;
+    return *from == 1 || ft_bytes_is(node->op, "Cast") || ft_bytes_is(node->op, "Reshape") ||
+           ft_bytes_is(node->op, "Squeeze") || ft_bytes_is(node->op, "Identity");
+}
+
+/* The scores of which labels are made that reach `slot`; -1 if it has none of that. Each step goes to another
+ * node's input, at most n_nodes times. */
+static int behind_labels(const struct ft_import *im, int slot)
+{
+    for (int steps = 0; steps < im->file->n_nodes && slot >= 0 && im->slots[slot].producer >= 0; steps++) {
+        int n = im->slots[slot].producer;
+        const struct ft_onnx_node *node = &im->file->nodes[n];
+        int from = 0;
+        bool labels = makes_labels(node);
+        if ((!labels && !hands_on(node, &from)) || from >= node->n_in) {
+            return -1;
+        }
+        slot = im->in[n][from];
+        if (labels) {
+            return slot;
+        }
+    }
+    return -1;
+}
+
+/* The slot behind labels at the end of the graph. */
 static int peel_labels(const struct ft_import *im, int slot)
 {
     for (int steps = 0; steps < im->file->n_nodes; steps++) {
-        int n = im->slots[slot].producer;
-        if (n < 0) {
+        int behind = behind_labels(im, slot);
+        if (behind < 0) {
             return slot;
         }
-        const struct ft_onnx_node *node = &im->file->nodes[n];
-        int source = node->n_in > 0 ? im->in[n][0] : -1;
-        bool after_cast = ft_bytes_is(node->op, "Cast") && source >= 0 && im->slots[source].producer >= 0 &&
-                          makes_labels(&im->file->nodes[im->slots[source].producer]);
-        if (source < 0 || (!makes_labels(node) && !after_cast)) {
-            return slot;
-        }
-        slot = source;
+        slot = behind;
     }
     return slot;
 }

@@ -50,7 +50,7 @@ enum ft_status ft_import_check_ops(const struct ft_import *im, struct ft_err *er
         const struct ft_onnx_node *node = &im->file->nodes[im->order[k]];
         char what[128];
         bool ours = node->domain.size == 0 || ft_bytes_is(node->domain, "ai.onnx");
-        if (ours && ft_import_find(node->op) != NULL) {
+        if (ft_import_find(node) != NULL) {
             continue;
         }
         int domain_size = ours ? 0 : node->domain.size > 40 ? 40 : (int)node->domain.size;
@@ -246,7 +246,7 @@ static void inherit_integer(struct ft_at *at)
 
 static enum ft_status run_node(struct ft_at *at, bool *bad, struct ft_err *err)
 {
-    const struct ft_import_row *row = ft_import_find(at->node->op);
+    const struct ft_import_row *row = ft_import_find(at->node);
     FT_RETURN_IF_FAILED(prepare_inputs(at, bad, err));
     if (*bad) {
         return FT_OK;
