@@ -165,6 +165,101 @@ def write(name, export, path, family=None, seed=0):
     return net
 
 
+# ---- tables: scikit-learn through skl2onnx
+
+def sklearn_mlp(path, classes, activation, zipmap):
+    """Writes the classifier behind a scaler; returns the pipeline."""
+    import numpy as np
+    import skl2onnx
+    from sklearn import neural_network, pipeline, preprocessing
+
+    rng = np.random.default_rng(classes)
+    x = (3 * rng.standard_normal((200, 12)) + 1).astype(np.float32)
+    net = neural_network.MLPClassifier((24, 16), activation=activation, max_iter=5, random_state=0)
+    model = pipeline.make_pipeline(preprocessing.StandardScaler(), net).fit(x, rng.integers(0, classes, 200))
+    options = {neural_network.MLPClassifier: {"zipmap": zipmap}}
+    path.write_bytes(skl2onnx.to_onnx(model, x[:1], options=options, target_opset=17).SerializeToString())
+    return model
+
+
+# ---- TensorFlow through tf2onnx: NHWC, asymmetric SAME pads, ReLU6 as Min and Max, one matrix product with bias as Add
+
+def nhwc_network(path, seed=0):
+    """As tf2onnx writes Keras' MobileNet: images come (N, H, W, C), every convolution stands between transpositions or behind one,
+    SAME pads of stride 2 are (0, 0, 1, 1), an explicit Pad is NHWC, names are TensorFlow's. Returns the same network in PyTorch."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    torch.manual_seed(seed)
+    net = shake(Nhwc()).eval()
+    w = {n: v.detach().numpy() for n, v in net.state_dict().items()}
+    nodes, tensors = [], []
+
+    def tensor(name, value):
+        tensors.append(numpy_helper.from_array(value, name))
+        return name
+
+    def add(op, inputs, name, **attributes):
+        nodes.append(helper.make_node(op, inputs, [name + ":0"], name, **attributes))
+        return name + ":0"
+
+    def conv(x, name, module, **attributes):
+        bias = [tensor(f"model/{name}/BiasAdd/ReadVariableOp:0", w[module + ".bias"])]
+        return add("Conv", [x, tensor(f"model/{name}/kernel:0", w[module + ".weight"])] + bias, f"model/{name}/Conv2D", **attributes)
+
+    def relu6(x, name):
+        import numpy as np
+
+        x = add("Max", [x, tensor(f"zero__{name}", np.float32(0))], f"model/{name}/Relu6/max")
+        return add("Min", [x, tensor(f"six__{name}", np.float32(6))], f"model/{name}/Relu6")
+
+    def ints(name, *values):
+        import numpy as np
+
+        return tensor(name, np.array(values, np.int64))
+
+    x = add("Transpose", ["images"], "model/conv1/Conv2D__6", perm=[0, 3, 1, 2])
+    x = relu6(conv(x, "conv1", "conv1", kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1]), "conv1")
+    x = add("Transpose", [x], "model/conv1/Conv2D__8", perm=[0, 2, 3, 1])
+    x = add("Pad", [x, ints("pads", 0, 0, 0, 0, 0, 1, 1, 0)], "model/pad/Pad")
+    x = add("Transpose", [x], "model/dw/depthwise__9", perm=[0, 3, 1, 2])
+    x = relu6(conv(x, "dw", "dw", kernel_shape=[3, 3], strides=[2, 2], group=16), "dw")
+    x = conv(x, "pw", "pw", kernel_shape=[1, 1])
+    norm = [tensor(f"model/bn/{n}:0", w["bn." + t]) for n, t in
+            (("gamma", "weight"), ("beta", "bias"), ("moving_mean", "running_mean"), ("moving_variance", "running_var"))]
+    x = add("BatchNormalization", [x] + norm, "model/bn/FusedBatchNormV3", epsilon=1e-3)
+    x = y = relu6(x, "pw")
+    x = add("MaxPool", [x], "model/pool/MaxPool", kernel_shape=[3, 3], strides=[1, 1], auto_pad="SAME_UPPER")
+    x = add("Transpose", [add("Add", [x, y], "model/add/add")], "model/add__12", perm=[0, 2, 3, 1])
+    x = add("ReduceMean", [x], "model/gap/Mean", axes=[1, 2], keepdims=0)
+    x = add("MatMul", [x, tensor("model/dense/MatMul/ReadVariableOp:0", w["dense.weight"].T.copy())], "model/dense/MatMul")
+    x = add("Tanh", [add("Add", [x, tensor("model/dense/BiasAdd/ReadVariableOp:0", w["dense.bias"])], "model/dense/BiasAdd")],
+            "model/dense/Tanh")
+    x = add("MatMul", [x, tensor("model/predictions/MatMul/ReadVariableOp:0", w["head.weight"].T.copy())], "model/predictions/MatMul")
+    x = add("Add", [x, tensor("model/predictions/BiasAdd/ReadVariableOp:0", w["head.bias"])], "model/predictions/BiasAdd")
+    x = add("Softmax", [x], "model/predictions/Softmax")
+    graph = helper.make_graph(nodes, "tf2onnx", [helper.make_tensor_value_info("images", 1, ["unk__5", 33, 33, 3])],
+                              [helper.make_tensor_value_info(x, 1, ["unk__6", 10])], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="tf2onnx"), path)
+    return net
+
+
+class Nhwc(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.dw = nn.Conv2d(3, 16, 3, 2), nn.Conv2d(16, 16, 3, 2, groups=16)
+        self.pw, self.bn = nn.Conv2d(16, 24, 1), nn.BatchNorm2d(24, eps=1e-3)
+        self.dense, self.head = nn.Linear(24, 20), nn.Linear(20, 10)
+
+    def forward(self, x):
+        pad = nn.functional.pad
+        x = nn.functional.relu6(self.conv1(pad(x.permute(0, 3, 1, 2), (0, 1, 0, 1))))
+        x = nn.functional.relu6(self.dw(pad(x, (0, 1, 0, 1))))
+        x = nn.functional.relu6(self.bn(self.pw(x)))
+        x = nn.functional.max_pool2d(x, 3, 1, 1) + x
+        return torch.softmax(self.head(torch.tanh(self.dense(x.mean((2, 3))))), 1)
+
+
 def main(folder, *names):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -228,6 +228,64 @@ def test_full_size_forward(name, tmp_path):
     ROWS.append((name, "script, full size", 0, *check_forward(family, net, tmp_path / "model.onnx", x, tmp_path), 0, 0, ""))
 
 
+# ---- tables and TensorFlow
+
+@pytest.mark.parametrize("classes,activation,zipmap", [(2, "relu", True), (2, "relu", False), (4, "tanh", True), (4, "logistic", False)])
+def test_sklearn(classes, activation, zipmap, tmp_path):
+    path, out = tmp_path / "model.onnx", tmp_path / "tailored.onnx"
+    model = families.sklearn_mlp(path, classes, activation, zipmap)
+    scaler, net = model[0], model[1]
+    x = (3 * np.random.default_rng(1).standard_normal((9, 12)) + 1).astype(np.float32)
+    _, whole = run_ours(path, x, tmp_path)
+    forward = difference(whole, model.predict_proba(x))
+    facts, ours = run_ours(path, x, tmp_path, "--tailor", "--export", out)
+
+    class Torch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.ParameterList(torch.from_numpy(c) for c in net.coefs_)
+            self.b = nn.ParameterList(torch.from_numpy(c) for c in net.intercepts_)
+            self.head = nn.Identity()
+
+        def forward(self, v):
+            v = (v - torch.from_numpy(scaler.mean_)) / torch.from_numpy(scaler.scale_)
+            for w, b in list(zip(self.w, self.b))[:-1]:
+                v = {"relu": torch.relu, "tanh": torch.tanh, "logistic": torch.sigmoid}[activation](v @ w + b)
+            return self.head(v)
+
+    family = families.Family(Torch, "head", rows=9)
+    peer = Torch().double()
+    want = families.embed(peer, family, torch.from_numpy(x).double())
+    assert facts["head"] and facts["dim"] == 16
+    embedding, again = difference(ours, want.detach().numpy()), difference(run_theirs(out, x), ours)
+    weights = np.random.default_rng(7).standard_normal(want.shape).astype(np.float32)
+    gradients = our_gradients(path, x, weights, False, "cpu", tmp_path)
+    matched, left = match(gradients, peer_gradients(peer, family, x, weights, False))
+    assert not left and len(matched) == 4
+    worst, _ = relative({n: (gradients[n][1], g) for n, (_, g) in matched.items()})
+    assert max(forward, embedding, again) < FORWARD and worst < GRADIENT
+    ROWS.append(("sklearn MLP", f"{classes} classes, {activation}", len(matched), forward, embedding, again, worst, 0, "cpu"))
+
+
+def test_tensorflow(tmp_path):
+    path = tmp_path / "model.onnx"
+    net = families.nhwc_network(path)
+    family = families.Family(None, "head", rows=4)
+
+    def images(_, seed=0):
+        return torch.randn(4, 33, 33, 3, generator=torch.Generator().manual_seed(seed))
+
+    families_images, families.images = families.images, images
+    try:
+        x = images(family).numpy()
+        numbers = check_forward(family, net, path, x, tmp_path)
+        for training in (False, True):
+            parameters, *gradients = check_gradients("tensorflow", family, net, path, training, tmp_path)
+            ROWS.append(("tf2onnx, NHWC", "kept" + (" training" if training else ""), parameters, *numbers, *gradients))
+    finally:
+        families.images = families_images
+
+
 def test_table():
     print(f"\n{'family':18} {'export':22} {'parameters':>10} {'forward':>9} {'embedding':>9} {'written':>9} {'gradients':>9} {'torch f32':>9} {'passed':>7}")
     for row in ROWS:
