@@ -316,8 +316,10 @@ enum ft_status ft_import_matmul(struct ft_at *at, int arg, struct ft_err *err)
     ft_value y = FT_NO_VALUE;
     memset(&attrs, 0, sizeof attrs);
     attrs.alpha = 1.0F;
+    bool known = ft_at_all_host(at); /* then what the matrix multiplies is a buffer, e.g. coordinates */
     for (int i = 0; i < 2; i++) {
-        FT_RETURN_IF_FAILED(ft_at_weight(at, i, FT_PARAM_WEIGHT, &in[i], err));
+        FT_RETURN_IF_FAILED(known && i == 0 ? ft_at_value(at, i, &in[i], err)
+                                            : ft_at_weight(at, i, FT_PARAM_WEIGHT, &in[i], err));
         if (ft_at_type(at, in[i])->rank < 2) {
             return ft_at_unsupported(at, err, "a vector as operand");
         }
