@@ -160,6 +160,25 @@ enum ft_status ft_kernel_prepare(struct ft_device *device, const struct ft_call 
     return prepare(device, call, kernel, scratch, err);
 }
 
+bool ft_chain_takes(const struct ft_device *device, enum ft_op op)
+{
+    return device->table->chain_takes != NULL && device->table->chain_takes(op);
+}
+
+enum ft_status ft_chain_prepare(struct ft_device *device, const struct ft_chain *chain,
+                                struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
+{
+    *kernel = NULL;
+    *scratch = 0;
+    assert(chain->n_ops >= 1 && chain->n_ops <= FT_CHAIN_OPS && chain->n_in >= 1);
+    assert(chain->n_in <= FT_CHAIN_INPUTS && chain->n_out >= 1 && chain->n_out <= FT_CHAIN_OUTPUTS);
+    for (int i = 0; i < chain->n_ops; i++) {
+        assert(ft_chain_takes(device, chain->ops[i].op));
+        assert(chain->ops[i].in[0] < chain->n_in + i && chain->ops[i].in[1] < chain->n_in + i);
+    }
+    return device->table->prepare_chain(device, chain, kernel, scratch, err);
+}
+
 enum ft_status ft_kernel_run(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
                              void *scratch, struct ft_err *err)
 {

@@ -25,7 +25,10 @@ struct ft_device_table {
     const char *name;
     enum ft_dtype float_dtype;
     bool fuses;
-    ft_prepare prepare[FT_OP_COUNT]; /* NULL: the device lacks the op on purpose */
+    ft_prepare prepare[FT_OP_COUNT];    /* NULL: the device lacks the op on purpose */
+    bool (*chain_takes)(enum ft_op op); /* NULL: the device has no chains */
+    enum ft_status (*prepare_chain)(struct ft_device *device, const struct ft_chain *chain,
+                                    struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
     void (*layouts)(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum ft_layout *in,
                     enum ft_layout *out, bool *follow);
     enum ft_status (*wait)(struct ft_device *device, struct ft_err *err);

@@ -77,6 +77,10 @@ enum ft_act {
     FT_ACT_CLIP,       /* a.act_a .. a.act_b, both finite */
     FT_ACT_SIGMOID,
     FT_ACT_TANH,
+    FT_ACT_GELU, /* x Phi(x) */
+    FT_ACT_GELU_TANH,
+    FT_ACT_SILU,       /* x sigmoid(act_a x) */
+    FT_ACT_HARD_SWISH, /* x relu6(x + 3) / 6 */
     FT_ACT_COUNT
 };
 
@@ -182,6 +186,29 @@ struct ft_arg {
 FT_MUST_CHECK enum ft_status ft_kernel_run(struct ft_kernel *kernel, const struct ft_arg *in,
                                            const struct ft_arg *out, void *scratch, struct ft_err *err);
 void ft_kernel_free(struct ft_kernel *kernel);
+
+/* ---- chains: element-wise rows over tensors of one shape and layout, run together a tile at a time
+ * The same bits as the rows one by one; results that no row outside reads never reach memory. Inputs are of
+ * that shape or broadcast to it. An output may lie in the memory of an input of its own type that no row
+ * after the one that makes it reads. */
+enum { FT_CHAIN_INPUTS = 12, FT_CHAIN_OPS = 16, FT_CHAIN_OUTPUTS = 4 };
+struct ft_chain_op {
+    enum ft_op op;
+    const struct ft_attrs *attrs;
+    int in[2]; /* number of an input, or n_in + number of an earlier row; in[1] = -1: one operand */
+};
+struct ft_chain {
+    int n_in, n_out, n_ops;
+    const struct ft_type *in;
+    const struct ft_type *out; /* all of one type */
+    const struct ft_chain_op *ops;
+    const int *results; /* of each output: the number of its row */
+};
+/* Can the row be part of a chain on this device? (EXPAND_TO as a copy of its first input, broadcast.) */
+bool ft_chain_takes(const struct ft_device *device, enum ft_op op);
+/* As ft_kernel_prepare(); run and freed alike. */
+FT_MUST_CHECK enum ft_status ft_chain_prepare(struct ft_device *device, const struct ft_chain *chain,
+                                              struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
 
 #ifdef __cplusplus
 }

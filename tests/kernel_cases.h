@@ -102,14 +102,20 @@ static struct ft_type conv_y(const struct conv_case *c)
     return y;
 }
 
-/* Every activation, with and without [bias] and residual. `k` has its first two inputs, y is its result. */
-static void epilogue_cases(struct suite *s, const struct kase *k, struct ft_type y, int64_t channels)
+/* With and without [bias] and residual, `acts` activations from number `first` on. `k` has its first two
+ * inputs, y is its result. */
+static void epilogue_cases(struct suite *s, const struct kase *k, struct ft_type y, int64_t channels,
+                           int first, int acts)
 {
-    for (int act = FT_ACT_NONE; act < FT_ACT_COUNT; act++) {
+    for (int i = first; i < first + acts; i++) {
+        int act = i % FT_ACT_COUNT;
         for (int more = 0; more < (k->attrs.group > 1 ? 2 : 4); more++) { /* groups take no residual on cpu */
             struct kase e = *k;
             e.attrs.act = (enum ft_act)act;
-            e.attrs.act_a = act == FT_ACT_LEAKY_RELU ? 0.125F : act == FT_ACT_CLIP ? -0.5F : 0.0F;
+            e.attrs.act_a = act == FT_ACT_LEAKY_RELU ? 0.125F
+                            : act == FT_ACT_SILU     ? 1.0F
+                            : act == FT_ACT_CLIP     ? -0.5F
+                                                     : 0.0F;
             e.attrs.act_b = act == FT_ACT_CLIP ? 1.5F : 0.0F;
             e.attrs.residual = more >> 1;
             e.floor = 1.0; /* the activations' own rounding; they stay below 1 where the sum does */
@@ -133,7 +139,7 @@ static void cases_conv(struct suite *s)
         k.attrs = conv_attrs(c);
         kase_in(&k, conv_x(c), NORMAL);
         kase_in(&k, w, NORMAL);
-        epilogue_cases(s, &k, conv_y(c), c->m);
+        epilogue_cases(s, &k, conv_y(c), c->m, i, i == 1 ? FT_ACT_COUNT : 1);
     }
     for (int i = 0; i < COUNT_OF(conv_cases) * 2; i++) {
         const struct conv_case *c = &conv_cases[i / 2];
@@ -433,7 +439,7 @@ static void matmul_epilogues(struct suite *s, struct ft_type a, struct ft_type b
     k.attrs.alpha = 1.0F;
     kase_in(&k, a, NORMAL);
     kase_in(&k, b, NORMAL);
-    epilogue_cases(s, &k, y, ft_extent(&b, b.rank - 1));
+    epilogue_cases(s, &k, y, ft_extent(&b, b.rank - 1), 0, FT_ACT_COUNT);
 }
 
 static void cases_matmul(struct suite *s)

@@ -31,7 +31,7 @@ enum fill { NORMAL, POSITIVE, GRID, DISTANCE, INTEGERS, NONZERO, EXPONENTS, BITS
  * EXACT    moved or selected elements: no rounding at all.
  * ELEMENT  factor * (|expected| + floor): `factor` roundings of values of that size.
  * SUM      factor * (the same op on absolute values + floor): rounding of a sum is relative to the sum of
- *          magnitudes. Activations behind the sum have slopes of at most 1, so they do not count.
+ *          magnitudes. Activations behind the sum have slopes of hardly more than 1, so they do not count.
  */
 enum rule { EXACT, ELEMENT, SUM };
 

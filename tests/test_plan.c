@@ -406,6 +406,68 @@ static void what_follows_a_product_is_part_of_it(void **state)
     use_network(build_fusible, count_fused);
 }
 
+/* Chains: every way of broadcasting, results read outside and inside, a reader in between, and gradients. */
+static void build_elementwise(struct network *net)
+{
+    struct ft_err err = {0};
+    struct ft_type t = batched(shape(4, 1, 24, 7, 5));
+    ft_value wrt[3];
+    memset(net, 0, sizeof *net);
+    OK(ft_graph_new(&net->g, &err));
+    OK(ft_graph_input(net->g, "x", &t, &net->x, &err));
+    wrt[0] = net->x;
+    wrt[1] = parameter(net, shape(3, 24, 1, 1), FT_PARAM_WEIGHT, 0.5, 1.5);
+    wrt[2] = parameter(net, shape(1, 5), FT_PARAM_WEIGHT, -0.5, 0.5);
+    ft_value h = node(net->g, FT_OP_MUL, no_attrs(), 2, net->x, wrt[1]);
+    ft_value s = node(net->g, FT_OP_SIGMOID, no_attrs(), 1, h);
+    ft_value silu = node(net->g, FT_OP_MUL, no_attrs(), 2, h, s);
+    ft_value gate = node(net->g, FT_OP_REDUCE_MEAN, mean_attrs(), 1, silu); /* reads in between */
+    ft_value r = node(net->g, FT_OP_ADD, no_attrs(), 2, silu, wrt[2]);
+    r = node(net->g, FT_OP_MUL, no_attrs(), 2, r, gate);
+    struct ft_attrs gelu = no_attrs();
+    gelu.kind = FT_MAP_GELU;
+    r = node(net->g, FT_OP_MAP, gelu, 1, r);
+    r = node(net->g, FT_OP_SUB, no_attrs(), 2, r, silu);
+    r = node(net->g, FT_OP_SCALE, with_alpha(0.25F), 1, r);
+    net->embedding = node(net->g, FT_OP_TANH, no_attrs(), 1, r);
+    net->loss = node(net->g, FT_OP_SUM_SQUARES, no_attrs(), 1, net->embedding);
+    net->wanted[net->n_wanted++] = net->loss;
+    net->wanted[net->n_wanted++] = net->embedding;
+    net->wanted[net->n_wanted++] = s;
+    OK(ft_graph_backward(net->g, net->loss, wrt, 3, net->wanted + net->n_wanted, &err));
+    net->n_wanted += 3;
+}
+
+static void compare_chains(struct network *net)
+{
+    struct bound chained;
+    struct bound single;
+    size_t size = 0;
+    compare_devices(net);
+    compare_runs(net);
+    open_bound(&chained, net, "cpu", 0);
+    open_bound(&single, net, "cpu", FT_PLAN_NO_FUSION);
+    run(&chained);
+    run(&single);
+    void *a = copy_wanted(&chained, net, &size);
+    void *b = copy_wanted(&single, net, &size);
+    assert_memory_equal(a, b, size);
+    printf("%d steps in chains, %d one by one\n", ft_plan_stats(chained.plan).nodes,
+           ft_plan_stats(single.plan).nodes);
+    assert_true(2 * ft_plan_stats(chained.plan).nodes <= ft_plan_stats(single.plan).nodes);
+    assert_true(ft_plan_stats(chained.plan).activation_bytes < ft_plan_stats(single.plan).activation_bytes);
+    ft_free(a);
+    ft_free(b);
+    close_bound(&chained);
+    close_bound(&single);
+}
+
+static void chains_change_no_bit(void **state)
+{
+    (void)state;
+    use_network(build_elementwise, compare_chains);
+}
+
 /* ---- binding, aliases, copies */
 
 struct small {
@@ -716,6 +778,7 @@ int main(void)
         cmocka_unit_test(profiling_times_every_step),
         cmocka_unit_test(a_new_version_renews_packed_weights),
         cmocka_unit_test(what_follows_a_product_is_part_of_it),
+        cmocka_unit_test(chains_change_no_bit),
         cmocka_unit_test(wanted_values_lie_where_they_are_bound),
         cmocka_unit_test(layouts_do_not_show),
         cmocka_unit_test(unneeded_nodes_are_left_out),

@@ -178,8 +178,8 @@ enum ft_status ft_plan_new_with(struct ft_device *device, const struct ft_graph 
                                 struct ft_err *err)
 {
     enum { CHECKED_STORAGES = 1024 }; /* the check is quadratic */
-    static const plan_pass passes[] = {ft_plan_lower, ft_plan_layout, ft_plan_fuse,
-                                       ft_plan_once,  ft_plan_memory, ft_plan_kernels};
+    static const plan_pass passes[] = {ft_plan_lower, ft_plan_layout, ft_plan_fuse,   ft_plan_once,
+                                       ft_plan_chain, ft_plan_memory, ft_plan_kernels};
     enum ft_status st = FT_OK;
     struct ft_plan *plan = NULL;
     *out = NULL;

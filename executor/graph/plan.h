@@ -58,6 +58,7 @@ FT_MUST_CHECK enum ft_status ft_plan_find_nonfinite(struct ft_plan *plan, char o
 FT_MUST_CHECK enum ft_status ft_plan_profile(struct ft_plan *plan, bool on, struct ft_err *err);
 struct ft_plan_step_time { /* everything is borrowed from the plan */
     enum ft_op op;
+    int chained;        /* rows that run together in it, the last of them is op; 1: op alone */
     bool is_reorder;    /* a change of layout or a copy, not a node; op is what does it */
     const char *origin; /* of the node; "" if unknown */
     const struct ft_attrs *attrs;

@@ -134,6 +134,23 @@ static enum ft_status move_product(struct fuse *f, const struct ft_plan_step *pr
 
 /* ---- activations */
 
+static enum ft_act act_of_map(const struct ft_attrs *attrs, float *a)
+{
+    switch (attrs->kind) {
+    case FT_MAP_GELU:
+        return FT_ACT_GELU;
+    case FT_MAP_GELU_TANH:
+        return FT_ACT_GELU_TANH;
+    case FT_MAP_SILU:
+        *a = attrs->alpha;
+        return FT_ACT_SILU;
+    case FT_MAP_HARD_SWISH:
+        return FT_ACT_HARD_SWISH;
+    default:
+        return FT_ACT_NONE;
+    }
+}
+
 static enum ft_act act_of(const struct ft_plan_step *step, float *a, float *b)
 {
     *a = 0.0F;
@@ -152,6 +169,8 @@ static enum ft_act act_of(const struct ft_plan_step *step, float *a, float *b)
         return FT_ACT_SIGMOID;
     case FT_OP_TANH:
         return FT_ACT_TANH;
+    case FT_OP_MAP:
+        return act_of_map(step->attrs, a);
     default:
         return FT_ACT_NONE;
     }

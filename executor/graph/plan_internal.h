@@ -6,6 +6,7 @@
  * plan_layout.c turns nodes into steps: layouts, reorders, aliases, copies into wanted memory
  * plan_fuse.c   lets products take over what follows them
  * plan_once.c   finds the steps that run once a version of the parameters
+ * plan_chain.c  makes one step of element-wise steps that follow one another
  * plan_memory.c life times, in-place reuse, offsets in the one block
  * plan_kernel.c prepares kernels and their argument arrays
  * plan_profile.c keeps the time of each step
@@ -66,6 +67,7 @@ struct ft_plan_step {
     bool once;       /* runs when the parameters' version has changed */
     int node;
     const struct ft_attrs *attrs;
+    const struct ft_chain *chain; /* rows run together; op and attrs are those of the last. NULL: op alone */
     int n_in, n_out;
     const int *in, *out;         /* pvals; -1 for an input of which only the shape is read */
     const struct ft_type *types; /* n_in, then n_out */
@@ -126,6 +128,7 @@ FT_MUST_CHECK enum ft_status ft_plan_lower(struct ft_plan *plan, struct ft_err *
 FT_MUST_CHECK enum ft_status ft_plan_layout(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_fuse(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_once(struct ft_plan *plan, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_plan_chain(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_memory(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_kernels(struct ft_plan *plan, struct ft_err *err);
 

@@ -7,13 +7,22 @@
 
 /* ---- kernels */
 
-static enum ft_status prepare_step(struct ft_plan *plan, struct ft_plan_step *step, struct ft_err *err)
+static enum ft_status prepare_kernel(struct ft_plan *plan, struct ft_plan_step *step, size_t *scratch,
+                                     struct ft_err *err)
 {
-    size_t scratch = 0;
+    if (step->chain != NULL) {
+        return ft_chain_prepare(plan->device, step->chain, &step->kernel, scratch, err);
+    }
     struct ft_call call = {
         .op = step->op, .n_in = step->n_in, .in = step->types, .out = step->types + step->n_in};
     memcpy(&call.attrs, step->attrs, sizeof call.attrs);
-    if (ft_kernel_prepare(plan->device, &call, &step->kernel, &scratch, err) != FT_OK) {
+    return ft_kernel_prepare(plan->device, &call, &step->kernel, scratch, err);
+}
+
+static enum ft_status prepare_step(struct ft_plan *plan, struct ft_plan_step *step, struct ft_err *err)
+{
+    size_t scratch = 0;
+    if (prepare_kernel(plan, step, &scratch, err) != FT_OK) {
         char text[FT_NODE_TEXT];
         const char *name =
             step->node >= 0 ? ft_node_text(ft_graph_node(plan->graph, step->node), text) : "reorder";

@@ -50,13 +50,27 @@ static bool is_elementwise(enum ft_op op)
         [FT_OP_DROPOUT] = true,    [FT_OP_WHERE] = true,
         [FT_OP_MAXIMUM] = true,    [FT_OP_MINIMUM] = true,
         [FT_OP_MOD] = true,        [FT_OP_LOGIC] = true,
+        [FT_OP_MAP] = true,        [FT_OP_MAP_BWD] = true,
     };
     return rows[op];
 }
 
-static bool may_take_over(const struct ft_plan *plan, const struct ft_plan_step *step, int index, int k)
+/* In a chain: does a row behind the one that makes output o read input k? */
+static bool read_later(const struct ft_plan_step *step, int k, int o)
 {
-    const struct ft_type *out = &step->types[step->n_in];
+    const struct ft_chain *chain = step->chain;
+    for (int r = chain == NULL ? 0 : chain->results[o] + 1; chain != NULL && r < chain->n_ops; r++) {
+        if (chain->ops[r].in[0] == k || chain->ops[r].in[1] == k) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool may_take_over(const struct ft_plan *plan, const struct ft_plan_step *step, int index, int k,
+                          int o)
+{
+    const struct ft_type *out = &step->types[step->n_in + o];
     int pval = step->in[k];
     if (pval < 0) {
         return false;
@@ -70,32 +84,38 @@ static bool may_take_over(const struct ft_plan *plan, const struct ft_plan_step 
     for (int i = 0; i < step->n_in; i++) {
         bool same_bytes = step->in[i] >= 0 && root_of(plan, plan->pvals[step->in[i]].storage) == root;
         const struct ft_type *t = &step->types[i];
-        if (same_bytes &&
-            (t->dtype != out->dtype || t->layout != out->layout || !ft_type_same_shape(t, out))) {
+        if (same_bytes && (t->dtype != out->dtype || t->layout != out->layout ||
+                           !ft_type_same_shape(t, out) || read_later(step, i, o))) {
             return false;
         }
     }
     return true;
 }
 
+static void reuse_for_output(struct ft_plan *plan, int index, int o)
+{
+    const struct ft_plan_step *step = &plan->steps[index];
+    int to = plan->pvals[step->out[o]].storage;
+    if (plan->storages[to].place != FT_PLACE_BLOCK) {
+        return;
+    }
+    for (int k = 0; k < step->n_in; k++) {
+        if (may_take_over(plan, step, index, k, o)) {
+            int root = root_of(plan, plan->pvals[step->in[k]].storage);
+            plan->storages[to].share = root;
+            plan->storages[root].last = plan->storages[to].last;
+            return;
+        }
+    }
+}
+
 static void reuse_in_place(struct ft_plan *plan)
 {
     for (size_t i = 0; i < plan->n_steps; i++) {
         const struct ft_plan_step *step = &plan->steps[i];
-        if (!is_elementwise(step->op) || step->is_reorder) {
-            continue;
-        }
-        int to = plan->pvals[step->out[0]].storage;
-        if (plan->storages[to].place != FT_PLACE_BLOCK) {
-            continue;
-        }
-        for (int k = 0; k < step->n_in; k++) {
-            if (may_take_over(plan, step, (int)i, k)) {
-                int root = root_of(plan, plan->pvals[step->in[k]].storage);
-                plan->storages[to].share = root;
-                plan->storages[root].last = plan->storages[to].last;
-                break;
-            }
+        bool fits = (step->chain != NULL || is_elementwise(step->op)) && !step->is_reorder;
+        for (int o = 0; fits && o < (step->chain != NULL ? step->n_out : 1); o++) {
+            reuse_for_output(plan, (int)i, o);
         }
     }
 }

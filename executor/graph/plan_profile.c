@@ -21,6 +21,7 @@ struct ft_plan_step_time ft_plan_step_time(const struct ft_plan *plan, int i)
     const struct ft_plan_step *step = &plan->steps[i];
     return (struct ft_plan_step_time){
         .op = step->op,
+        .chained = step->chain == NULL ? 1 : step->chain->n_ops,
         .is_reorder = step->is_reorder,
         .origin = step->node < 0 ? "" : ft_graph_node(plan->graph, step->node)->origin,
         .attrs = step->attrs,

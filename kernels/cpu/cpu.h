@@ -45,6 +45,11 @@ FT_MUST_CHECK enum ft_status ft_cpu_kernel(struct ft_device *device, const struc
 FT_MUST_CHECK enum ft_status ft_cpu_integers(struct ft_device *device, const struct ft_call *call,
                                              struct ft_kernel **kernel, struct ft_err *err);
 
+/* chain.c */
+bool ft_cpu_chain_takes(enum ft_op op);
+FT_MUST_CHECK enum ft_status ft_cpu_chain(struct ft_device *device, const struct ft_chain *chain,
+                                          struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
+
 /* How many threads work of `cost` elements gets: at least 1. */
 int ft_cpu_threads(const struct ft_cpu *cpu, int64_t cost);
 /* Split n floats into ranges that begin at multiples of 64 (of 4 cache lines, whole Philox blocks). */

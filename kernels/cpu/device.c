@@ -152,6 +152,8 @@ static const struct ft_device_table table = {
 #include "kernels/ops.def"
 #undef FT_OP
         },
+    .chain_takes = ft_cpu_chain_takes,
+    .prepare_chain = ft_cpu_chain,
     .layouts = cpu_layouts,
     .wait = cpu_wait,
     .close = cpu_close,

@@ -47,9 +47,15 @@ static dnnl_status_t append_epilogue(const struct ft_attrs *a, const dnnl_memory
                                      dnnl_post_ops_t ops)
 {
     static const dnnl_alg_kind_t kinds[FT_ACT_COUNT] = {
-        [FT_ACT_RELU] = dnnl_eltwise_relu, [FT_ACT_LEAKY_RELU] = dnnl_eltwise_relu,
-        [FT_ACT_CLIP] = dnnl_eltwise_clip, [FT_ACT_SIGMOID] = dnnl_eltwise_logistic,
+        [FT_ACT_RELU] = dnnl_eltwise_relu,
+        [FT_ACT_LEAKY_RELU] = dnnl_eltwise_relu,
+        [FT_ACT_CLIP] = dnnl_eltwise_clip,
+        [FT_ACT_SIGMOID] = dnnl_eltwise_logistic,
         [FT_ACT_TANH] = dnnl_eltwise_tanh,
+        [FT_ACT_GELU] = dnnl_eltwise_gelu_erf,
+        [FT_ACT_GELU_TANH] = dnnl_eltwise_gelu_tanh,
+        [FT_ACT_SILU] = dnnl_eltwise_swish,
+        [FT_ACT_HARD_SWISH] = dnnl_eltwise_hardswish,
     };
     dnnl_status_t status =
         a->residual != 0 ? dnnl_post_ops_append_binary(ops, dnnl_binary_add, y) : dnnl_success;

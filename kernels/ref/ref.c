@@ -231,6 +231,14 @@ double ft_ref_act(const struct ft_attrs *a, double x)
         return 1.0 / (1.0 + exp(-x));
     case FT_ACT_TANH:
         return tanh(x);
+    case FT_ACT_GELU:
+        return ft_map_value(FT_MAP_GELU, x, 0.0, 0.0);
+    case FT_ACT_GELU_TANH:
+        return ft_map_value(FT_MAP_GELU_TANH, x, 0.0, 0.0);
+    case FT_ACT_SILU:
+        return ft_map_value(FT_MAP_SILU, x, (double)a->act_a, 0.0);
+    case FT_ACT_HARD_SWISH:
+        return ft_map_value(FT_MAP_HARD_SWISH, x, 0.0, 0.0);
     case FT_ACT_NONE:
     case FT_ACT_COUNT:
         break;
