@@ -44,6 +44,7 @@ static const char *const input_names[FT_OP_COUNT] = {
     [FT_OP_SCATTER_ND] = "x index u",
     [FT_OP_MAXPOOL_INDICES] = "where x",
     [FT_OP_DROPOUT] = "x rng",
+    [FT_OP_REDUCE_BWD] = "dy x y",
     [FT_OP_SUM_TO] = "x s",
     [FT_OP_EXPAND_TO] = "x s",
     [FT_OP_RESHAPE_LIKE] = "x s",

@@ -39,4 +39,9 @@ FT_MUST_CHECK enum ft_status ft_check_broadcast(const char *op, const struct ft_
                                                 const struct ft_type *r, struct ft_type *out,
                                                 struct ft_err *err);
 
+/* What is left of x after its axes a.axes are reduced, with a.keepdims. */
+FT_MUST_CHECK enum ft_status ft_check_reduce(const char *op, const struct ft_attrs *attrs,
+                                             const struct ft_type *x, struct ft_type *out,
+                                             struct ft_err *err);
+
 #endif

@@ -2,7 +2,7 @@
 
 #include "kernels/check.h"
 
-/* Layer normalisation. */
+/* Layer normalisation, and reductions that are not sums. */
 
 /* The axes of x from `axis` on, and x's shape with ones in their place. */
 static enum ft_status shapes(const char *op, const struct ft_attrs *attrs, const struct ft_type *x,
@@ -56,5 +56,36 @@ enum ft_status ft_infer_layernorm_bwd(const struct ft_attrs *attrs, const struct
     out[0] = ft_check_like(&in[0]);
     out[1] = normal;
     out[2] = normal;
+    return FT_OK;
+}
+
+/* ---- reductions */
+
+static enum ft_status check_fold(const char *op, const struct ft_attrs *attrs, struct ft_err *err)
+{
+    if (attrs->kind < 0 || attrs->kind >= FT_FOLD_COUNT) {
+        return FT_FAIL(err, INVALID, "%s: there is no reduction %d", op, attrs->kind);
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_infer_reduce(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
+                               struct ft_type *out, struct ft_err *err)
+{
+    (void)n_in;
+    FT_RETURN_IF_FAILED(check_fold("reduce", attrs, err));
+    return ft_check_reduce("reduce", attrs, &in[0], out, err);
+}
+
+enum ft_status ft_infer_reduce_bwd(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
+                                   struct ft_type *out, struct ft_err *err)
+{
+    struct ft_type y;
+    (void)n_in;
+    FT_RETURN_IF_FAILED(check_fold("reduce_bwd", attrs, err));
+    FT_RETURN_IF_FAILED(ft_check_reduce("reduce_bwd", attrs, &in[1], &y, err));
+    FT_RETURN_IF_FAILED(ft_check_implied("reduce_bwd", "dy", &in[0], &y, err));
+    FT_RETURN_IF_FAILED(ft_check_implied("reduce_bwd", "y", &in[2], &y, err));
+    out[0] = ft_check_like(&in[1]);
     return FT_OK;
 }

@@ -4,8 +4,8 @@
 
 /* ---- reductions */
 
-static enum ft_status infer_reduce(const char *op, const struct ft_attrs *attrs, const struct ft_type *x,
-                                   struct ft_type *out, struct ft_err *err)
+enum ft_status ft_check_reduce(const char *op, const struct ft_attrs *attrs, const struct ft_type *x,
+                               struct ft_type *out, struct ft_err *err)
 {
     bool reduced[FT_MAX_RANK] = {false};
     if (attrs->axes_count < 0 || attrs->axes_count > x->rank) {
@@ -36,14 +36,14 @@ enum ft_status ft_infer_reduce_sum(const struct ft_attrs *attrs, const struct ft
                                    struct ft_type *out, struct ft_err *err)
 {
     (void)n_in;
-    return infer_reduce("reduce_sum", attrs, &in[0], out, err);
+    return ft_check_reduce("reduce_sum", attrs, &in[0], out, err);
 }
 
 enum ft_status ft_infer_reduce_mean(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
                                     struct ft_type *out, struct ft_err *err)
 {
     (void)n_in;
-    return infer_reduce("reduce_mean", attrs, &in[0], out, err);
+    return ft_check_reduce("reduce_mean", attrs, &in[0], out, err);
 }
 
 /* ---- moving elements */

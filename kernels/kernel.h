@@ -38,6 +38,7 @@ const char *ft_map_name(enum ft_map map);
 /* The function in double, as `ref` computes it; constants are folded with it. */
 double ft_map_value(enum ft_map map, double x, double a, double b);
 
+enum ft_reduce_kind { FT_FOLD_MAX, FT_FOLD_MIN, FT_FOLD_PROD, FT_FOLD_LOG_SUM_EXP, FT_FOLD_COUNT };
 enum ft_distance { FT_DIST_EUCLIDEAN, FT_DIST_SQEUCLIDEAN };
 enum ft_miner {
     FT_MINER_NONE,            /* all triplets (PML without a miner; TripletMarginMiner cannot express it) */

@@ -178,7 +178,7 @@ static inline void conv_bwd_data(struct problem *p)
 static inline void pad_kind(struct problem *p, enum ft_pad kind)
 {
     struct ft_attrs a = with_alpha(0.5F);
-    a.kind = kind;
+    a.kind = (int)kind;
     for (int i = 1; i < 3; i++) {
         a.pad_begin[i] = i;
         a.pad_end[i] = 4;
@@ -739,6 +739,10 @@ static const struct row table[] = {
     {FT_OP_REDUCE_MEAN, "reduce_mean", reduce_mean},
     {FT_OP_REDUCE_MEAN, "reduce_mean keep", reduce_mean_keep},
     {FT_OP_REDUCE_MEAN, "reduce_mean batch", reduce_mean_batch},
+    {FT_OP_REDUCE, "reduce max", reduce_max},
+    {FT_OP_REDUCE, "reduce min", reduce_min},
+    {FT_OP_REDUCE, "reduce prod", reduce_prod},
+    {FT_OP_REDUCE, "reduce log sum exp", reduce_log_sum_exp},
     {FT_OP_SUM_TO, "sum_to", sum_to},
     {FT_OP_EXPAND_TO, "expand_to", expand_to},
     {FT_OP_RESHAPE, "reshape", reshape},
@@ -774,6 +778,7 @@ static const enum ft_op without_gradient[] = {
     FT_OP_MASKED_MEAN_BWD, FT_OP_SGD_STEP, FT_OP_ADAM_STEP, FT_OP_MAP_BWD,
     FT_OP_LAYERNORM_BWD, FT_OP_CAST, FT_OP_COMPARE, FT_OP_LOGIC,
     FT_OP_FOLD_BATCHNORM, FT_OP_GATHER_BWD, FT_OP_ARG_EXTREME, FT_OP_MAXPOOL_INDICES,
+    FT_OP_REDUCE_BWD,
 };
 /* clang-format on */
 

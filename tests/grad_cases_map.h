@@ -62,4 +62,31 @@ static inline void layernorm_no_bias(struct problem *p)
     p->y = node(p->g, FT_OP_LAYERNORM, a, 2, any(p, shape(3, 2, 3, 7)), any(p, shape(1, 7)));
 }
 
+static inline struct ft_attrs fold_axes(int fold, int keepdims)
+{
+    struct ft_attrs a = axes(keepdims, 2, 2, 0);
+    a.kind = fold;
+    return a;
+}
+
+static inline void reduce_max(struct problem *p)
+{
+    p->y = node(p->g, FT_OP_REDUCE, fold_axes(FT_FOLD_MAX, 0), 1, distinct(p, batched(shape(4, 1, 3, 2, 4))));
+}
+
+static inline void reduce_min(struct problem *p)
+{
+    p->y = node(p->g, FT_OP_REDUCE, fold_axes(FT_FOLD_MIN, 1), 1, distinct(p, shape(3, 4, 3, 4)));
+}
+
+static inline void reduce_prod(struct problem *p)
+{
+    p->y = node(p->g, FT_OP_REDUCE, fold_axes(FT_FOLD_PROD, 1), 1, any(p, shape(3, 2, 3, 3)));
+}
+
+static inline void reduce_log_sum_exp(struct problem *p)
+{
+    p->y = node(p->g, FT_OP_REDUCE, fold_axes(FT_FOLD_LOG_SUM_EXP, 0), 1, any(p, shape(4, 2, 3, 2, 2)));
+}
+
 #endif

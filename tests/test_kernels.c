@@ -112,12 +112,14 @@ static void a_changed_weight_is_seen(void **state)
 }
 
 /* Rows whose input 0 is NaN at element 6 of 12: output 0 must show it, or training diverges in silence. */
-static void check_nan(struct suite *s, struct ft_device *device, enum ft_op op)
+static void check_nan(struct suite *s, struct ft_device *device, enum ft_op op, int kind)
 {
     struct kase k = kase_of(op, EXACT, 0.0, 0.0);
     const struct ft_type x = T4(1, 1, 3, 4);
     k.attrs = pool_attrs(&(struct pool_case){1, 1, 3, 4, WINDOW2(3, 4, 1, 1, 1, 1, 0, 0, 0, 0), {0, 0}});
+    k.attrs.kind = kind;
     k.attrs.alpha = 0.5F;
+    k.attrs.beta = 0.5F;
     k.attrs.lo = -1.0F;
     k.attrs.hi = 1.0F;
     k.attrs.axis = 3;
@@ -154,7 +156,7 @@ static void check_nan(struct suite *s, struct ft_device *device, enum ft_op op)
         seen = seen || isnan(results[0][i]);
     }
     if (!seen) {
-        fail_msg("%s on %s hides a NaN", ft_op_info(op)->name, ft_device_name(device));
+        fail_msg("%s %d on %s hides a NaN", ft_op_info(op)->name, kind, ft_device_name(device));
     }
     free_values(data, k.n_in < 2 ? k.n_in : 2);
     free_values(results, ft_op_info(op)->outputs);
@@ -169,7 +171,15 @@ static void a_nan_is_not_hidden(void **state)
                                      FT_OP_TRIPLET, FT_OP_MASKED_MEAN, FT_OP_MAXIMUM,      FT_OP_MINIMUM};
     struct suite *s = *state;
     for (int i = 0; i < s->n_devices * COUNT_OF(ops); i++) {
-        check_nan(s, s->devices[i / COUNT_OF(ops)].device, ops[i % COUNT_OF(ops)]);
+        check_nan(s, s->devices[i / COUNT_OF(ops)].device, ops[i % COUNT_OF(ops)], 0);
+    }
+    for (int i = 0; i < s->n_devices; i++) {
+        for (int map = 0; map < FT_MAP_COUNT; map++) {
+            check_nan(s, s->devices[i].device, FT_OP_MAP, map);
+        }
+        for (int fold = 0; fold < FT_FOLD_COUNT; fold++) {
+            check_nan(s, s->devices[i].device, FT_OP_REDUCE, fold);
+        }
     }
 }
 

@@ -574,6 +574,34 @@ static void training_mode_batchnorm_is_the_same_model(void **state)
     }
 }
 
+/* Where an op does not say what its input is, the name tells a parameter from a buffer. */
+static void parameters_are_known_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        bool param;
+    } cases[] = {{"encoder.class_token", true},   {"class_token", true},      {"1.layer_scale", true},
+                 {"encoder.pos_embedding", true}, {"a.weight", true},         {"onnx::Mul_3", false},
+                 {"running_mean", false},         {"my_class_tokens", false}, {"not_a_class_token", false},
+                 {"x.subclass_token", false},     {"x.attn_mask", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct onnx_build b = {.opset = 17};
+        struct ft_buf attrs = {0};
+        char in[64];
+        add_input(&b, "x", "n,2,4");
+        ADD_WEIGHT(&b, cases[i].name, 1, 1, 4);
+        (void)snprintf(in, sizeof in, "x %s", cases[i].name);
+        add_node(&b, "Mul", in, "y", &attrs);
+        add_output(&b, "y", "n,2,4");
+        struct ft_model *m = read_built(&b);
+        if (ft_graph_params(m->graph) != (cases[i].param ? 1 : 0)) {
+            fail_msg("%s: %d parameters", cases[i].name, ft_graph_params(m->graph));
+        }
+        ft_model_free(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -596,6 +624,7 @@ int main(void)
         cmocka_unit_test(labels_at_the_end_are_taken_off),
         cmocka_unit_test(the_momentum_of_a_batchnorm_is_kept),
         cmocka_unit_test(training_mode_batchnorm_is_the_same_model),
+        cmocka_unit_test(parameters_are_known_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,6 +46,7 @@ static const struct ft_grad_row rows[FT_OP_COUNT] = {
     [FT_OP_DROPOUT] = {ft_grad_dropout, 0x2, 0x1},
     [FT_OP_REDUCE_SUM] = {ft_grad_reduce_sum, 0x0, 0x1},
     [FT_OP_REDUCE_MEAN] = {ft_grad_reduce_mean, 0x0, 0x1},
+    [FT_OP_REDUCE] = {ft_grad_reduce, 0x0, 0x1},
     [FT_OP_SUM_TO] = {ft_grad_sum_to, 0x2, 0x1},
     [FT_OP_EXPAND_TO] = {ft_grad_expand_to, 0x2, 0x1},
     [FT_OP_RESHAPE] = {ft_grad_reshape, 0x0, 0x1},

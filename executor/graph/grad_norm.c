@@ -13,3 +13,10 @@ enum ft_status ft_grad_layernorm(struct ft_grad *c, struct ft_err *err)
     memcpy(c->dx, out, (size_t)n->n_in * sizeof *out);
     return FT_OK;
 }
+
+enum ft_status ft_grad_reduce(struct ft_grad *c, struct ft_err *err)
+{
+    const struct ft_node *n = c->node;
+    const ft_value in[3] = {c->dy[0], n->in[0], n->out[0]};
+    return ft_grad_emit(c, FT_OP_REDUCE_BWD, &n->attrs, in, 3, &c->dx[0], err);
+}

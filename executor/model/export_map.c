@@ -143,3 +143,26 @@ enum ft_status ft_export_layernorm(struct ft_export *x, const struct ft_node *no
     n.n_attrs = 2;
     return ft_export_put(x, &n, err);
 }
+
+/* Axes are attributes until opset 17 and inputs since. */
+enum ft_status ft_export_fold(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                              struct ft_err *err)
+{
+    static const char *const ops[FT_FOLD_COUNT] = {"ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp"};
+    int64_t axes[FT_MAX_RANK] = {0};
+    const struct ft_export_attr attrs[2] = {
+        {.name = "keepdims", .kind = FT_ATTR_INT, .i = node->attrs.keepdims != 0},
+        {.name = "axes", .kind = FT_ATTR_INTS, .ints = axes, .count = node->attrs.axes_count}};
+    struct ft_export_node n = ft_export_like(x, node, ops[node->attrs.kind]);
+    (void)onnx;
+    if (node->attrs.axes_count == 0) { /* an empty list would mean all axes */
+        n.op = "Identity";
+        return ft_export_put(x, &n, err);
+    }
+    for (int i = 0; i < node->attrs.axes_count; i++) {
+        axes[i] = node->attrs.axes[i];
+    }
+    n.attrs = attrs;
+    n.n_attrs = 2;
+    return ft_export_put(x, &n, err);
+}

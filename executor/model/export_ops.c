@@ -473,6 +473,7 @@ static const struct {
     [FT_OP_DROPOUT] = {write_dropout, ""},
     [FT_OP_REDUCE_SUM] = {write_reduce, "ReduceSum"},
     [FT_OP_REDUCE_MEAN] = {write_reduce, "ReduceMean"},
+    [FT_OP_REDUCE] = {ft_export_fold, ""},
     [FT_OP_SUM_TO] = {write_sum_to, ""},
     [FT_OP_EXPAND_TO] = {write_like_shape, "Expand"},
     [FT_OP_RESHAPE] = {write_reshape, "Reshape"},

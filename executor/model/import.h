@@ -196,15 +196,24 @@ FT_MUST_CHECK enum ft_status ft_host_decode(struct ft_import *im, const struct f
 void ft_import_release_externals(struct ft_import *im);
 
 /* ---- handlers, by file */
+/* What ft_import_reduce() makes of sums. */
+enum ft_reduction {
+    FT_REDUCTION_SUM,
+    FT_REDUCTION_MEAN,
+    FT_REDUCTION_L1,
+    FT_REDUCTION_L2,
+    FT_REDUCTION_LOG_SUM,
+    FT_REDUCTION_SUM_SQUARE
+};
 /* clang-format off */
 #define FT_IMPORT_HANDLERS(X) \
     X(attention) X(conv) X(conv_transpose) X(lp_pool) X(tile) X(pool) X(global_pool) X(batchnorm) X(unary) X(leaky_relu) \
     X(prelu) X(clip) X(extreme) X(binary) X(sum) X(gemm) X(matmul) X(softmax) \
-    X(reduce) X(reduce_l2) X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) \
+    X(reduce) X(lp_normalization) X(dropout) X(identity) X(flatten) X(reshape) \
     X(transpose) X(squeeze) X(unsqueeze) X(concat) X(slice) X(split) X(pad) X(constant) \
     X(constant_of_shape) X(shape) X(size) X(gather) X(cast) X(expand) X(where) X(compare) \
     X(mod) X(is_nan) X(is_inf) X(gather_elements) X(scatter) X(arg_extreme) X(topk) X(cumsum) \
-    X(one_hot) X(hardmax) X(eye_like) \
+    X(one_hot) X(hardmax) X(eye_like) X(fold) X(einsum) \
     X(logic) X(range) X(map) X(layer_norm) X(instance_norm) X(group_norm) X(lrn) X(batch_statistics) X(resize) X(depth_space) X(scaler) X(if) X(loop)
 /* clang-format on */
 #define FT_IMPORT_PROTOTYPE(name)                                                                            \

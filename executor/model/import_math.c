@@ -219,9 +219,9 @@ enum ft_status ft_import_binary(struct ft_at *at, int arg, struct ft_err *err)
     return ft_at_set(at, 0, y, err);
 }
 
-enum ft_status ft_import_sum(struct ft_at *at, int arg, struct ft_err *err)
+/* Of any number of tensors, and their mean. */
+enum ft_status ft_import_sum(struct ft_at *at, int mean, struct ft_err *err)
 {
-    (void)arg;
     ft_value sum = FT_NO_VALUE;
     if (at->node->n_in == 1) {
         return ft_at_pass(at, err);
@@ -237,6 +237,12 @@ enum ft_status ft_import_sum(struct ft_at *at, int arg, struct ft_err *err)
             continue;
         }
         FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_ADD, NULL, both, 2, &sum, err));
+    }
+    if (mean) {
+        struct ft_attrs attrs;
+        memset(&attrs, 0, sizeof attrs);
+        attrs.alpha = 1.0F / (float)at->node->n_in;
+        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SCALE, &attrs, &sum, 1, &sum, err));
     }
     return ft_at_set(at, 0, sum, err);
 }
@@ -295,42 +301,6 @@ enum ft_status ft_import_gemm(struct ft_at *at, int arg, struct ft_err *err)
     return ft_at_set(at, 0, y, err);
 }
 
-/* Equal batch axes, or a matrix on one side. */
-static bool batches_match(const struct ft_type *a, const struct ft_type *b)
-{
-    if (a->rank == 2 || b->rank == 2) {
-        return true;
-    }
-    bool same = a->rank == b->rank;
-    for (int i = 0; same && i < a->rank - 2; i++) {
-        same = ft_dim_equal(a->dim[i], b->dim[i]);
-    }
-    return same;
-}
-
-enum ft_status ft_import_matmul(struct ft_at *at, int arg, struct ft_err *err)
-{
-    (void)arg;
-    struct ft_attrs attrs;
-    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
-    ft_value y = FT_NO_VALUE;
-    memset(&attrs, 0, sizeof attrs);
-    attrs.alpha = 1.0F;
-    bool known = ft_at_all_host(at); /* then what the matrix multiplies is a buffer, e.g. coordinates */
-    for (int i = 0; i < 2; i++) {
-        FT_RETURN_IF_FAILED(known && i == 0 ? ft_at_value(at, i, &in[i], err)
-                                            : ft_at_weight(at, i, FT_PARAM_WEIGHT, &in[i], err));
-        if (ft_at_type(at, in[i])->rank < 2) {
-            return ft_at_unsupported(at, err, "a vector as operand");
-        }
-    }
-    if (!batches_match(ft_at_type(at, in[0]), ft_at_type(at, in[1]))) {
-        return ft_at_unsupported(at, err, "batch axes that broadcast");
-    }
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MATMUL, &attrs, in, 2, &y, err));
-    return ft_at_set(at, 0, y, err);
-}
-
 /* ---- softmax: before opset 13 it works on the tensor coerced to a matrix at `axis` */
 
 static enum ft_status coerced_softmax(struct ft_at *at, enum ft_op op, ft_value x, int axis,
@@ -368,71 +338,6 @@ enum ft_status ft_import_softmax(struct ft_at *at, int arg, struct ft_err *err)
         return coerced_softmax(at, (enum ft_op)arg, x, attrs.axis, err);
     }
     FT_RETURN_IF_FAILED(ft_at_add(at, (enum ft_op)arg, &attrs, &x, 1, &y, err));
-    return ft_at_set(at, 0, y, err);
-}
-
-/* ---- reductions and norms */
-
-/* Axes are an attribute, or the second input from `since` on. *all: none given, which means all (or, when
- * asked, none). */
-static enum ft_status reduce_attrs(struct ft_at *at, int rank, struct ft_attrs *attrs, bool *nothing,
-                                   struct ft_err *err)
-{
-    int64_t *list = NULL;
-    int count = 0;
-    int64_t keepdims = 1;
-    int64_t noop = 0;
-    memset(attrs, 0, sizeof *attrs);
-    FT_RETURN_IF_FAILED(ft_at_list(at, "axes", 1, &list, &count, err));
-    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "keepdims", &keepdims, err));
-    FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "noop_with_empty_axes", &noop, err));
-    attrs->keepdims = keepdims != 0;
-    *nothing = count <= 0 && noop != 0;
-    if (count > rank) {
-        return FT_FAIL(err, INVALID, "%d axes are given for rank %d", count, rank);
-    }
-    attrs->axes_count = count <= 0 ? rank : count;
-    for (int i = 0; i < attrs->axes_count; i++) {
-        attrs->axes[i] = i;
-        if (count > 0) {
-            FT_RETURN_IF_FAILED(ft_at_axis(at, list[i], rank, &attrs->axes[i], err));
-        }
-    }
-    return FT_OK;
-}
-
-enum ft_status ft_import_reduce(struct ft_at *at, int arg, struct ft_err *err)
-{
-    struct ft_attrs attrs;
-    ft_value x = FT_NO_VALUE;
-    ft_value y = FT_NO_VALUE;
-    bool nothing = false;
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
-    FT_RETURN_IF_FAILED(reduce_attrs(at, ft_at_type(at, x)->rank, &attrs, &nothing, err));
-    if (nothing) {
-        return ft_at_pass(at, err);
-    }
-    FT_RETURN_IF_FAILED(ft_at_add(at, (enum ft_op)arg, &attrs, &x, 1, &y, err));
-    return ft_at_set(at, 0, y, err);
-}
-
-/* sqrt(sum x^2); rewrite.c finds the division that follows in F.normalize. */
-enum ft_status ft_import_reduce_l2(struct ft_at *at, int arg, struct ft_err *err)
-{
-    (void)arg;
-    struct ft_attrs attrs;
-    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
-    ft_value y = FT_NO_VALUE;
-    bool nothing = false;
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &in[0], err));
-    FT_RETURN_IF_FAILED(reduce_attrs(at, ft_at_type(at, in[0])->rank, &attrs, &nothing, err));
-    if (nothing) {
-        return ft_at_unsupported(at, err, "an L2 norm over no axes");
-    }
-    in[1] = in[0];
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, in, 2, &y, err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_REDUCE_SUM, &attrs, &y, 1, &y, err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SQRT, NULL, &y, 1, &y, err));
     return ft_at_set(at, 0, y, err);
 }
 

@@ -56,6 +56,8 @@ static enum wish wish_of(enum ft_op op)
     case FT_OP_MOD:
     case FT_OP_REDUCE_SUM:
     case FT_OP_REDUCE_MEAN:
+    case FT_OP_REDUCE:
+    case FT_OP_REDUCE_BWD:
     case FT_OP_SUM_TO:
     case FT_OP_EXPAND_TO:
     case FT_OP_CONCAT:

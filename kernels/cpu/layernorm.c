@@ -77,7 +77,7 @@ static void backward_row(const struct ln_job *job, int64_t r, float *block)
     double dot = job->vec->ln_dot(dy, x, job->scale, n, job->mean[r]);
     const float mkpq[4] = {job->mean[r], job->invstd[r], (float)(invstd * sum / (double)n),
                            (float)(invstd * invstd * invstd * dot / (double)n)};
-    job->vec->ln_grad(dy, x, job->scale, job->y + r * job->k->n, n, mkpq, block, block + n);
+    job->vec->ln_grad(dy, x, job->scale, job->y + r * job->k->n, n, mkpq, block);
 }
 
 static void backward_lanes(void *context, int thread, int64_t begin, int64_t end)

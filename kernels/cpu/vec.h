@@ -106,10 +106,10 @@ struct ft_vec {
                      const float mk[2]);
     /* sum of dy * scale * (x - mean) */
     double (*ln_dot)(const float *dy, const float *x, const float *scale, size_t n, float mean);
-    /* dx = k * dy * scale - p - (x - mean) * q; dscale += dy * (x - mean) * k, dbias += dy; mkpq = mean, k,
-     * p, q */
+    /* dx = k * dy * scale - p - (x - mean) * q; sums (2, n) grow by dy * (x - mean) * k and dy; mkpq = mean,
+     * k, p, q */
     void (*ln_grad)(const float *dy, const float *x, const float *scale, float *dx, size_t n,
-                    const float mkpq[4], float *dscale, float *dbias);
+                    const float mkpq[4], float *sums);
 
     /* Pooling of one pixel, channels last; tap t lies at base + offset[t]. */
     void (*pool_max)(const float *base, const int64_t *offset, const int32_t *index, int taps, float *y,
