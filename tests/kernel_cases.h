@@ -59,6 +59,15 @@ static const struct conv_case conv_cases[] = {
     {2, 8, 6, 6, 8, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 4},  /* groups too small for vectors */
     {13, 3, 5, 5, 2, WINDOW2(5, 5, 1, 1, 1, 1, 0, 0, 0, 0), 1}, /* one window */
     {1, 2, 3, 3, 3, WINDOW2(5, 5, 1, 1, 1, 1, 2, 2, 2, 2), 1},  /* kernel beyond x */
+    /* 1, 5, 6, 7 pixels, 1, 3, 15, 17, 33 channels and features: parts of register tiles */
+    {1, 3, 1, 1, 15, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1},
+    {1, 15, 1, 5, 17, WINDOW2(1, 3, 1, 1, 1, 1, 0, 1, 0, 1), 1},
+    {1, 17, 3, 2, 33, WINDOW2(2, 3, 1, 1, 1, 1, 0, 1, 1, 1), 1},
+    {1, 33, 7, 1, 3, WINDOW2(3, 1, 1, 1, 2, 1, 2, 0, 2, 0), 1},
+    {3, 17, 5, 7, 1, WINDOW2(3, 3, 2, 3, 2, 3, 2, 4, 1, 3), 1},  /* strides and dilations */
+    {2, 16, 2, 3, 18, WINDOW2(2, 3, 1, 1, 1, 1, 4, 5, 3, 5), 1}, /* pads larger than the kernel */
+    {2, 1, 9, 4, 33, WINDOW2(1, 1, 1, 1, 1, 1, 0, 0, 0, 0), 1},
+    {5, 24, 11, 13, 40, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1}, /* several tiles a thread */
     {2, 5, 0, 17, 6, WINDOW1(4, 3, 1, 2, 1), 1},
     {1, 4, 0, 9, 8, WINDOW1(3, 1, 2, 2, 2), 4},
     {2, 3, 5, 6, 4, WINDOW3(3, 2, 3, 1, 2, 1, 1, 1, 1, 1, 1), 1},
@@ -130,8 +139,31 @@ static void epilogue_cases(struct suite *s, const struct kase *k, struct ft_type
     }
 }
 
+/* Infinities reach the results whose windows they lie in and no other: nothing is multiplied with padding.
+ * Values are positive, so there is no NaN. */
+static void infinity_case(struct suite *s, const struct conv_case *c, int input)
+{
+    struct kase k = kase_of(FT_OP_CONV, SUM, sum_factor((double)(c->c * 9)), 0.0);
+    struct ft_type types[2] = {conv_x(c), conv_w(c)};
+    double *values = random_values(s, &types[input], input, POSITIVE);
+    values[0] = (double)INFINITY;
+    k.attrs = conv_attrs(c);
+    for (int i = 0; i < 2; i++) {
+        if (i == input) {
+            kase_given(&k, types[i], values);
+        } else {
+            kase_in(&k, types[i], POSITIVE);
+        }
+    }
+    check(s, &k);
+    ft_free(values);
+}
+
 static void cases_conv(struct suite *s)
 {
+    static const struct conv_case bordered = {1, 16, 5, 6, 17, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1};
+    infinity_case(s, &bordered, 0);
+    infinity_case(s, &bordered, 1);
     for (int i = 0; i < COUNT_OF(conv_cases); i++) {
         const struct conv_case *c = &conv_cases[i];
         struct ft_type w = conv_w(c);

@@ -1,5 +1,6 @@
 /* Every row of ops.def on device cpu, with each instruction set that this processor runs and with even the
- * smallest work shared by three threads: what test_kernels.c does not reach on one machine. */
+ * smallest work shared by three threads: with our
+ * convolutions and with oneDNN's: what test_kernels.c does not reach on one machine. */
 /* links: ft_kernels ft_base */
 #include "kernel_cases_index.h"
 
@@ -17,7 +18,7 @@
 #include "kernels/ops.def"
 #undef FT_OP
 
-static void open_device(struct suite *s, const struct ft_vec *vec)
+static void open_device(struct suite *s, const struct ft_vec *vec, enum ft_cpu_direct direct)
 {
     struct ft_err err = {0};
     struct suite_device *d = &s->devices[s->n_devices++];
@@ -27,6 +28,7 @@ static void open_device(struct suite *s, const struct ft_vec *vec)
     }
     ft_cpu_of(d->device)->vec = vec;
     ft_cpu_of(d->device)->grain = 1;
+    ft_cpu_of(d->device)->direct = direct;
 }
 
 static int open_suite(void **state)
@@ -40,8 +42,9 @@ static int open_suite(void **state)
     int count = ft_vec_available(sets);
     for (int i = 0; i < count; i++) {
         (void)printf("instruction set %s\n", sets[i]->name);
-        open_device(s, sets[i]);
+        open_device(s, sets[i], FT_CPU_DIRECT_ALWAYS);
     }
+    open_device(s, sets[count - 1], FT_CPU_DIRECT_NEVER);
     (void)printf("%d of 3 instruction sets run on this processor; the others are not tested\n", count);
     *state = s;
     return 0;

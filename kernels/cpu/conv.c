@@ -2,6 +2,7 @@
 
 #include "executor/base/alloc.h"
 #include "kernels/cpu/depthwise.h"
+#include "kernels/cpu/direct.h"
 #include "kernels/cpu/dnnl.h"
 
 /*
@@ -193,6 +194,20 @@ static enum ft_status run_weight(struct ft_kernel *kernel, const struct ft_arg *
 
 /* ---- preparation */
 
+/* oneDNN 2.6.3's product of matrices adds the residual's wrong elements where it is channels-last. */
+static enum ft_status check_residual(const struct conv *conv, dnnl_primitive_desc_t pd, const struct shape *s,
+                                     struct ft_err *err)
+{
+    const char *name = "";
+    bool rows = s->y.ndims == 4 && s->y.format_desc.blocking.strides[1] == 1;
+    FT_RETURN_IF_FAILED(ft_dnnl_check(
+        dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name), "a name", err));
+    if (conv->epilogue.residual != 0 && rows && strstr(name, "gemm") != NULL) {
+        return FT_FAIL(err, UNSUPPORTED, "oneDNN's %s adds no residual here", name);
+    }
+    return FT_OK;
+}
+
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -242,6 +257,7 @@ static enum ft_status make(struct conv *conv, enum ft_op op, const struct shape 
     int before = ft_parallel_limit(threads);
     if (op == FT_OP_CONV) {
         FT_TRY(forward_pd(cpu, s, conv->bias, &conv->epilogue, &pd, err));
+        FT_TRY(check_residual(conv, pd, s, err));
         const dnnl_memory_desc_t *w = md_of(pd, dnnl_query_weights_md);
         struct ft_dnnl_operand operands[5] = {
             {DNNL_ARG_SRC, &s->x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, &s->y}, {DNNL_ARG_BIAS, &s->b}};
@@ -305,9 +321,17 @@ done:
 enum ft_status ft_cpu_conv(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,
                            size_t *scratch, struct ft_err *err)
 {
+    if (ft_cpu_is_direct(ft_cpu_of(device), call)) {
+        return ft_cpu_direct(device, call, kernel, scratch, err);
+    }
     struct shape s;
     FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->in[0], &call->in[1], &call->out[0], &s, err));
-    return prepare(device, call, &s, kernel, scratch, err);
+    enum ft_status st = prepare(device, call, &s, kernel, scratch, err);
+    if (st == FT_UNSUPPORTED && ft_cpu_can_direct(call)) { /* see check_residual() */
+        ft_err_clear(err);
+        return ft_cpu_direct(device, call, kernel, scratch, err);
+    }
+    return st;
 }
 
 enum ft_status ft_cpu_conv_bwd_data(struct ft_device *device, const struct ft_call *call,

@@ -14,11 +14,16 @@
 struct dnnl_engine;
 struct dnnl_stream;
 
+/* Which convolutions are kernels/cpu/direct.h's: those its rule says; tests force all that it can, or none.
+ */
+enum ft_cpu_direct { FT_CPU_DIRECT_RULE, FT_CPU_DIRECT_ALWAYS, FT_CPU_DIRECT_NEVER };
+
 struct ft_cpu {
     struct ft_device base;
     int threads;
     const struct ft_vec *vec;
     int64_t grain; /* FT_CPU_GRAIN; tests make it small so that small shapes run on several threads */
+    enum ft_cpu_direct direct;
     struct dnnl_engine *engine;
     struct dnnl_stream *stream;
 };

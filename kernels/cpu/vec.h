@@ -16,6 +16,7 @@
 #include "executor/base/rand.h"
 #include "kernels/kernel.h"
 
+enum { FT_VEC_CONV_PIXELS = 6 };                      /* of a tile of vec->conv_tile */
 enum { FT_VEC_TILE_ROWS = 4, FT_VEC_TILE_COLS = 16 }; /* one tile of vec->pdist */
 
 enum ft_vec_binary_mode { FT_VEC_VV, FT_VEC_VS, FT_VEC_SV }; /* which side is one number */
@@ -58,6 +59,20 @@ struct ft_vec_depthwise {
     int64_t step, tap; /* floats */
     int64_t count, channels;
     int taps;
+};
+
+/* One tile of a convolution: FT_VEC_CONV_PIXELS pixels times vec->conv_features features. A run is `length`
+ * floats of x that lie together: the channels of one tap. */
+struct ft_vec_conv {
+    int64_t runs, length;
+    const float *const *at;           /* (runs, FT_VEC_CONV_PIXELS): all readable */
+    const float *panel;               /* (runs, length, conv_features) */
+    int64_t pixels, features, stride; /* what is stored, and the stride of y's and residual's pixels */
+    const float *bias;                /* (features), or NULL */
+    const float *residual;            /* or NULL */
+    float *y;                         /* = act(sum + bias + residual) */
+    enum ft_act act;
+    float act_a, act_b;
 };
 
 struct ft_vec {
@@ -123,6 +138,12 @@ struct ft_vec {
 
     /* dw[t * channels + c] += sum over pixels of dy[c] * x[c] */
     void (*depthwise_weight)(const struct ft_vec_depthwise *r, float *dw);
+
+    /* Convolution, channels last (kernels/cpu/direct.h). conv_tile_skip: without the runs that begin at
+     * `outside`, slowly; what conv_tile gives where these hold zeros and the panel is finite. */
+    int64_t conv_features;
+    void (*conv_tile)(const struct ft_vec_conv *tile);
+    void (*conv_tile_skip)(const struct ft_vec_conv *tile, const float *outside);
 
     /* tile[r * FT_VEC_TILE_COLS + c] = sum over k of (rows[r][k] - panel[k * FT_VEC_TILE_COLS + c])^2 */
     void (*pdist)(const float *const rows[FT_VEC_TILE_ROWS], const float *panel, int64_t depth, float *tile);
