@@ -5,90 +5,9 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "kernels/cpu/direct_shape.h"
 
 enum { PIXELS = FT_VEC_CONV_PIXELS };
-
-/* ---- geometry */
-
-struct shape {
-    int64_t n, h, w, c; /* x */
-    int64_t oh, ow, k;  /* y */
-    int64_t kh, kw;     /* taps */
-    int64_t step[2], dilation[2], pad[2];
-    int64_t features, panels; /* of a panel, and how many there are */
-};
-
-static struct shape shape_of(const struct ft_cpu *cpu, const struct ft_attrs *attrs, const struct ft_type *x,
-                             const struct ft_type *y)
-{
-    const struct ft_window *v = &attrs->window;
-    struct shape s = {.n = ft_extent(x, 0),
-                      .c = ft_extent(x, 1),
-                      .h = ft_extent(x, 2),
-                      .w = ft_extent(x, 3),
-                      .k = ft_extent(y, 1),
-                      .oh = ft_extent(y, 2),
-                      .ow = ft_extent(y, 3)};
-    s.kh = v->kernel[0];
-    s.kw = v->kernel[1];
-    for (int i = 0; i < 2; i++) {
-        s.step[i] = v->stride[i];
-        s.dilation[i] = v->dilation[i];
-        s.pad[i] = v->pad_begin[i];
-    }
-    s.features = cpu->vec->conv_features;
-    s.panels = (s.k + s.features - 1) / s.features;
-    return s;
-}
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* A pixel of y, and where its window begins in x. */
-struct corner {
-    const float *image;
-    int64_t row, col, y, x;
-};
-
-static struct corner corner_of(const struct shape *s, const float *x, int64_t pixel)
-{
-    int64_t line = pixel / s->ow;
-    struct corner at = {
-        .image = x + line / s->oh * s->h * s->w * s->c, .y = line % s->oh, .x = pixel % s->ow};
-    at.row = at.y * s->step[0] - s->pad[0];
-    at.col = at.x * s->step[1] - s->pad[1];
-    return at;
-}
-
-/* The next one; without divisions, which take longer than a small tile's products. */
-static void corner_next(const struct shape *s, struct corner *at)
-{
-    at->x++;
-    at->col += s->step[1];
-    if (at->x == s->ow) {
-        at->x = 0;
-        at->col = -s->pad[1];
-        at->y++;
-        at->row += s->step[0];
-    }
-    if (at->y == s->oh) {
-        at->y = 0;
-        at->row = -s->pad[0];
-        at->image += s->h * s->w * s->c;
-    }
-}
-
-static int64_t pixels_of(const struct shape *s)
-{
-    return s->n * s->oh * s->ow;
-}
 
 /* ---- forward */
 
@@ -99,7 +18,7 @@ enum {
 
 struct direct {
     struct ft_kernel head;
-    struct shape s;
+    struct ft_direct_shape s;
     struct ft_attrs epilogue;
     bool bias;
     int64_t block; /* panels */
@@ -126,7 +45,7 @@ static struct ft_cpu *cpu_of(const struct direct *d)
     return ft_cpu_of(d->head.device);
 }
 
-static int64_t panel_floats(const struct shape *s)
+static int64_t panel_floats(const struct ft_direct_shape *s)
 {
     return s->kh * s->kw * s->c * s->features;
 }
@@ -140,11 +59,11 @@ static void pack_panels(void *context, int thread, int64_t begin, int64_t end)
 {
     (void)thread;
     const struct packing *pack = context;
-    const struct shape *s = &pack->d->s;
+    const struct ft_direct_shape *s = &pack->d->s;
     int64_t taps = s->kh * s->kw;
     for (int64_t panel = begin; panel < end; panel++) {
         float *to = pack->d->packed + panel * panel_floats(s);
-        int64_t count = smaller(s->features, s->k - panel * s->features);
+        int64_t count = ft_smaller(s->features, s->k - panel * s->features);
         const float *from = pack->w + panel * s->features * s->c * taps;
         for (int64_t c = 0; c < s->c; c++) {
             for (int64_t f = 0; f < count; f++) {
@@ -184,15 +103,15 @@ struct pass {
 };
 
 /* Addresses of a tile's taps; each thread has its own. */
-static size_t thread_bytes(const struct shape *s)
+static size_t thread_bytes(const struct ft_direct_shape *s)
 {
     size_t bytes = (size_t)(s->kh * s->kw * PIXELS) * sizeof(const float *);
     return (bytes + FT_ALIGN - 1) / FT_ALIGN * FT_ALIGN;
 }
 
-static void address_pixel(const struct direct *d, struct corner corner, const float **at)
+static void address_pixel(const struct direct *d, struct ft_corner corner, const float **at)
 {
-    const struct shape *s = &d->s;
+    const struct ft_direct_shape *s = &d->s;
     for (int64_t i = 0; i < s->kh; i++) {
         int64_t row = corner.row + i * s->dilation[0];
         for (int64_t j = 0; j < s->kw; j++) {
@@ -205,12 +124,12 @@ static void address_pixel(const struct direct *d, struct corner corner, const fl
 }
 
 /* `pixels` are left; corner: of the tile's first pixel, becomes the next tile's. */
-static void address_tile(const struct direct *d, int64_t pixels, struct corner *corner, const float **at)
+static void address_tile(const struct direct *d, int64_t pixels, struct ft_corner *corner, const float **at)
 {
     for (int64_t i = 0; i < PIXELS; i++) {
         address_pixel(d, *corner, at + i);
         if (i + 1 < pixels) { /* beyond: the last one again, its sums are not stored */
-            corner_next(&d->s, corner);
+            ft_corner_next(&d->s, corner);
         }
     }
 }
@@ -218,14 +137,14 @@ static void address_tile(const struct direct *d, int64_t pixels, struct corner *
 static void run_tile(const struct pass *pass, int64_t pixel, int64_t panel, const float *const *at)
 {
     const struct direct *d = pass->d;
-    const struct shape *s = &d->s;
+    const struct ft_direct_shape *s = &d->s;
     int64_t feature = panel * s->features;
     int64_t y = pixel * s->k + feature;
     struct ft_vec_conv t = {.at = at, .panel = d->packed + panel * panel_floats(s), .stride = s->k};
     t.runs = s->kh * s->kw;
     t.length = s->c;
-    t.pixels = smaller(PIXELS, pixels_of(s) - pixel);
-    t.features = smaller(s->features, s->k - feature);
+    t.pixels = ft_smaller(PIXELS, ft_direct_pixels(s) - pixel);
+    t.features = ft_smaller(s->features, s->k - feature);
     t.bias = pass->bias == NULL ? NULL : pass->bias + feature;
     t.residual = pass->residual == NULL ? NULL : pass->residual + y;
     t.y = pass->y + y;
@@ -239,24 +158,24 @@ static void run_tile(const struct pass *pass, int64_t pixel, int64_t panel, cons
     }
 }
 
-static int64_t tiles_of(const struct shape *s)
+static int64_t tiles_of(const struct ft_direct_shape *s)
 {
-    return (pixels_of(s) + PIXELS - 1) / PIXELS;
+    return (ft_direct_pixels(s) + PIXELS - 1) / PIXELS;
 }
 
 static void run_part(void *context, int thread, int64_t begin, int64_t end)
 {
     const struct pass *pass = context;
     const struct direct *d = pass->d;
-    const struct shape *s = &d->s;
+    const struct ft_direct_shape *s = &d->s;
     const float **at = (const float **)(void *)(pass->scratch + (size_t)thread * thread_bytes(s));
     int64_t panel_begin = pass->by_panel ? begin : 0;
     int64_t panel_end = pass->by_panel ? end : s->panels;
     int64_t pixel_begin = pass->by_panel ? 0 : begin * PIXELS;
-    int64_t pixel_end = pass->by_panel ? pixels_of(s) : smaller(end * PIXELS, pixels_of(s));
+    int64_t pixel_end = pass->by_panel ? ft_direct_pixels(s) : ft_smaller(end * PIXELS, ft_direct_pixels(s));
     for (int64_t p = panel_begin; p < panel_end; p += d->block) {
-        int64_t last = smaller(p + d->block, panel_end);
-        struct corner corner = corner_of(s, pass->x, pixel_begin);
+        int64_t last = ft_smaller(p + d->block, panel_end);
+        struct ft_corner corner = ft_corner_of(s, pass->x, pixel_begin);
         for (int64_t pixel = pixel_begin; pixel < pixel_end; pixel += PIXELS) {
             address_tile(d, pixel_end - pixel, &corner, at);
             for (int64_t i = p; i < last; i++) {
@@ -281,6 +200,14 @@ static enum ft_status run_forward(struct ft_kernel *kernel, const struct ft_arg 
     return FT_OK;
 }
 
+/* Input 0 is x in both rows. */
+static bool rule(const struct ft_cpu *cpu, const struct ft_call *call)
+{
+    const struct ft_window *w = &call->attrs.window;
+    return strcmp(cpu->vec->name, "avx2") == 0 && w->kernel[0] * w->kernel[1] > 1 &&
+           ft_extent(&call->in[0], 1) >= MIN_CHANNELS;
+}
+
 bool ft_cpu_can_direct(const struct ft_call *call)
 {
     return call->attrs.group == 1 && call->in[0].rank == 4 && call->in[0].layout == FT_CHANNELS_LAST &&
@@ -292,10 +219,17 @@ bool ft_cpu_is_direct(const struct ft_cpu *cpu, const struct ft_call *call)
     if (!ft_cpu_can_direct(call) || cpu->direct == FT_CPU_DIRECT_NEVER) {
         return false;
     }
-    const struct ft_window *w = &call->attrs.window;
-    return cpu->direct == FT_CPU_DIRECT_ALWAYS ||
-           (strcmp(cpu->vec->name, "avx2") == 0 && w->kernel[0] * w->kernel[1] > 1 &&
-            ft_extent(&call->in[0], 1) >= MIN_CHANNELS);
+    return cpu->direct == FT_CPU_DIRECT_ALWAYS || rule(cpu, call);
+}
+
+bool ft_cpu_is_direct_weight(const struct ft_cpu *cpu, const struct ft_call *call)
+{
+    bool can = call->attrs.group == 1 && call->in[0].rank == 4 && call->in[0].layout == FT_CHANNELS_LAST &&
+               call->in[1].layout == FT_CHANNELS_LAST;
+    if (!can || cpu->direct == FT_CPU_DIRECT_NEVER) {
+        return false;
+    }
+    return cpu->direct == FT_CPU_DIRECT_ALWAYS || rule(cpu, call);
 }
 
 enum ft_status ft_cpu_direct(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,
@@ -307,11 +241,11 @@ enum ft_status ft_cpu_direct(struct ft_device *device, const struct ft_call *cal
     FT_TRY(ft_cpu_kernel(device, call, sizeof(struct direct), run_forward, &k, err));
     k->free = direct_free;
     struct direct *d = (struct direct *)(void *)k;
-    d->s = shape_of(cpu, &call->attrs, &call->in[0], &call->out[0]);
+    d->s = ft_direct_shape_of(cpu, &call->attrs, &call->in[0], &call->out[0]);
     d->epilogue = call->attrs;
     d->bias = call->n_in - (call->attrs.residual != 0) == 3;
-    d->block = larger(1, PANEL_BYTES / (panel_floats(&d->s) * (int64_t)sizeof(float)));
-    int64_t macs = pixels_of(&d->s) * d->s.panels * panel_floats(&d->s);
+    d->block = ft_larger(1, PANEL_BYTES / (panel_floats(&d->s) * (int64_t)sizeof(float)));
+    int64_t macs = ft_direct_pixels(&d->s) * d->s.panels * panel_floats(&d->s);
     d->threads = ft_cpu_threads(cpu, 2 * macs / FT_CPU_FLOPS);
     FT_TRY(ft_new((size_t)d->s.c, sizeof(float), &d->outside, err));
     FT_TRY(ft_new((size_t)(d->s.panels * panel_floats(&d->s)), sizeof(float), &d->packed, err));

@@ -15,6 +15,11 @@
 
 #include "kernels/cpu/cpu.h"
 
+/* CONV_BWD_WEIGHT: the rule, or what cpu->direct says. */
+bool ft_cpu_is_direct_weight(const struct ft_cpu *cpu, const struct ft_call *call);
+FT_MUST_CHECK enum ft_status ft_cpu_direct_weight(struct ft_device *device, const struct ft_call *call,
+                                                  struct ft_kernel **kernel, size_t *scratch,
+                                                  struct ft_err *err);
 /* Can this CONV be ours (channels last, no groups)? And shall it: the rule, or what cpu->direct says? */
 bool ft_cpu_can_direct(const struct ft_call *call);
 bool ft_cpu_is_direct(const struct ft_cpu *cpu, const struct ft_call *call);

@@ -144,6 +144,9 @@ struct ft_vec {
     int64_t conv_features;
     void (*conv_tile)(const struct ft_vec_conv *tile);
     void (*conv_tile_skip)(const struct ft_vec_conv *tile, const float *outside);
+    /* sum (FT_VEC_CONV_PIXELS, conv_features) += sum over n pixels of x's channels times dy's features; a
+     * stride for each: between pixels of x and dy, between channels of sum. */
+    void (*conv_outer)(const float *x, const float *dy, float *sum, int64_t n, const int64_t stride[3]);
 
     /* tile[r * FT_VEC_TILE_COLS + c] = sum over k of (rows[r][k] - panel[k * FT_VEC_TILE_COLS + c])^2 */
     void (*pdist)(const float *const rows[FT_VEC_TILE_ROWS], const float *panel, int64_t depth, float *tile);
