@@ -30,6 +30,7 @@ struct resize {
 };
 
 struct axis_resize {
+    bool same; /* left as it is; the rest says nothing then */
     int64_t in, out;
     double scale;
     double begin, end; /* of the region of interest, in parts of the axis; CROP_AND_RESIZE only */
@@ -327,16 +328,16 @@ static enum ft_status common_scale(struct ft_at *at, const struct targets *t, co
     return FT_OK;
 }
 
-/* *same: nothing happens along this axis, whose extent may be unknown. */
+/* ax->same: nothing happens along this axis, whose extent may be unknown. */
 static enum ft_status axis_target(struct ft_at *at, const struct targets *t, int i, struct ft_dim in,
-                                  double common, struct axis_resize *ax, bool *same, struct ft_err *err)
+                                  double common, struct axis_resize *ax, struct ft_err *err)
 {
     double scale = t->scales != NULL ? (double)ft_host_float(t->scales, i) : common;
-    *same = t->scales != NULL ? scale == 1.0 : common == 0.0 && ft_dim_equal(t->sizes->ints[i], in);
+    ax->same = t->scales != NULL ? scale == 1.0 : common == 0.0 && ft_dim_equal(t->sizes->ints[i], in);
     bool whole =
         t->roi == NULL || (ft_host_float(t->roi, i) == 0.0F && ft_host_float(t->roi, i + t->count) == 1.0F);
-    *same = *same && (whole || !ft_dim_is_known(in));
-    if (*same) {
+    ax->same = ax->same && (whole || !ft_dim_is_known(in));
+    if (ax->same) {
         return FT_OK;
     }
     if (!ft_dim_is_known(in) || (t->scales == NULL && !ft_dim_is_known(t->sizes->ints[i]))) {
@@ -377,9 +378,8 @@ enum ft_status ft_import_resize(struct ft_at *at, int arg, struct ft_err *err)
     FT_RETURN_IF_FAILED(common_scale(at, &t, &type, &common, err));
     for (int i = 0; i < t.count; i++) {
         struct axis_resize ax = {0};
-        bool same = false;
-        FT_RETURN_IF_FAILED(axis_target(at, &t, i, type.dim[t.axes[i]], common, &ax, &same, err));
-        if (!same) {
+        FT_RETURN_IF_FAILED(axis_target(at, &t, i, type.dim[t.axes[i]], common, &ax, err));
+        if (!ax.same) {
             FT_RETURN_IF_FAILED(resize_axis(at, &r, &ax, t.axes[i], &x, err));
         }
     }

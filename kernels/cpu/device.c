@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "executor/base/alloc.h"
@@ -7,109 +8,102 @@
 
 /* ---- layouts */
 
-enum wish { WISH_ROW_MAJOR, WISH_FOLLOW, WISH_CHANNELS_LAST };
+enum wish { WISH_UNSAID, WISH_ROW_MAJOR, WISH_FOLLOW, WISH_CHANNELS_LAST };
 
-/* No default: a new row must say what it wants. */
-static enum wish wish_of(enum ft_op op)
-{
-    switch (op) {
-    case FT_OP_CONV:
-    case FT_OP_CONV_BWD_DATA:
-    case FT_OP_CONV_BWD_WEIGHT:
-    case FT_OP_BATCHNORM:
-    case FT_OP_BATCHNORM_BWD:
-    case FT_OP_BATCHNORM_TRAIN:
-    case FT_OP_BATCHNORM_TRAIN_BWD:
-    case FT_OP_MAXPOOL:
-    case FT_OP_MAXPOOL_BWD:
-    case FT_OP_AVGPOOL:
-    case FT_OP_AVGPOOL_BWD:
-        return WISH_CHANNELS_LAST;
-    case FT_OP_RELU:
-    case FT_OP_RELU_BWD:
-    case FT_OP_LEAKY_RELU:
-    case FT_OP_LEAKY_RELU_BWD:
-    case FT_OP_SIGMOID:
-    case FT_OP_SIGMOID_BWD:
-    case FT_OP_TANH:
-    case FT_OP_TANH_BWD:
-    case FT_OP_CLIP:
-    case FT_OP_CLIP_BWD:
-    case FT_OP_EXP:
-    case FT_OP_LOG:
-    case FT_OP_SQRT:
-    case FT_OP_NEG:
-    case FT_OP_SCALE:
-    case FT_OP_MAP:
-    case FT_OP_MAP_BWD:
-    case FT_OP_ADD:
-    case FT_OP_SUB:
-    case FT_OP_MUL:
-    case FT_OP_DIV:
-    case FT_OP_POW:
-    case FT_OP_CAST:
-    case FT_OP_COMPARE:
-    case FT_OP_LOGIC:
-    case FT_OP_WHERE:
-    case FT_OP_MAXIMUM:
-    case FT_OP_MINIMUM:
-    case FT_OP_MOD:
-    case FT_OP_REDUCE_SUM:
-    case FT_OP_REDUCE_MEAN:
-    case FT_OP_REDUCE:
-    case FT_OP_REDUCE_BWD:
-    case FT_OP_SUM_TO:
-    case FT_OP_EXPAND_TO:
-    case FT_OP_CONCAT:
-    case FT_OP_SLICE:
-    case FT_OP_PAD_LIKE:
-    case FT_OP_PAD:
-    case FT_OP_PAD_BWD:
-    case FT_OP_SUM_SQUARES:
-        return WISH_FOLLOW;
-    case FT_OP_FOLD_BATCHNORM:
-    case FT_OP_DROPOUT: /* its random numbers are counted in row-major order */
-    case FT_OP_GATHER:
-    case FT_OP_GATHER_BWD:
-    case FT_OP_GATHER_ELEMENTS:
-    case FT_OP_GATHER_ND:
-    case FT_OP_SCATTER_ELEMENTS:
-    case FT_OP_SCATTER_ND:
-    case FT_OP_ARG_EXTREME:
-    case FT_OP_TOPK:
-    case FT_OP_CUMSUM:
-    case FT_OP_MAXPOOL_INDICES:
-    case FT_OP_MATMUL:
-    case FT_OP_RESHAPE:
-    case FT_OP_RESHAPE_LIKE:
-    case FT_OP_TRANSPOSE:
-    case FT_OP_LAYERNORM:
-    case FT_OP_LAYERNORM_BWD:
-    case FT_OP_SOFTMAX:
-    case FT_OP_SOFTMAX_BWD:
-    case FT_OP_LOG_SOFTMAX:
-    case FT_OP_LOG_SOFTMAX_BWD:
-    case FT_OP_L2_NORMALIZE:
-    case FT_OP_L2_NORMALIZE_BWD:
-    case FT_OP_PDIST:
-    case FT_OP_PDIST_BWD:
-    case FT_OP_TRIPLET:
-    case FT_OP_PAIRS:
-    case FT_OP_MASKED_MEAN:
-    case FT_OP_MASKED_MEAN_BWD:
-    case FT_OP_SGD_STEP:
-    case FT_OP_ADAM_STEP:
-    case FT_OP_COUNT:
-        return WISH_ROW_MAJOR;
-    }
-    return WISH_ROW_MAJOR;
-}
+/* Every row says what it wants: ft_cpu_open() looks. DROPOUT's random numbers are counted in row-major order.
+ */
+static const enum wish wishes[FT_OP_COUNT] = {
+    [FT_OP_CONV] = WISH_CHANNELS_LAST,
+    [FT_OP_CONV_BWD_DATA] = WISH_CHANNELS_LAST,
+    [FT_OP_CONV_BWD_WEIGHT] = WISH_CHANNELS_LAST,
+    [FT_OP_BATCHNORM] = WISH_CHANNELS_LAST,
+    [FT_OP_BATCHNORM_BWD] = WISH_CHANNELS_LAST,
+    [FT_OP_BATCHNORM_TRAIN] = WISH_CHANNELS_LAST,
+    [FT_OP_BATCHNORM_TRAIN_BWD] = WISH_CHANNELS_LAST,
+    [FT_OP_MAXPOOL] = WISH_CHANNELS_LAST,
+    [FT_OP_MAXPOOL_BWD] = WISH_CHANNELS_LAST,
+    [FT_OP_AVGPOOL] = WISH_CHANNELS_LAST,
+    [FT_OP_AVGPOOL_BWD] = WISH_CHANNELS_LAST,
+    [FT_OP_RELU] = WISH_FOLLOW,
+    [FT_OP_RELU_BWD] = WISH_FOLLOW,
+    [FT_OP_LEAKY_RELU] = WISH_FOLLOW,
+    [FT_OP_LEAKY_RELU_BWD] = WISH_FOLLOW,
+    [FT_OP_SIGMOID] = WISH_FOLLOW,
+    [FT_OP_SIGMOID_BWD] = WISH_FOLLOW,
+    [FT_OP_TANH] = WISH_FOLLOW,
+    [FT_OP_TANH_BWD] = WISH_FOLLOW,
+    [FT_OP_CLIP] = WISH_FOLLOW,
+    [FT_OP_CLIP_BWD] = WISH_FOLLOW,
+    [FT_OP_EXP] = WISH_FOLLOW,
+    [FT_OP_LOG] = WISH_FOLLOW,
+    [FT_OP_SQRT] = WISH_FOLLOW,
+    [FT_OP_NEG] = WISH_FOLLOW,
+    [FT_OP_SCALE] = WISH_FOLLOW,
+    [FT_OP_MAP] = WISH_FOLLOW,
+    [FT_OP_MAP_BWD] = WISH_FOLLOW,
+    [FT_OP_ADD] = WISH_FOLLOW,
+    [FT_OP_SUB] = WISH_FOLLOW,
+    [FT_OP_MUL] = WISH_FOLLOW,
+    [FT_OP_DIV] = WISH_FOLLOW,
+    [FT_OP_POW] = WISH_FOLLOW,
+    [FT_OP_CAST] = WISH_FOLLOW,
+    [FT_OP_COMPARE] = WISH_FOLLOW,
+    [FT_OP_LOGIC] = WISH_FOLLOW,
+    [FT_OP_WHERE] = WISH_FOLLOW,
+    [FT_OP_MAXIMUM] = WISH_FOLLOW,
+    [FT_OP_MINIMUM] = WISH_FOLLOW,
+    [FT_OP_MOD] = WISH_FOLLOW,
+    [FT_OP_REDUCE_SUM] = WISH_FOLLOW,
+    [FT_OP_REDUCE_MEAN] = WISH_FOLLOW,
+    [FT_OP_REDUCE] = WISH_FOLLOW,
+    [FT_OP_REDUCE_BWD] = WISH_FOLLOW,
+    [FT_OP_SUM_TO] = WISH_FOLLOW,
+    [FT_OP_EXPAND_TO] = WISH_FOLLOW,
+    [FT_OP_CONCAT] = WISH_FOLLOW,
+    [FT_OP_SLICE] = WISH_FOLLOW,
+    [FT_OP_PAD_LIKE] = WISH_FOLLOW,
+    [FT_OP_PAD] = WISH_FOLLOW,
+    [FT_OP_PAD_BWD] = WISH_FOLLOW,
+    [FT_OP_SUM_SQUARES] = WISH_FOLLOW,
+    [FT_OP_FOLD_BATCHNORM] = WISH_ROW_MAJOR,
+    [FT_OP_DROPOUT] = WISH_ROW_MAJOR,
+    [FT_OP_GATHER] = WISH_ROW_MAJOR,
+    [FT_OP_GATHER_BWD] = WISH_ROW_MAJOR,
+    [FT_OP_GATHER_ELEMENTS] = WISH_ROW_MAJOR,
+    [FT_OP_GATHER_ND] = WISH_ROW_MAJOR,
+    [FT_OP_SCATTER_ELEMENTS] = WISH_ROW_MAJOR,
+    [FT_OP_SCATTER_ND] = WISH_ROW_MAJOR,
+    [FT_OP_ARG_EXTREME] = WISH_ROW_MAJOR,
+    [FT_OP_TOPK] = WISH_ROW_MAJOR,
+    [FT_OP_CUMSUM] = WISH_ROW_MAJOR,
+    [FT_OP_MAXPOOL_INDICES] = WISH_ROW_MAJOR,
+    [FT_OP_MATMUL] = WISH_ROW_MAJOR,
+    [FT_OP_RESHAPE] = WISH_ROW_MAJOR,
+    [FT_OP_RESHAPE_LIKE] = WISH_ROW_MAJOR,
+    [FT_OP_TRANSPOSE] = WISH_ROW_MAJOR,
+    [FT_OP_LAYERNORM] = WISH_ROW_MAJOR,
+    [FT_OP_LAYERNORM_BWD] = WISH_ROW_MAJOR,
+    [FT_OP_SOFTMAX] = WISH_ROW_MAJOR,
+    [FT_OP_SOFTMAX_BWD] = WISH_ROW_MAJOR,
+    [FT_OP_LOG_SOFTMAX] = WISH_ROW_MAJOR,
+    [FT_OP_LOG_SOFTMAX_BWD] = WISH_ROW_MAJOR,
+    [FT_OP_L2_NORMALIZE] = WISH_ROW_MAJOR,
+    [FT_OP_L2_NORMALIZE_BWD] = WISH_ROW_MAJOR,
+    [FT_OP_PDIST] = WISH_ROW_MAJOR,
+    [FT_OP_PDIST_BWD] = WISH_ROW_MAJOR,
+    [FT_OP_TRIPLET] = WISH_ROW_MAJOR,
+    [FT_OP_PAIRS] = WISH_ROW_MAJOR,
+    [FT_OP_MASKED_MEAN] = WISH_ROW_MAJOR,
+    [FT_OP_MASKED_MEAN_BWD] = WISH_ROW_MAJOR,
+    [FT_OP_SGD_STEP] = WISH_ROW_MAJOR,
+    [FT_OP_ADAM_STEP] = WISH_ROW_MAJOR,
+};
 
 static void cpu_layouts(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum ft_layout *in,
                         enum ft_layout *out, bool *follow)
 {
     (void)attrs;
-    enum wish wish = wish_of(op);
+    enum wish wish = wishes[op];
     enum ft_layout layout = wish == WISH_CHANNELS_LAST ? FT_CHANNELS_LAST : FT_ROW_MAJOR;
     for (int i = 0; i < n_in; i++) {
         in[i] = layout;
@@ -168,6 +162,9 @@ enum ft_status ft_cpu_open(int threads, struct ft_device **device, struct ft_err
     *device = NULL;
     FT_TRY(ft_new(1, sizeof *cpu, &cpu, err));
     cpu->base.table = &table;
+    for (int op = 0; op < FT_OP_COUNT; op++) {
+        assert(wishes[op] != WISH_UNSAID);
+    }
     cpu->threads = threads > 0 ? threads : ft_parallel_processors();
     const struct ft_vec *sets[3] = {NULL};
     cpu->vec = sets[ft_vec_available(sets) - 1];
