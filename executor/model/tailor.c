@@ -271,6 +271,9 @@ static enum ft_status check_embedding(const struct ft_graph *g, ft_value v, stru
                        "the embedding would be %s, wanted (N, D); choose another layer with --cut",
                        ft_type_text(t, text));
     }
+    if (ft_graph_inputs(g) == 0) {
+        return FT_FAIL(err, INVALID, "the model reads no input: there is nothing to embed");
+    }
     if (ft_dim_is_known(t->dim[0])) {
         return FT_FAIL(err, UNSUPPORTED,
                        "the model works on a fixed batch of %lld: export it with a dynamic batch axis",

@@ -30,7 +30,7 @@ static enum ft_status gather_from(const struct ft_ref_kernel *k, const struct ft
     ft_ref_split(y, i, at);
     int64_t which = indices[ft_ref_join(index, at + axis)];
     for (int d = 0; d < x->rank; d++) {
-        source[d] = d < axis ? at[d] : at[d - 1 + index->rank];
+        source[d] = d < axis ? at[d] : d > axis ? at[d - 1 + index->rank] : 0;
     }
     FT_RETURN_IF_FAILED(resolve(k, which, ft_extent(x, axis), &source[axis], err));
     *from = ft_ref_join(x, source);
