@@ -294,17 +294,20 @@ def test_half_precision_weights(tmp_path):
 def test_unsupported_nodes_are_named(tmp_path):
     node = onnx.helper.make_node
     graph = onnx.helper.make_graph(
-        [node("Erf", ["x"], ["a"], name="first"), node("Attention", ["a"], ["b"], name="second", domain="com.microsoft"),
+        [node("Frobnicate", ["x"], ["a"], name="first"), node("Attention", ["a"], ["b"], name="second", domain="com.microsoft"),
          node("TreeEnsembleClassifier", ["b"], ["y", "z"], name="third", domain="ai.onnx.ml")], "g",
         [onnx.helper.make_tensor_value_info("x", 1, ["n", 4])], [onnx.helper.make_tensor_value_info("y", 1, ["n", 4])])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), tmp_path / "m.onnx")
     message = probe(tmp_path / "m.onnx", fails=True)
     assert "3 unsupported nodes" in message
-    for part in ("Erf 'first'", "com.microsoft::Attention 'second'", "ai.onnx.ml::TreeEnsembleClassifier 'third'"):
+    for part in ("Frobnicate 'first'", "com.microsoft::Attention 'second'", "ai.onnx.ml::TreeEnsembleClassifier 'third'"):
         assert part in message
 
 
 # ---- onnx's own tests of single nodes
+
+DTYPES = [np.dtype(t) for t in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")]
+
 
 def node_cases(ops):
     import importlib
@@ -321,6 +324,8 @@ def node_cases(ops):
         inputs, outputs = case.data_sets[0]
         if not inputs or not all(isinstance(v, np.ndarray) for v in inputs) or not isinstance(outputs[0], np.ndarray):
             continue
+        if any(np.asarray(v).dtype not in DTYPES for v in (*inputs, *outputs)):
+            continue
         static = onnx.ModelProto()
         static.CopyFrom(model)
         for port, value in list(zip(static.graph.input, inputs))[1:]:  # all but the first are known
@@ -332,13 +337,14 @@ def node_cases(ops):
 
 
 def test_onnx_node_tests(tmp_path):
-    """Equal, or refused as unsupported: integers, 3-D windows, empty tensors, data-dependent shapes."""
+    """With all inputs but the first as constants: equal, or refused as unsupported. test_nodes.py has the other form."""
     table = pathlib.Path(__file__).parents[2] / "executor" / "model" / "import.c"
     ops = {line.split('"')[1] for line in table.read_text().splitlines() if line.startswith('    {"')}
+    ops.discard("ArgMax")  # at the very end it is taken for the label maker of a classifier
     equal, refused = set(), {}
     for name, model, x, want in node_cases(ops):
         onnx.save(model, tmp_path / "m.onnx")
-        np.save(tmp_path / "x.npy", x)
+        np.save(tmp_path / "x.npy", x.astype(np.int64 if x.dtype.kind in "iub" else np.float32))  # as the probe reads them
         done = subprocess.run([PROBE, tmp_path / "m.onnx", "--input", tmp_path / "x.npy", "--out", tmp_path / "y"],
                               capture_output=True, text=True)
         if done.returncode == 1:
@@ -350,8 +356,11 @@ def test_onnx_node_tests(tmp_path):
         np.testing.assert_allclose(ours, want.astype(np.float64).ravel(), 1e-3, 1e-5, err_msg=name)
         equal.add(name)
     print(len(equal), "node tests equal,", len(refused), "refused")
-    assert all(text.startswith("unsupported") for text in refused.values()), refused
-    assert len(equal) >= 210
+    # What needs only the shape of its input is known at import: such a graph has no input to give.
+    allowed = ("unsupported", "usage: 1 inputs are given, the graph has 0")
+    odd = {n: t for n, t in refused.items() if not t.startswith(allowed)}
+    assert not odd, odd
+    assert len(equal) >= 630
     never = ("conv", "gemm", "batchnorm_e", "relu", "softmax", "flatten", "transpose", "globalaverage", "concat_2d")
     assert not [n for n in refused if n.split("test_")[1].startswith(never) and "training" not in n], refused
 
