@@ -440,6 +440,8 @@ FT_BINARY(sub)
 FT_BINARY(mul)
 FT_BINARY(div)
 FT_BINARY(pow)
+FT_BINARY(maximum)
+FT_BINARY(minimum)
 
 /* `small` broadcasts to `large`: NumPy's rule in one direction. */
 static enum ft_status check_broadcasts(const char *op, const struct ft_type *small,

@@ -54,18 +54,6 @@ enum ft_status ft_infer_where(const struct ft_attrs *attrs, const struct ft_type
     return ft_check_broadcast("where", &both, &in[0], out, err);
 }
 
-#define FT_NUMBERS(name)                                                                                     \
-    enum ft_status ft_infer_##name(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,         \
-                                   struct ft_type *out, struct ft_err *err)                                  \
-    {                                                                                                        \
-        (void)attrs;                                                                                         \
-        (void)n_in;                                                                                          \
-        return ft_check_broadcast(#name, &in[0], &in[1], out, err);                                          \
-    }
-
-FT_NUMBERS(maximum)
-FT_NUMBERS(minimum)
-
 enum ft_status ft_infer_mod(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
                             struct ft_type *out, struct ft_err *err)
 {

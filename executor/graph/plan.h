@@ -32,9 +32,9 @@ void ft_plan_free(struct ft_plan *plan); /* NULL is fine */
  * type, at least ft_plan_bytes(). Must be done for every input and parameter before the first run; constants
  * bind themselves. A wanted value without a binding lives in the plan: ft_plan_data(). Two plans may share
  * memory.
- * Binding again moves a value; an input that nothing reads may be bound too. A wanted value may be bound to
- * the memory of an input or parameter (an update in place): it is written when its node runs, so no later
- * node may read the old one. FT_INVALID: no such value, or NULL. */
+ * Binding again moves a value; an input that nothing reads may be bound too. A wanted value must not lie in
+ * memory that the plan reads (an update in place): fusion lets nodes run later than they stand in the graph.
+ * FT_INVALID: no such value, or NULL. */
 FT_MUST_CHECK enum ft_status ft_plan_bind(struct ft_plan *plan, ft_value v, void *data, struct ft_err *err);
 size_t ft_plan_bytes(const struct ft_plan *plan, ft_value v);
 const void *ft_plan_data(const struct ft_plan *plan,
