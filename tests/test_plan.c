@@ -51,13 +51,11 @@ static void bind_source(struct bound *b, const struct network *net, ft_value v)
     OK(ft_plan_bind(b->plan, v, data, &err));
 }
 
-static void open_bound(struct bound *b, const struct network *net, const char *device, unsigned flags)
+static void make_bound(struct bound *b, const struct network *net, const struct ft_plan_spec *spec,
+                       unsigned flags)
 {
     struct ft_err err = {0};
-    struct ft_plan_spec spec = {.symbols = {BATCH}, .wanted = net->wanted, .n_wanted = net->n_wanted};
-    memset(b, 0, sizeof *b);
-    OK(ft_device_open(device, 2, &b->device, &err));
-    OK(ft_plan_new_with(b->device, net->g, &spec, flags, &b->plan, &err));
+    OK(ft_plan_new_with(b->device, net->g, spec, flags, &b->plan, &err));
     for (int i = 0; i < ft_graph_inputs(net->g); i++) {
         bind_source(b, net, ft_graph_input_at(net->g, i));
     }
@@ -65,6 +63,15 @@ static void open_bound(struct bound *b, const struct network *net, const char *d
         bind_source(b, net, ft_graph_param_at(net->g, i));
     }
     ft_plan_set_version(b->plan, 1);
+}
+
+static void open_bound(struct bound *b, const struct network *net, const char *device, unsigned flags)
+{
+    struct ft_err err = {0};
+    struct ft_plan_spec spec = {.symbols = {BATCH}, .wanted = net->wanted, .n_wanted = net->n_wanted};
+    memset(b, 0, sizeof *b);
+    OK(ft_device_open(device, 2, &b->device, &err));
+    make_bound(b, net, &spec, flags);
 }
 
 static void run(struct bound *b)
@@ -404,6 +411,54 @@ static void what_follows_a_product_is_part_of_it(void **state)
 {
     (void)state;
     use_network(build_fusible, count_fused);
+}
+
+/* A plan for fewer rows in the memory of a larger one gives what it gives on its own; so does the larger one
+ * afterwards. */
+static void share_memory(struct network *net)
+{
+    struct bound large;
+    struct bound alone = {0};
+    struct bound shared = {0};
+    struct ft_plan_spec spec = {.symbols = {BATCH - 1}, .wanted = net->wanted, .n_wanted = net->n_wanted};
+    open_bound(&large, net, "cpu", 0);
+    alone.device = shared.device = large.device;
+    make_bound(&alone, net, &spec, 0);
+    spec.like = large.plan;
+    make_bound(&shared, net, &spec, 0);
+    assert_int_equal(ft_plan_stats(shared.plan).activation_bytes, 0);
+    assert_true(ft_plan_stats(alone.plan).activation_bytes > 0);
+    struct bound *all[] = {&large, &alone, &shared};
+    for (uint64_t version = 1; version <= 2; version++) {
+        void *data[4];
+        size_t size[4];
+        for (int i = 0; i < 4; i++) {
+            run(all[i % 3]);
+            data[i] = copy_wanted(all[i % 3], net, &size[i]);
+        }
+        assert_memory_equal(data[0], data[3], size[0]);
+        assert_memory_equal(data[1], data[2], size[1]);
+        for (int i = 0; i < 4; i++) {
+            ft_free(data[i]);
+        }
+        for (int i = 0; i < 3; i++) { /* the first weight: inputs come before parameters */
+            ((float *)all[i]->memory[1])[3] = 0.75F;
+            ft_plan_set_version(all[i]->plan, version + 1);
+        }
+    }
+    for (int i = 2; i >= 0; i--) {
+        ft_plan_free(all[i]->plan);
+        for (int k = 0; k < all[i]->n_memory; k++) {
+            ft_device_free(all[i]->device, all[i]->memory[k]);
+        }
+    }
+    ft_device_close(large.device);
+}
+
+static void plans_share_memory(void **state)
+{
+    (void)state;
+    use_network(build_fusible, share_memory);
 }
 
 /* Chains: every way of broadcasting, results read outside and inside, a reader in between, and gradients. */
@@ -778,6 +833,7 @@ int main(void)
         cmocka_unit_test(profiling_times_every_step),
         cmocka_unit_test(a_new_version_renews_packed_weights),
         cmocka_unit_test(what_follows_a_product_is_part_of_it),
+        cmocka_unit_test(plans_share_memory),
         cmocka_unit_test(chains_change_no_bit),
         cmocka_unit_test(wanted_values_lie_where_they_are_bound),
         cmocka_unit_test(layouts_do_not_show),

@@ -162,6 +162,7 @@ static enum ft_status copy_spec(struct ft_plan *plan, const struct ft_plan_spec 
             return FT_FAIL(err, INVALID, "symbol %d stands for %lld", k, (long long)spec->symbols[k]);
         }
     }
+    assert(spec->like == NULL || (spec->like->graph == plan->graph && spec->like->device == plan->device));
     plan->spec = *spec;
     plan->spec.wanted = NULL;
     FT_RETURN_IF_FAILED(ft_arena_new(&plan->arena, n, sizeof *wanted, &wanted, err));
@@ -187,6 +188,7 @@ enum ft_status ft_plan_new_with(struct ft_device *device, const struct ft_graph 
     plan->device = device;
     plan->graph = graph;
     plan->flags = flags;
+    plan->keeper = plan;
     FT_TRY(copy_spec(plan, spec, err));
     for (size_t i = 0; i < sizeof passes / sizeof passes[0]; i++) {
         if (passes[i] != ft_plan_kernels || (flags & FT_PLAN_NO_KERNELS) == 0) {
@@ -229,8 +231,12 @@ void ft_plan_free(struct ft_plan *plan)
     for (size_t i = 0; i < plan->n_storages; i++) {
         ft_device_free(plan->device, plan->storages[i].owned);
     }
-    ft_device_free(plan->device, plan->block);
-    ft_device_free(plan->device, plan->scratch);
+    if (plan->owns_block) {
+        ft_device_free(plan->device, plan->block);
+    }
+    if (plan->owns_scratch) {
+        ft_device_free(plan->device, plan->scratch);
+    }
     ft_free(plan->needed);
     ft_free(plan->pvals);
     ft_free(plan->storages);
@@ -287,7 +293,7 @@ enum ft_status ft_plan_bind(struct ft_plan *plan, ft_value v, void *data, struct
     s->owned = NULL;
     s->data = data;
     s->version = s->place == FT_PLACE_PARAM ? s->version : 0;
-    plan->once_version = 0;
+    plan->keeper->once_version = 0;
     point(plan, s);
     return FT_OK;
 }
@@ -346,7 +352,7 @@ enum ft_status ft_plan_run(struct ft_plan *plan, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(check_bound(plan, err));
     double start = plan->seconds == NULL ? 0 : ft_clock_seconds();
-    bool settled = plan->version != 0 && plan->once_version == plan->version;
+    bool settled = plan->version != 0 && plan->keeper->once_version == plan->version;
     for (size_t i = 0; i < plan->n_steps; i++) {
         if (settled && plan->steps[i].once) {
             continue;
@@ -359,7 +365,7 @@ enum ft_status ft_plan_run(struct ft_plan *plan, struct ft_err *err)
             start = end;
         }
     }
-    plan->once_version = plan->version;
+    plan->keeper->once_version = plan->version;
     return FT_OK;
 }
 
@@ -412,14 +418,15 @@ enum ft_status ft_plan_find_nonfinite(struct ft_plan *plan, char origin[FT_ERR_T
 
 struct ft_plan_stats ft_plan_stats(const struct ft_plan *plan)
 {
-    struct ft_plan_stats stats = {.nodes = (int)plan->n_steps - plan->reorders,
-                                  .reorders = plan->reorders,
-                                  .activation_bytes = plan->block_bytes,
-                                  .scratch_bytes = plan->scratch_bytes};
+    struct ft_plan_stats stats = {
+        .nodes = (int)plan->n_steps - plan->reorders,
+        .reorders = plan->reorders,
+        .activation_bytes = plan->spec.like == NULL || plan->owns_block ? plan->block_bytes : 0,
+        .scratch_bytes = plan->spec.like == NULL || plan->owns_scratch ? plan->scratch_bytes : 0};
     for (size_t i = 0; i < plan->n_storages; i++) {
         const struct ft_plan_storage *s = &plan->storages[i];
         if (s->place == FT_PLACE_KEPT) {
-            stats.activation_bytes += s->bytes;
+            stats.activation_bytes += plan->keeper == plan ? s->bytes : 0;
         } else if (s->place != FT_PLACE_BLOCK && s->place != FT_PLACE_CONST && s->place != FT_PLACE_NONE) {
             stats.bound_bytes += s->bytes;
         }

@@ -20,6 +20,10 @@ struct ft_plan_spec {
     int64_t symbols[FT_MAX_SYMBOLS]; /* 0 for a symbol that does not occur */
     const ft_value *wanted;
     int n_wanted;
+    /* A plan of the same graph and device for other extents, or NULL: its memory is used, where it is large
+     * enough, so the largest is made first. Only one of them may be between its run and the reading of what
+     * it left in the plan; `like` must outlive this one. */
+    struct ft_plan *like;
 };
 /* The graph is borrowed and must outlive the plan. Only nodes that `wanted` need are prepared. FT_NOMEM,
  * FT_LIMIT. */

@@ -48,7 +48,7 @@ struct ft_plan_storage {
     int share;       /* storage whose bytes are reused in place, or -1 */
     ft_value value;  /* of an outside place */
     void *data;
-    void *owned;      /* memory of a wanted value that nobody bound, or of a constant */
+    void *owned; /* memory of a wanted value that nobody bound, or of what is kept; NULL: another plan's */
     uint64_t version; /* as handed to kernels */
     int first_arg;    /* list of arguments that point here, -1 ends it */
 };
@@ -93,12 +93,14 @@ struct ft_plan {
     int *next_arg;       /* by position in args */
     size_t n_args;
     void *block;
-    size_t block_bytes;
+    size_t block_bytes; /* wanted; what is there may be more */
     void *scratch;
     size_t scratch_bytes;
-    uint64_t version;      /* of the parameters, 0 = unknown */
-    uint64_t once_version; /* for which the steps marked `once` ran; 0 = never */
-    int unbound;           /* inputs and parameters that are read and have no memory */
+    bool owns_block, owns_scratch; /* else they are spec.like's */
+    uint64_t version;              /* of the parameters, 0 = unknown */
+    uint64_t once_version;         /* for which the steps marked `once` ran; 0 = never. Of `keeper` */
+    struct ft_plan *keeper;        /* whose memory FT_PLACE_KEPT is: itself, or spec.like's keeper */
+    int unbound;                   /* inputs and parameters that are read and have no memory */
     int reorders;
     double *seconds; /* by step, while profiling; else NULL */
 };

@@ -81,31 +81,108 @@ done:
 
 /* ---- memory */
 
+/* What is kept between runs is the same for all extents, so plans of one graph have the same list of it
+ * unless a pass chose otherwise for one of them. */
+static bool keeps_the_same(const struct ft_plan *plan, const struct ft_plan *other)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < plan->n_storages; i++) {
+        if (plan->storages[i].place != FT_PLACE_KEPT) {
+            continue;
+        }
+        while (k < other->n_storages && other->storages[k].place != FT_PLACE_KEPT) {
+            k++;
+        }
+        if (k == other->n_storages || other->storages[k].bytes != plan->storages[i].bytes) {
+            return false;
+        }
+        k++;
+    }
+    while (k < other->n_storages && other->storages[k].place != FT_PLACE_KEPT) {
+        k++;
+    }
+    return k == other->n_storages;
+}
+
+static void find_keeper(struct ft_plan *plan)
+{
+    const struct ft_plan *like = plan->spec.like;
+    plan->keeper = like != NULL && keeps_the_same(plan, like->keeper) ? like->keeper : plan;
+    if (plan->keeper == plan) {
+        return;
+    }
+    for (size_t i = 0, k = 0; i < plan->n_storages; i++) {
+        if (plan->storages[i].place == FT_PLACE_KEPT) {
+            while (plan->keeper->storages[k].place != FT_PLACE_KEPT) {
+                k++;
+            }
+            plan->storages[i].data = plan->keeper->storages[k++].data;
+        }
+    }
+}
+
+/* A constant that another plan has loaded. */
+static bool borrow_constant(const struct ft_plan *plan, struct ft_plan_storage *s)
+{
+    const struct ft_plan *like = plan->spec.like;
+    int storage = like == NULL ? -1 : like->pvals[s->value].storage;
+    if (storage < 0 || like->storages[storage].data == NULL) {
+        return false;
+    }
+    s->data = like->storages[storage].data;
+    s->version = like->storages[storage].version;
+    return true;
+}
+
+static enum ft_status allocate_storage(struct ft_plan *plan, struct ft_plan_storage *s, struct ft_err *err)
+{
+    switch (s->place) {
+    case FT_PLACE_CONST:
+        return borrow_constant(plan, s) ? FT_OK : load_constant(plan, s->value, err);
+    case FT_PLACE_KEPT:
+        if (plan->keeper != plan) {
+            return FT_OK;
+        }
+        FT_RETURN_IF_FAILED(ft_device_alloc(plan->device, s->bytes, &s->owned, err));
+        s->data = s->owned;
+        return FT_OK;
+    case FT_PLACE_WANTED:
+        FT_RETURN_IF_FAILED(ft_device_alloc(plan->device, s->bytes, &s->owned, err));
+        s->data = s->owned;
+        return FT_OK;
+    case FT_PLACE_BLOCK:
+        s->data = (char *)plan->block + s->offset;
+        return FT_OK;
+    case FT_PLACE_INPUT:
+    case FT_PLACE_PARAM:
+        plan->unbound++;
+        return FT_OK;
+    case FT_PLACE_NONE:
+        break;
+    }
+    return FT_OK;
+}
+
+/* Memory of this size: another plan's, where that is as large. */
+static enum ft_status block_of(struct ft_plan *plan, size_t bytes, void *theirs, size_t their_bytes,
+                               void **data, bool *owned, struct ft_err *err)
+{
+    *owned = theirs == NULL || their_bytes < bytes;
+    *data = theirs;
+    return *owned ? ft_device_alloc(plan->device, bytes, data, err) : FT_OK;
+}
+
 static enum ft_status allocate(struct ft_plan *plan, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_device_alloc(plan->device, plan->block_bytes, &plan->block, err));
-    FT_RETURN_IF_FAILED(ft_device_alloc(plan->device, plan->scratch_bytes, &plan->scratch, err));
+    const struct ft_plan *like = plan->spec.like;
+    FT_RETURN_IF_FAILED(block_of(plan, plan->block_bytes, like == NULL ? NULL : like->block,
+                                 like == NULL ? 0 : like->block_bytes, &plan->block, &plan->owns_block, err));
+    FT_RETURN_IF_FAILED(block_of(plan, plan->scratch_bytes, like == NULL ? NULL : like->scratch,
+                                 like == NULL ? 0 : like->scratch_bytes, &plan->scratch, &plan->owns_scratch,
+                                 err));
+    find_keeper(plan);
     for (size_t i = 0; i < plan->n_storages; i++) {
-        struct ft_plan_storage *s = &plan->storages[i];
-        switch (s->place) {
-        case FT_PLACE_CONST:
-            FT_RETURN_IF_FAILED(load_constant(plan, s->value, err));
-            break;
-        case FT_PLACE_WANTED:
-        case FT_PLACE_KEPT:
-            FT_RETURN_IF_FAILED(ft_device_alloc(plan->device, s->bytes, &s->owned, err));
-            s->data = s->owned;
-            break;
-        case FT_PLACE_BLOCK:
-            s->data = (char *)plan->block + s->offset;
-            break;
-        case FT_PLACE_INPUT:
-        case FT_PLACE_PARAM:
-            plan->unbound++;
-            break;
-        case FT_PLACE_NONE:
-            break;
-        }
+        FT_RETURN_IF_FAILED(allocate_storage(plan, &plan->storages[i], err));
     }
     return FT_OK;
 }
