@@ -341,7 +341,7 @@ static enum ft_status find_inputs(const struct probe *p, const struct ft_graph *
 static enum ft_status prepare(const struct probe *p, const struct ft_graph *g, struct run *r,
                               struct ft_err *err)
 {
-    struct ft_plan_spec spec = {{0}, NULL, 0};
+    struct ft_plan_spec spec = {.n_wanted = 0};
     ft_value wanted[16];
     if (ft_graph_outputs(g) > 16) {
         return FT_FAIL(err, USAGE, "the graph has %d outputs", ft_graph_outputs(g));
