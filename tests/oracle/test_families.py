@@ -6,9 +6,9 @@ sum(embedding * random numbers) by every parameter against PyTorch's autograd in
 BatchNorm folded into convolutions, kept in evaluation form, and kept in training form.
 
 Tolerances: float32 through a hundred layers. A ReLU or maximum within rounding of its edge goes the other way here and there, which
-changes a gradient by one unit's share: 1e-2, where agreement is 1e-6. So `cpu` must agree on one of six sets of images, and on each
-that it fails before, `ref`, which computes in double as that PyTorch does, must agree: then an edge was the cause. The last column
-counts the sets passed over. Where `cpu` fails on all six, PyTorch's own float32 must fail on half of them, and `ref` stands for it.
+changes a gradient by one unit's share: 1e-2, where agreement is 1e-6. So `cpu` must agree on one of four sets of images, and where it
+fails the first, `ref`, which computes in double as that PyTorch does, must agree there: then an edge was the cause. The last column
+counts the sets passed over. Where `cpu` fails on all four, PyTorch's own float32 must fail on half of them, and `ref` stands for it.
 """
 import contextlib
 import copy
@@ -39,7 +39,7 @@ WAITING = {(name, "dynamo"): {"Range"} for name in ("convnext_tiny", "swin_t", "
 # Parameters that the exporter computes away: they only enter through a constant.
 FOLDED = {"swin_t": ("relative_position_bias_table",)}
 ROWS = []
-SEEDS = 6  # of images, until one is off every edge
+SEEDS = 4  # of images, until one is off every edge
 torch.set_num_threads(2)
 
 
@@ -166,8 +166,9 @@ def check_gradients(name, family, net, path, training, tmp):
         count, worst, where = compare_gradients(name, our_gradients(path, x, weights, training, "cpu", tmp), theirs)
         if worst < GRADIENT:
             return count, worst, f"{seed} cpu"
-        count, exact, at = compare_gradients(name, our_gradients(path, x, weights, training, "ref", tmp), theirs)
-        assert exact < GRADIENT / 10, f"images {seed}: cpu {worst:.1e} away at {where}, and ref {exact:.1e} at {at}: no edge, a bug"
+        if seed == 0:
+            count, exact, at = compare_gradients(name, our_gradients(path, x, weights, training, "ref", tmp), theirs)
+            assert exact < GRADIENT / 10, f"cpu {worst:.1e} away at {where}, and ref {exact:.1e} at {at}: no edge, a bug"
         edges += on_an_edge(net, family, x, theirs, weights, training)
     assert 2 * edges >= SEEDS, f"cpu agrees on no images, PyTorch's float32 on {SEEDS - edges} of {SEEDS}: {worst:.1e} at {where}"
     return count, exact, f"{SEEDS} ref"
