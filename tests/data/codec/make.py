@@ -1,6 +1,6 @@
 """Makes the golden files in this folder with Pillow, NumPy, PyYAML, onnx and Python's own json, csv, zipfile and gzip.
 
-`make.py images json csv npy zip pb` wants a Python with tests/requirements.txt; `make.py yaml check` one with PyYAML 6
+`make.py images json csv npy zip pb safetensors` wants a Python with tests/requirements.txt; `make.py yaml check` one with PyYAML 6
 (it comes with tests/requirements-jina.txt). `check` verifies what our own writers made: written.yml and packed.zip.
 Values are dumped in a form that both sides write in a few lines, see dump().
 """
@@ -356,6 +356,47 @@ def make_pb():
     t.name = "weight"
     t.raw_data = bytes(range(5))
     (HERE / "tensor.pb").write_bytes(t.SerializeToString(deterministic=True))
+
+
+def make_safetensors():
+    """st_types: every element type with values as floats in st_types.txt; st_written: what our writer must write."""
+    import numpy as np
+    import safetensors
+    import safetensors.numpy
+
+    types = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "|i1",
+             "uint8": "|u1", "bool": "|b1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8"}
+    tensors, expected = {}, []
+    for name, dtype in types.items():
+        values = np.array([0, 1, 2, 100, 1, 1] if dtype[1] in "bu" else [0, 1, -2, 100, -1, 1], "f8").reshape(2, 3)
+        if dtype[1] == "f":
+            values = np.array([0.1, -2.5, 6.1e-5, 5.9e-8, np.inf, -0.0]).reshape(2, 3)
+        if dtype in ("<i8", "<u8"):
+            values[0, 1] = 2.0**62
+        array = values.astype(dtype)
+        if dtype == "<i8":
+            array[0, 2] = -(2**53) - 1  # no double is in between: rounded to the nearest float at once
+        tensors[name] = (name, [2, 3], array)
+        with np.errstate(over="ignore"):
+            expected.append((name, array.astype("f4").ravel()))
+    single = np.array([1.5, -3e38, 1e-40, np.inf, 0.0, 7.0], "<f4")
+    brain = (single.view("<u4") >> 16).astype("<u2")
+    tensors["bfloat16"] = ("bfloat16", [2, 3], brain)
+    expected.append(("bfloat16", (brain.astype("<u4") << 16).view("<f4")))
+    tensors["float8"] = ("float8_e4m3fn", [2], np.array([0, 1], "u1"))
+    tensors["empty"] = ("float32", [0, 3], np.zeros((0, 3), "<f4"))
+    specs = {k: safetensors.TensorSpec(dtype=d, shape=s, data_ptr=a.ctypes.data, data_len=a.nbytes) for k, (d, s, a) in tensors.items()}
+    (HERE / "st_types.safetensors").write_bytes(safetensors.serialize(specs, metadata={"made": "by the library"}))
+    (HERE / "st_types.txt").write_text("".join(f"{n}\t{v.astype('<f4').tobytes().hex()}\n" for n, v in expected))
+    f = {"b.weight": np.arange(6, dtype="<f4").reshape(2, 3), "a": np.arange(3, dtype="<f4"), "s": np.array(2.5, "<f4"),
+         "\u00e9\"\\": np.arange(2, dtype="<f4").reshape(1, 2, 1), "B": np.zeros((2, 2), "<f4")}
+    (HERE / "st_written.safetensors").write_bytes(safetensors.numpy.save(f, {"format": "pt"}))
+    half = {k: f[k] for k in ("b.weight", "a")}
+    rest = {k: v for k, v in f.items() if k not in half}
+    (HERE / "st_1.safetensors").write_bytes(safetensors.numpy.save(half))
+    (HERE / "st_2.safetensors").write_bytes(safetensors.numpy.save(rest))
+    index = {"metadata": {}, "weight_map": {k: "st_1.safetensors" if k in half else "st_2.safetensors" for k in f}}
+    (HERE / "st.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
 
 def make_check():
