@@ -52,6 +52,13 @@ static const char *const input_names[FT_OP_COUNT] = {
     [FT_OP_PAD_BWD] = "dy x",
     [FT_OP_SOFTMAX_BWD] = "dy y",
     [FT_OP_LOG_SOFTMAX_BWD] = "dy y",
+    [FT_OP_ATTENTION] = "q k v seq bias",
+    [FT_OP_ATTENTION_BWD] = "dy q k v y lse seq bias",
+    [FT_OP_ATTENTION_BWD_BIAS] = "dy q k v y lse seq bias",
+    [FT_OP_ROPE] = "x seq",
+    [FT_OP_POSITIONS] = "seq ids n",
+    [FT_OP_SEQ_POOL] = "x seq",
+    [FT_OP_SEQ_POOL_BWD] = "dy x y seq",
     [FT_OP_L2_NORMALIZE_BWD] = "dy y norm",
     [FT_OP_PDIST] = "a b",
     [FT_OP_PDIST_BWD] = "dd d a b",
@@ -130,6 +137,13 @@ static const char *const input_takes[FT_OP_COUNT] = {
     [FT_OP_TOPK] = "n",
     [FT_OP_CUMSUM] = "n",
     [FT_OP_MAXPOOL_INDICES] = "i.",
+    [FT_OP_ATTENTION] = "...l.",
+    [FT_OP_ATTENTION_BWD] = "......l.",
+    [FT_OP_ATTENTION_BWD_BIAS] = "......l.",
+    [FT_OP_ROPE] = ".l",
+    [FT_OP_POSITIONS] = "l",
+    [FT_OP_SEQ_POOL] = ".l",
+    [FT_OP_SEQ_POOL_BWD] = "...l",
 };
 /* clang-format on */
 

@@ -67,6 +67,16 @@ enum ft_logic { FT_LOGIC_NOT, FT_LOGIC_AND, FT_LOGIC_OR, FT_LOGIC_XOR };
 enum ft_scatter { FT_SCATTER_SET, FT_SCATTER_ADD, FT_SCATTER_MUL, FT_SCATTER_MAX, FT_SCATTER_MIN };
 enum { FT_CUMSUM_EXCLUSIVE = 1, FT_CUMSUM_REVERSE = 2 };
 enum ft_reducer { FT_REDUCE_AVG_NON_ZERO, FT_REDUCE_MEAN };
+/* What a sequence's tokens become; the names of sentence-transformers in brackets. */
+enum ft_seq_pool {
+    FT_SEQ_MEAN,          /* sum / max(count, 1e-9) */
+    FT_SEQ_MAX,           /* a NaN wins */
+    FT_SEQ_FIRST,         /* the first token (cls) */
+    FT_SEQ_LAST,          /* the last one (lasttoken) */
+    FT_SEQ_WEIGHTED_MEAN, /* place + 1 is a token's weight (weightedmean) */
+    FT_SEQ_MEAN_SQRT_LEN, /* sum / sqrt(count) (mean_sqrt_len_tokens) */
+    FT_SEQ_COUNT
+};
 enum ft_pad { FT_PAD_CONSTANT, FT_PAD_REFLECT, FT_PAD_EDGE, FT_PAD_WRAP };
 
 /* What CONV and MATMUL do with a sum before they store it: y = act(sum + bias + residual). Plans set it

@@ -209,7 +209,7 @@ static void put_number(struct cursor *c, long long n)
 
 static void put_dim(struct cursor *c, struct ft_dim d)
 {
-    static const char *const names[FT_MAX_SYMBOLS] = {"N", "S1", "S2", "S3"};
+    static const char *const names[FT_MAX_SYMBOLS] = {"N", "S", "T", "S3"};
     const char *times = "";
     if (d.coef != 1 || ft_dim_is_known(d)) {
         put_number(c, d.coef);

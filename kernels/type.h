@@ -25,7 +25,11 @@ size_t ft_dtype_size(enum ft_dtype dtype);
 const char *ft_dtype_name(enum ft_dtype dtype); /* numpy's: float32 float64 int64 int32 uint8 bool */
 
 enum { FT_MAX_SYMBOLS = 4 };
-enum { FT_SYMBOL_BATCH = 0 }; /* symbol 0 is always the batch */
+enum {
+    FT_SYMBOL_BATCH = 0,  /* N: items, sequences */
+    FT_SYMBOL_LENGTH = 1, /* S: tokens of a padded sequence */
+    FT_SYMBOL_TOKENS = 2  /* T: tokens of all sequences, packed */
+};
 
 struct ft_dim {
     int64_t coef; /* >= 1 in a valid dimension */
@@ -62,7 +66,7 @@ bool ft_type_same_shape(const struct ft_type *a, const struct ft_type *b);
 int64_t ft_extent(const struct ft_type *t, int axis);
 int64_t ft_elements(const struct ft_type *t);
 size_t ft_type_bytes(const struct ft_type *t);
-/* "float32 (N, 3, 32, 32)"; symbols are N S1 S2 S3. Returns out. */
+/* "float32 (N, 3, 32, 32)"; symbols are N S T S3. Returns out. */
 enum { FT_TYPE_TEXT = 160 };
 const char *ft_type_text(const struct ft_type *t, char out[FT_TYPE_TEXT]);
 

@@ -666,6 +666,7 @@ static inline void small_network(struct problem *p)
 /* ---- tables */
 
 #include "tests/grad_cases_index.h"
+#include "tests/grad_cases_sequence.h"
 
 struct row {
     enum ft_op op; /* FT_OP_COUNT: a composite */
@@ -756,7 +757,14 @@ static const struct row table[] = {
     {FT_OP_SOFTMAX, "softmax", softmax},
     {FT_OP_SOFTMAX, "softmax inner axis", softmax_inner},
     {FT_OP_LOG_SOFTMAX, "log_softmax", log_softmax},
-    {FT_OP_L2_NORMALIZE, "l2_normalize", l2_normalize},
+    {FT_OP_ATTENTION, "attention packed", attention_packed},
+    {FT_OP_ATTENTION, "attention packed window", attention_packed_window},
+    {FT_OP_ATTENTION, "attention packed bias", attention_packed_bias},
+    {FT_OP_ATTENTION, "attention padded", attention_padded},
+    {FT_OP_ATTENTION, "attention padded window bias", attention_padded_window_bias},
+    {FT_OP_ROPE, "rope packed", rope_packed},
+    {FT_OP_ROPE, "rope padded back", rope_padded},
+    SEQ_POOL_CASES(SEQ_POOL_ROW){FT_OP_L2_NORMALIZE, "l2_normalize", l2_normalize},
     {FT_OP_L2_NORMALIZE, "l2_normalize clamped", l2_normalize_clamped},
     {FT_OP_PDIST, "pdist", pdist},
     {FT_OP_PDIST, "pdist squared", pdist_squared},
@@ -778,7 +786,8 @@ static const enum ft_op without_gradient[] = {
     FT_OP_MASKED_MEAN_BWD, FT_OP_SGD_STEP, FT_OP_ADAM_STEP, FT_OP_MAP_BWD,
     FT_OP_LAYERNORM_BWD, FT_OP_CAST, FT_OP_COMPARE, FT_OP_LOGIC,
     FT_OP_FOLD_BATCHNORM, FT_OP_GATHER_BWD, FT_OP_ARG_EXTREME, FT_OP_MAXPOOL_INDICES,
-    FT_OP_REDUCE_BWD,
+    FT_OP_REDUCE_BWD, FT_OP_ATTENTION_BWD, FT_OP_ATTENTION_BWD_BIAS, FT_OP_POSITIONS,
+    FT_OP_SEQ_POOL_BWD,
 };
 /* clang-format on */
 

@@ -345,7 +345,11 @@ static void cases_l2_normalize_bwd(struct suite *s)
         struct kase k = normalize_case(FT_OP_L2_NORMALIZE_BWD, width);
         struct ft_type norm_type = types[i];
         norm_type.rank--;
-        k.floor = 8.0; /* dy - y (y . dy), divided by a norm around 1 or more */
+        double least = 1.0;
+        for (int64_t r = 0; r < ft_elements(&norm_type); r++) {
+            least = norm[r] >= (double)k.attrs.eps ? fmin(least, norm[r]) : least;
+        }
+        k.floor = 8.0 / least; /* dy - y (y . dy), divided by a norm */
         kase_in(&k, types[i], NORMAL);
         kase_given(&k, types[i], y);
         kase_given(&k, norm_type, norm);

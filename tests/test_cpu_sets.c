@@ -2,7 +2,7 @@
  * smallest work shared by three threads: with our
  * convolutions and with oneDNN's: what test_kernels.c does not reach on one machine. */
 /* links: ft_kernels ft_base */
-#include "kernel_cases_index.h"
+#include "kernel_cases_sequence.h"
 
 #include <assert.h>
 

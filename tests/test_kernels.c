@@ -1,6 +1,6 @@
 /* Every row of ops.def on every device of the build, against ref. */
 /* links: ft_kernels ft_base */
-#include "kernel_cases_index.h"
+#include "kernel_cases_sequence.h"
 
 #include <assert.h>
 

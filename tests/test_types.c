@@ -130,9 +130,9 @@ static void binding_replaces_symbols(void **state)
     struct ft_type t = batched(F32(1, 3, 8));
     struct ft_type bound;
     assert_true(ft_dim_mul(ft_dim_symbol(1), ft_dim_symbol(0), &t.dim[2]));
-    assert_text(&t, "float32 (N, 3, N*S1)");
+    assert_text(&t, "float32 (N, 3, N*S)");
     assert_true(ft_type_bind(&t, (const int64_t[FT_MAX_SYMBOLS]){5, 0, 0, 0}, &bound));
-    assert_text(&bound, "float32 (5, 3, 5*S1)");
+    assert_text(&bound, "float32 (5, 3, 5*S)");
     assert_false(ft_type_is_known(&bound));
     assert_true(ft_type_bind(&bound, (const int64_t[FT_MAX_SYMBOLS]){9, 2, 0, 0}, &bound));
     assert_text(&bound, "float32 (5, 3, 10)");
@@ -156,7 +156,7 @@ static void types_are_shown_in_full_and_cut_when_too_long(void **state)
     memset(text, '!', sizeof text);
     assert_int_equal(strlen(ft_type_text(&t, text)), FT_TYPE_TEXT - 1);
     assert_int_equal(text[FT_TYPE_TEXT], '!');
-    assert_memory_equal(text, "float32 (9223372036854775807*N^9*S1^9*S2^9*S3^9, ", 49);
+    assert_memory_equal(text, "float32 (9223372036854775807*N^9*S^9*T^9*S3^9, ", 47);
 }
 
 static void element_types_have_numpys_names(void **state)
@@ -404,6 +404,41 @@ static void moving_shapes(void **state)
     bad(FT_OP_CONCAT, &a, IN(batched(F32(1, 2)), F32(3, 2)), FT_UNSUPPORTED, "cannot be added");
     a.axis = 2;
     bad(FT_OP_CONCAT, &a, IN(F32(4, 2)), FT_INVALID, "axis 2");
+}
+
+static void sequence_shapes(void **state)
+{
+    (void)state;
+    struct ft_type x[2] = {F32(1, 1, 6), F32(1, 6)}; /* (N, S, 6), (T, 6) */
+    struct ft_type seq[2] = {typed(F32(1, 1), FT_I64), typed(F32(1, 2), FT_I64)};
+    struct ft_attrs a = no_attrs();
+    x[0].dim[0] = seq[0].dim[0] = seq[1].dim[0] = ft_dim_symbol(FT_SYMBOL_BATCH);
+    x[0].dim[1] = seq[0].dim[1] = ft_dim_symbol(FT_SYMBOL_LENGTH);
+    x[1].dim[0] = ft_dim_symbol(FT_SYMBOL_TOKENS);
+    a.group = 2;
+    good(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[0]), WANT("float32 (N, S, 6)", "float32 (N, S, 2)"));
+    good(FT_OP_ATTENTION, &a, IN(x[1], x[1], x[1], seq[1], F32(2, 5)),
+         WANT("float32 (T, 6)", "float32 (T, 2)"));
+    bad(FT_OP_ATTENTION, &a, IN(x[1], x[1], x[1], seq[0]), FT_INVALID, "not spans (N, 2)");
+    bad(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[1]), FT_INVALID, "not a mask of the tokens");
+    bad(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[1], seq[0]), FT_INVALID, "q and v");
+    bad(FT_OP_ATTENTION, &a, IN(x[1], x[1], x[1], seq[1], F32(2, 4)), FT_INVALID, "an odd number");
+    bad(FT_OP_ATTENTION, &a, IN(x[1], x[1], x[1], seq[1], F32(3, 5)), FT_INVALID, "(2 heads");
+    bad(FT_OP_ATTENTION, &a, IN(x[1], x[1], x[1], typed(F32(1), FT_I64)), FT_INVALID, "not spans (N, 2)");
+    good(FT_OP_POSITIONS, &a, IN(seq[0], seq[0]), WANT("int64 (N, S)"));
+    good(FT_OP_SEQ_POOL, &a, IN(x[0], seq[0]), WANT("float32 (N, 6)"));
+    good(FT_OP_SEQ_POOL, &a, IN(x[1], seq[1]), WANT("float32 (N, 6)"));
+    a.alpha = 10000.0F;
+    a.count = 2;
+    good(FT_OP_ROPE, &a, IN(x[0]), WANT("float32 (N, S, 6)"));
+    good(FT_OP_ROPE, &a, IN(x[1], seq[1]), WANT("float32 (T, 6)"));
+    bad(FT_OP_ROPE, &a, IN(x[1]), FT_INVALID, "seq beside packed tokens");
+    a.count = 4;
+    bad(FT_OP_ROPE, &a, IN(x[1], seq[1]), FT_INVALID, "4 of 3 numbers");
+    a.group = 4;
+    bad(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[0]), FT_INVALID, "not made of 4 heads");
+    a.kind = FT_SEQ_COUNT;
+    bad(FT_OP_SEQ_POOL, &a, IN(x[0], seq[0]), FT_INVALID, "no pooling 6");
 }
 
 static void slice_shapes(void **state)
@@ -715,6 +750,7 @@ int main(void)
         cmocka_unit_test(reduction_shapes),
         cmocka_unit_test(moving_shapes),
         cmocka_unit_test(slice_shapes),
+        cmocka_unit_test(sequence_shapes),
         cmocka_unit_test(elementwise_attributes),
         cmocka_unit_test(loss_shapes),
         cmocka_unit_test(what_is_too_large_is_refused),

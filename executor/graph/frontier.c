@@ -67,6 +67,11 @@ static struct op_rule rule_of(enum ft_op op)
         [FT_OP_SOFTMAX] = {KEEPS_BUT_0, false},
         [FT_OP_LOG_SOFTMAX] = {KEEPS_BUT_0, false},
         [FT_OP_L2_NORMALIZE] = {KEEPS_ROWS_OF, false},
+        /* Padded; rows of packed tokens are not the batch's. */
+        [FT_OP_ATTENTION] = {KEEPS, true},
+        [FT_OP_ROPE] = {KEEPS, false},
+        [FT_OP_POSITIONS] = {KEEPS, false},
+        [FT_OP_SEQ_POOL] = {KEEPS, false},
     };
     return rules[op];
 }

@@ -57,6 +57,9 @@ static const struct ft_grad_row rows[FT_OP_COUNT] = {
     [FT_OP_PAD_LIKE] = {ft_grad_pad_like, 0x2, 0x1},
     [FT_OP_SOFTMAX] = {ft_grad_from_y, 0x0, 0x1},
     [FT_OP_LOG_SOFTMAX] = {ft_grad_from_y, 0x0, 0x1},
+    [FT_OP_ATTENTION] = {ft_grad_attention, 0x8, 0x1},
+    [FT_OP_ROPE] = {ft_grad_rope, 0x2, 0x1},
+    [FT_OP_SEQ_POOL] = {ft_grad_seq_pool, 0x2, 0x1},
     [FT_OP_L2_NORMALIZE] = {ft_grad_l2_normalize, 0x0, 0x1},
     [FT_OP_PDIST] = {ft_grad_pdist, 0x0, 0x1},
     /* What a triplet is mined on only selects. */
