@@ -487,44 +487,6 @@ enum ft_status ft_fold_cast(struct ft_at *at, enum ft_cast to, struct ft_err *er
     return FT_OK;
 }
 
-/* ---- Range, Floor, Ceil */
-
-enum ft_status ft_import_range(struct ft_at *at, int arg, struct ft_err *err)
-{
-    (void)arg;
-    double v[3];
-    struct ft_host *out = NULL;
-    float *floats = NULL;
-    bool ints = false;
-    for (int i = 0; i < 3; i++) {
-        const struct ft_host *h = ft_at_host(at, i);
-        if (h == NULL || h->count != 1 || (ft_host_is_int(h) && !ft_dim_is_known(h->ints[0]))) {
-            return ft_at_unsupported(at, err, "a range whose ends depend on the input");
-        }
-        ints = ft_host_is_int(h);
-        v[i] = ints ? (double)h->ints[0].coef : (double)ft_host_float(h, 0);
-        if (ints && fabs(v[i]) > 0x1p53) {
-            return FT_FAIL(err, LIMIT, "a range beyond 2^53");
-        }
-    }
-    double steps = ceil((v[1] - v[0]) / v[2]);
-    if (!(steps < (double)FT_HOST_INTS_MAX)) {
-        return FT_FAIL(err, LIMIT, "a range of more than %d elements", FT_HOST_INTS_MAX);
-    }
-    const int64_t count[1] = {steps > 0.0 ? (int64_t)steps : 0};
-    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, ints ? FT_I64 : FT_F32, 1, count, &out, &floats, err));
-    for (int64_t i = 0; i < count[0]; i++) {
-        double x = v[0] + (double)i * v[2];
-        if (ints) {
-            out->ints[i] = ft_dim_of((int64_t)x);
-        } else {
-            floats[i] = (float)x;
-        }
-    }
-    ft_at_set_host(at, 0, out);
-    return FT_OK;
-}
-
 /* ---- moving elements: each builds an index into the source for every element of the result */
 
 /* A result like x in type. Weights may be as large as the file makes them. */

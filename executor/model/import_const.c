@@ -180,6 +180,38 @@ static ft_value value_like(const struct ft_graph *g, const struct ft_type *type)
     return FT_NO_VALUE;
 }
 
+/* (symbols, 1): the sum of any value with that axis over its others. */
+static enum ft_status vector_along(struct ft_at *at, struct ft_dim symbols, ft_value *out, struct ft_err *err)
+{
+    for (ft_value v = 0; v < ft_graph_values(at->im->graph); v++) {
+        struct ft_type like = *ft_at_type(at, v);
+        struct ft_attrs attrs;
+        int axis = 0;
+        while (axis < like.rank && !ft_dim_equal(like.dim[axis], symbols)) {
+            axis++;
+        }
+        if (axis == like.rank) {
+            continue;
+        }
+        memset(&attrs, 0, sizeof attrs);
+        for (int i = 0; i < like.rank; i++) {
+            if (i != axis) {
+                attrs.axes[attrs.axes_count++] = i;
+            }
+        }
+        if (like.dtype != FT_F32) {
+            attrs.kind = FT_CAST_FLOAT;
+            FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CAST, &attrs, &v, 1, &v, err));
+            attrs.kind = 0;
+        }
+        if (attrs.axes_count > 0) {
+            FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_REDUCE_SUM, &attrs, &v, 1, &v, err));
+        }
+        return ft_at_reshape(at, v, (const struct ft_dim[]){symbols, ft_dim_of(1)}, 2, out, err);
+    }
+    return ft_at_unsupported(at, err, "to a shape that no other tensor has");
+}
+
 /* Ones (extent, 1, 1, ...) with `after` axes behind; an extent that is the batch comes from an input. */
 static enum ft_status ones_along(struct ft_at *at, struct ft_dim extent, int after, ft_value *out,
                                  struct ft_err *err)
@@ -204,26 +236,12 @@ static enum ft_status ones_along(struct ft_at *at, struct ft_dim extent, int aft
     }
     struct ft_dim symbols = extent;
     symbols.coef = 1;
-    for (ft_value v = 0; v < ft_graph_values(at->im->graph); v++) {
-        struct ft_type like = *ft_at_type(at, v);
-        struct ft_attrs sum;
-        if (like.rank < 1 || like.dtype != FT_F32 || !ft_dim_equal(like.dim[0], symbols)) {
-            continue;
-        }
-        memset(&sum, 0, sizeof sum); /* (N, ...) -> (N, 1) */
-        for (int i = 1; i < like.rank; i++) {
-            sum.axes[sum.axes_count++] = i;
-        }
-        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_REDUCE_SUM, &sum, &v, 1, &both[0], err));
-        FT_RETURN_IF_FAILED(
-            ft_at_reshape(at, both[0], (const struct ft_dim[]){symbols, ft_dim_of(1)}, 2, &both[0], err));
-        FT_RETURN_IF_FAILED(
-            ft_at_reshape(at, *out, (const struct ft_dim[]){ft_dim_of(extent.coef)}, 1, &both[1], err));
-        FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, both, 2, out, err));
-        type.dim[0] = extent;
-        return ft_at_reshape(at, *out, type.dim, type.rank, out, err);
-    }
-    return ft_at_unsupported(at, err, "to a shape that no other tensor has");
+    FT_RETURN_IF_FAILED(vector_along(at, symbols, &both[0], err));
+    FT_RETURN_IF_FAILED(
+        ft_at_reshape(at, *out, (const struct ft_dim[]){ft_dim_of(extent.coef)}, 1, &both[1], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_MUL, NULL, both, 2, out, err));
+    type.dim[0] = extent;
+    return ft_at_reshape(at, *out, type.dim, type.rank, out, err);
 }
 
 /* A value of this shape, there already or made of vectors along its axes: only its shape is looked at, so it
@@ -298,4 +316,83 @@ enum ft_status ft_import_expand(struct ft_at *at, int arg, struct ft_err *err)
     FT_RETURN_IF_FAILED(shape_value(at, &type, &in[1], err));
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_EXPAND_TO, NULL, in, 2, &y, err));
     return ft_at_set(at, 0, y, err);
+}
+
+/* ---- Range */
+
+/* 0, step, 2 step, ... up to a limit that depends on the batch: the sums of `step` before each place. */
+static enum ft_status range_graph(struct ft_at *at, struct ft_dim count, int64_t step, struct ft_err *err)
+{
+    struct ft_type type = ft_type_of(FT_I64, 0, NULL);
+    struct ft_attrs attrs;
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    ft_value y = FT_NO_VALUE;
+    memset(&attrs, 0, sizeof attrs);
+    attrs.kind = FT_CUMSUM_EXCLUSIVE;
+    FT_RETURN_IF_FAILED(ft_graph_const(at->im->graph, "", &type, &step, &in[0], err));
+    type.rank = 1;
+    type.dim[0] = count;
+    FT_RETURN_IF_FAILED(shape_value(at, &type, &in[1], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_EXPAND_TO, NULL, in, 2, &y, err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CUMSUM, &attrs, &y, 1, &y, err));
+    return ft_at_set(at, 0, y, err);
+}
+
+static enum ft_status range_host(struct ft_at *at, const struct ft_host *const ends[3], struct ft_err *err)
+{
+    double v[3];
+    struct ft_host *out = NULL;
+    float *floats = NULL;
+    bool ints = ft_host_is_int(ends[0]);
+    for (int i = 0; i < 3; i++) {
+        v[i] = ints ? (double)ends[i]->ints[0].coef : (double)ft_host_float(ends[i], 0);
+        if (ints && fabs(v[i]) > 0x1p53) {
+            return FT_FAIL(err, LIMIT, "a range beyond 2^53");
+        }
+    }
+    double steps = ceil((v[1] - v[0]) / v[2]);
+    if (!(steps < (double)FT_HOST_INTS_MAX)) {
+        return FT_FAIL(err, LIMIT, "a range of more than %d elements", FT_HOST_INTS_MAX);
+    }
+    const int64_t count[1] = {steps > 0.0 ? (int64_t)steps : 0};
+    FT_RETURN_IF_FAILED(ft_host_new(&at->im->arena, ints ? FT_I64 : FT_F32, 1, count, &out, &floats, err));
+    for (int64_t i = 0; i < count[0]; i++) {
+        double x = v[0] + (double)i * v[2];
+        if (ints) {
+            out->ints[i] = ft_dim_of((int64_t)x);
+        } else {
+            floats[i] = (float)x;
+        }
+    }
+    ft_at_set_host(at, 0, out);
+    return FT_OK;
+}
+
+static bool is_known(const struct ft_host *h)
+{
+    return !ft_host_is_int(h) || ft_dim_is_known(h->ints[0]);
+}
+
+enum ft_status ft_import_range(struct ft_at *at, int arg, struct ft_err *err)
+{
+    (void)arg;
+    const struct ft_host *ends[3];
+    struct ft_dim count;
+    for (int i = 0; i < 3; i++) {
+        ends[i] = ft_at_host(at, i);
+        if (ends[i] == NULL || ends[i]->count != 1) {
+            return ft_at_unsupported(at, err, "a range whose ends depend on the input");
+        }
+        if (ends[i]->dtype != ends[0]->dtype) {
+            return FT_FAIL(err, INVALID, "its inputs differ in type");
+        }
+    }
+    if (is_known(ends[0]) && is_known(ends[1]) && is_known(ends[2])) {
+        return range_host(at, ends, err);
+    }
+    if (!is_known(ends[0]) || !is_known(ends[2]) || ends[0]->ints[0].coef != 0 || ends[2]->ints[0].coef < 1 ||
+        ends[1]->ints[0].coef < 1 || !ft_dim_div(ends[1]->ints[0], ends[2]->ints[0], &count)) {
+        return ft_at_unsupported(at, err, "a range over the batch that does not go from 0 up to all of it");
+    }
+    return range_graph(at, count, ends[2]->ints[0].coef, err);
 }

@@ -1,5 +1,5 @@
-"""If and Loop that fold, against onnxruntime: branches and bodies read names and weights from outside, are nested, carry
-values from trip to trip and keep one of each; what does not fold is refused by name."""
+"""If, Loop and Range, against onnxruntime: branches and bodies read names and weights from outside, are nested, carry
+values from trip to trip and keep one of each; ranges go over a batch that is not known; what does not fold is refused by name."""
 import os
 import subprocess
 
@@ -148,3 +148,36 @@ def test_a_missing_branch_is_named(tmp_path):
     save(tmp_path / "m.onnx", [helper.make_node("If", ["go"], ["y"], else_branch=neg)], [scalar("go", True, BOOL)])
     done = probe(tmp_path / "m.onnx", tmp_path, np.ones((3, 4), np.float32))
     assert done.returncode != 0 and "its then_branch is missing" in done.stderr
+
+
+def batch_range(first):
+    """Numbers of rows, and every other element of x as one looks up what lies with strides, both by ranges over the batch."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["n"]),
+        helper.make_node("Range", ["first", "n", "one"], ["rows"], name="rows"),
+        helper.make_node("Cast", ["rows"], ["f"], to=FLOAT),
+        helper.make_node("Unsqueeze", ["f", "axis"], ["column"]),
+        helper.make_node("Add", ["x", "column"], ["y"]),
+        helper.make_node("Mul", ["n", "four"], ["all"]),
+        helper.make_node("Range", ["zero", "all", "two"], ["even"]),
+        helper.make_node("Reshape", ["y", "flat"], ["v"]),
+        helper.make_node("Gather", ["v", "even"], ["g"]),
+        helper.make_node("Reshape", ["g", "pairs"], ["z"]),
+    ]
+    numbers = {"zero": 0, "one": 1, "two": 2, "four": 4, "first": first}
+    lists = {"axis": [1], "flat": [-1], "pairs": [-1, 2]}
+    return nodes, [scalar(k, v, INT) for k, v in (numbers | lists).items()]
+
+
+def test_a_range_over_the_batch(tmp_path):
+    nodes, initializers = batch_range(0)
+    save(tmp_path / "m.onnx", nodes, initializers, outputs=("y", "z"))
+    check(tmp_path / "m.onnx", tmp_path)
+
+
+def test_a_range_over_part_of_the_batch_is_named(tmp_path):
+    nodes, initializers = batch_range(1)
+    save(tmp_path / "m.onnx", nodes, initializers, outputs=("y", "z"))
+    done = probe(tmp_path / "m.onnx", tmp_path, np.ones((3, 4), np.float32))
+    assert done.returncode != 0 and "Range (a range over the batch that does not go from 0 up to all of it) 'rows'" in done.stderr
