@@ -341,6 +341,89 @@ static void an_items_own_rows_may_pass(void **state)
     expect(g, linear(g, "fc", x, 64, 6, false), 6, "end");
 }
 
+static ft_value numbers(struct ft_graph *g, int count, const int64_t *values)
+{
+    struct ft_err err = {0};
+    struct ft_type type = shape(1, count);
+    ft_value v = FT_NO_VALUE;
+    type.dtype = FT_I64;
+    OK(ft_graph_const(g, "", &type, values, &v, &err));
+    return v;
+}
+
+static struct ft_attrs along(int axis)
+{
+    struct ft_attrs a = no_attrs();
+    a.axis = axis;
+    return a;
+}
+
+static ft_value to_integers(struct ft_graph *g, ft_value x)
+{
+    struct ft_attrs a = no_attrs();
+    a.kind = FT_CAST_I64;
+    return node(g, FT_OP_CAST, a, 1, x);
+}
+
+/* x (N, 4) -> (N, 4), by an op that looks things up or orders them within each row. */
+static ft_value within_rows(struct ft_graph *g, int kind, ft_value x)
+{
+    static const int64_t places[4] = {2, 0, 3, 0};
+    struct ft_attrs a = along(1);
+    switch (kind) {
+    case 0:
+        return node(g, FT_OP_GATHER, a, 2, x, numbers(g, 4, places));
+    case 1:
+        a.count = 4;
+        return node(g, FT_OP_TOPK, a, 1, x);
+    case 2:
+        return node(g, FT_OP_CUMSUM, a, 1, x);
+    case 3: /* by the order of its own numbers */
+        return node(g, FT_OP_GATHER_ELEMENTS, a, 2, x, to_integers(g, x));
+    case 4: /* rows of a table */
+        a.keepdims = 0;
+        return node(g, FT_OP_GATHER, along(0), 2, weights(g, "table", shape(2, 4, 4), FT_PARAM_STATE),
+                    node(g, FT_OP_ARG_EXTREME, a, 1, x));
+    default: {
+        struct ft_attrs all = no_attrs();
+        all.axes_count = all.keepdims = 1;
+        all.axes[0] = 1;
+        return node(g, FT_OP_SUB, no_attrs(), 2, x, node(g, FT_OP_REDUCE, all, 1, x));
+    }
+    }
+}
+
+static void what_looks_into_its_own_row_may_pass(void **state)
+{
+    (void)state;
+    ft_value x;
+    for (int kind = 0; kind < 6; kind++) {
+        struct ft_graph *g = image_graph(&x);
+        x = within_rows(g, kind, pooled(g, conv(g, "c1", x, 3, 4, true)));
+        x = named(g, linear(g, "frozen", x, 4, 4, true), "end");
+        expect(g, linear(g, "fc", x, 4, 6, false), 6, "end");
+    }
+}
+
+/* A look-up along the batch, and one by numbers of rows, are another item's with another batch. */
+static void a_look_up_of_other_rows_is_not_frozen(void **state)
+{
+    (void)state;
+    ft_value x;
+    for (int kind = 0; kind < 2; kind++) {
+        struct ft_attrs a = along(1);
+        struct ft_graph *g = image_graph(&x);
+        x = named(g, pooled(g, conv(g, "c1", x, 3, 4, true)), "end");
+        if (kind == 0) {
+            x = node(g, FT_OP_GATHER, along(0), 2, x, node(g, FT_OP_ARG_EXTREME, a, 1, x));
+        } else {
+            x = node(g, FT_OP_CUMSUM, along(0), 1, x);
+        }
+        x = linear(g, "frozen", x, 4, 4, true);
+        expect(g, linear(g, "fc", x, 4, 6, false), 6, "end");
+    }
+}
+
 static void dropout_ends_the_prefix(void **state)
 {
     (void)state;
@@ -400,6 +483,8 @@ int main(void)
         cmocka_unit_test(the_models_input_is_never_kept),
         cmocka_unit_test(what_mixes_rows_is_not_frozen),
         cmocka_unit_test(an_items_own_rows_may_pass),
+        cmocka_unit_test(what_looks_into_its_own_row_may_pass),
+        cmocka_unit_test(a_look_up_of_other_rows_is_not_frozen),
         cmocka_unit_test(dropout_ends_the_prefix),
         cmocka_unit_test(out_of_memory_leaks_nothing),
     };

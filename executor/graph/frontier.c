@@ -13,6 +13,8 @@ enum rows_rule {
     KEEPS_BUT_0S,  /* the same, a.axes */
     KEEPS_FIRST,   /* if axis 0 stays axis 0: a.perm */
     KEEPS_ROWS_OF, /* works along the last axis, which must not be axis 0 */
+    KEEPS_LOOKUP,  /* in[0] at in[1]: numbers in a table, or of axes that are not axis 0: a.axis */
+    KEEPS_BATCHED, /* the same; axis 0 is in[0]'s own with a.count */
 };
 
 struct op_rule {
@@ -54,6 +56,14 @@ static struct op_rule rule_of(enum ft_op op)
         [FT_OP_MOD] = {KEEPS, false},
         [FT_OP_PAD] = {KEEPS, false},
         [FT_OP_LAYERNORM] = {KEEPS_BUT_0, false},
+        [FT_OP_GATHER] = {KEEPS_LOOKUP, false},
+        [FT_OP_GATHER_ELEMENTS] = {KEEPS_BUT_0, false},
+        [FT_OP_GATHER_ND] = {KEEPS_BATCHED, false},
+        [FT_OP_SCATTER_ELEMENTS] = {KEEPS_BUT_0, false},
+        [FT_OP_ARG_EXTREME] = {KEEPS_BUT_0, false},
+        [FT_OP_TOPK] = {KEEPS_BUT_0, false},
+        [FT_OP_CUMSUM] = {KEEPS_BUT_0, false},
+        [FT_OP_REDUCE] = {KEEPS_BUT_0S, false},
         [FT_OP_REDUCE_SUM] = {KEEPS_BUT_0S, false},
         [FT_OP_REDUCE_MEAN] = {KEEPS_BUT_0S, false},
         [FT_OP_SUM_TO] = {KEEPS, false},
@@ -96,7 +106,8 @@ static bool is_batch_major(const struct ft_type *t)
     return true;
 }
 
-static bool keeps_rows(const struct ft_graph *g, const struct ft_node *node)
+/* `data`: by value, depends on the model's input. */
+static bool keeps_rows(const struct ft_graph *g, const struct ft_node *node, const bool *data)
 {
     const struct ft_attrs *a = &node->attrs;
     switch (rule_of(node->op).rows) {
@@ -117,6 +128,10 @@ static bool keeps_rows(const struct ft_graph *g, const struct ft_node *node)
         return a->perm[0] == 0;
     case KEEPS_ROWS_OF:
         return ft_graph_type(g, node->in[0])->rank > 1;
+    case KEEPS_LOOKUP:
+        return !data[node->in[0]] || a->axis != 0;
+    case KEEPS_BATCHED:
+        return !data[node->in[0]] || a->count > 0;
     }
     return false;
 }
@@ -191,7 +206,7 @@ static void mark_node(struct finder *f, const struct ft_node *node)
         data = data || f->data[node->in[i]];
         open = open || f->open[node->in[i]];
     }
-    open = open || (data && !keeps_rows(f->g, node));
+    open = open || (data && !keeps_rows(f->g, node, f->data));
     for (int i = 0; i < node->n_out; i++) {
         ft_value v = node->out[i];
         f->data[v] = data;

@@ -147,8 +147,7 @@ static int find_label(const struct term *t, int label)
 }
 
 /* Labels of one term of the equation, which has `axes` axes (-1: the result, whose ellipsis has `dots`). */
-static enum ft_status parse_term(struct ft_at *at, struct ft_bytes text, int axes, int dots, struct term *t,
-                                 struct ft_err *err)
+static enum ft_status parse_term(struct ft_bytes text, int axes, int dots, struct term *t, struct ft_err *err)
 {
     int letters = 0;
     t->rank = 0;
@@ -171,17 +170,22 @@ static enum ft_status parse_term(struct ft_at *at, struct ft_bytes text, int axe
             return FT_FAIL(err, INVALID, "the equation does not fit a tensor of rank %d", axes);
         }
         for (int k = 0; k < count; k++) {
-            int next = label >= 0 ? label : ELLIPSIS + count - 1 - k;
-            if (find_label(t, next) >= 0) {
-                return ft_at_unsupported(at, err, "a diagonal");
-            }
-            t->labels[t->rank++] = next;
+            t->labels[t->rank++] = label >= 0 ? label : ELLIPSIS + count - 1 - k;
         }
     }
     if (axes >= 0 && t->rank != axes) {
         return FT_FAIL(err, INVALID, "the equation names %d axes of a tensor of rank %d", t->rank, axes);
     }
     return FT_OK;
+}
+
+static int times_label(const struct term *t, int label)
+{
+    int n = 0;
+    for (int i = 0; i < t->rank; i++) {
+        n += t->labels[i] == label;
+    }
+    return n;
 }
 
 /* The labels of the result when the equation has no arrow: the ellipsis, then what occurs once, sorted. */
@@ -196,7 +200,7 @@ static void implied_result(const struct term *in, int n_in, struct term *out)
     }
     for (int k = 0; k < 52; k++) {
         int label = k < 26 ? k + 26 : k - 26; /* 'A' is before 'a' */
-        int count = (find_label(&in[0], label) >= 0) + (n_in == 2 && find_label(&in[1], label) >= 0);
+        int count = times_label(&in[0], label) + (n_in == 2 ? times_label(&in[1], label) : 0);
         if (count == 1 && out->rank < FT_MAX_RANK) {
             out->labels[out->rank++] = label;
         }
@@ -226,8 +230,7 @@ static enum ft_status parse(struct ft_at *at, struct term *in, int n_in, struct 
         if ((to == end) != (k == n_in - 1)) {
             return FT_FAIL(err, INVALID, "the equation is not one of %d tensors", n_in);
         }
-        FT_RETURN_IF_FAILED(
-            parse_term(at, cut(text, from, to), ft_at_type(at, in[k].v)->rank, 0, &in[k], err));
+        FT_RETURN_IF_FAILED(parse_term(cut(text, from, to), ft_at_type(at, in[k].v)->rank, 0, &in[k], err));
         for (int i = 0; i < in[k].rank; i++) {
             int depth = in[k].labels[i] - ELLIPSIS + 1;
             dots = depth > dots ? depth : dots;
@@ -238,7 +241,57 @@ static enum ft_status parse(struct ft_at *at, struct term *in, int n_in, struct 
         implied_result(in, n_in, out);
         return FT_OK;
     }
-    return parse_term(at, cut(text, end + 2, text.size), -1, dots, out, err);
+    return parse_term(cut(text, end + 2, text.size), -1, dots, out, err);
+}
+
+/* Two axes of one label: the elements where their numbers are equal, every (n + 1)th of the axes laid
+ * together. `first` < `second` are the axes; one label is left. */
+static enum ft_status take_diagonal(struct ft_at *at, struct term *t, int first, int second,
+                                    struct ft_err *err)
+{
+    struct ft_type type = *ft_at_type(at, t->v);
+    struct ft_attrs attrs;
+    struct ft_dim dims[FT_MAX_RANK];
+    struct ft_dim n = type.dim[first];
+    int rank = 0;
+    if (!ft_dim_equal(n, type.dim[second]) || !ft_dim_is_known(n) || n.coef > INT32_MAX) {
+        return ft_at_unsupported(at, err, "a diagonal of axes that are not known to be equal");
+    }
+    memset(&attrs, 0, sizeof attrs);
+    for (int i = 0; i < type.rank; i++) {
+        if (i != second) {
+            attrs.perm[rank++] = i;
+        }
+        if (i == first) {
+            attrs.perm[rank++] = second;
+        }
+    }
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_TRANSPOSE, &attrs, &t->v, 1, &t->v, err));
+    rank = 0;
+    for (int i = 0; i < type.rank; i++) {
+        if (i != second) {
+            t->labels[rank] = t->labels[i];
+            dims[rank++] = i == first ? ft_dim_of(n.coef * n.coef) : type.dim[i];
+        }
+    }
+    t->rank = rank;
+    FT_RETURN_IF_FAILED(ft_at_reshape(at, t->v, dims, rank, &t->v, err));
+    memset(&attrs, 0, sizeof attrs);
+    attrs.axis = first;
+    attrs.step = n.coef + 1;
+    attrs.count = n.coef;
+    return ft_at_add(at, FT_OP_SLICE, &attrs, &t->v, 1, &t->v, err);
+}
+
+static enum ft_status take_diagonals(struct ft_at *at, struct term *t, struct ft_err *err)
+{
+    for (int i = t->rank - 1; i > 0; i--) {
+        int first = find_label(t, t->labels[i]);
+        if (first < i) {
+            FT_RETURN_IF_FAILED(take_diagonal(at, t, first, i, err));
+        }
+    }
+    return FT_OK;
 }
 
 /* Axes whose label is not in `keep` (or is marked) are summed away. */
@@ -451,6 +504,9 @@ enum ft_status ft_import_einsum(struct ft_at *at, int arg, struct ft_err *err)
         FT_RETURN_IF_FAILED(ft_at_weight(at, i, FT_PARAM_WEIGHT, &in[i].v, err));
     }
     FT_RETURN_IF_FAILED(parse(at, in, n_in, &out, err));
+    for (int i = 0; i < n_in; i++) {
+        FT_RETURN_IF_FAILED(take_diagonals(at, &in[i], err));
+    }
     y = in[0];
     if (n_in == 2) {
         FT_RETURN_IF_FAILED(product(at, in, &out, &y, err));

@@ -72,17 +72,35 @@ enum ft_status ft_import_reduce(struct ft_at *at, int arg, struct ft_err *err)
     return ft_at_set(at, 0, y, err);
 }
 
+static enum ft_status cast(struct ft_at *at, enum ft_cast to, ft_value *v, struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    memset(&attrs, 0, sizeof attrs);
+    attrs.kind = (int)to;
+    return ft_at_add(at, FT_OP_CAST, &attrs, v, 1, v, err);
+}
+
+/* Any or all of booleans is the largest or smallest of 0 and 1. */
 enum ft_status ft_import_fold(struct ft_at *at, int fold, struct ft_err *err)
 {
     struct ft_attrs attrs;
     ft_value y = FT_NO_VALUE;
     bool nothing = false;
-    FT_RETURN_IF_FAILED(ft_at_value(at, 0, &y, err));
+    bool booleans = ft_at_dtype(at, 0) == FT_BOOL && (fold == FT_FOLD_MAX || fold == FT_FOLD_MIN);
+    if (booleans) {
+        FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, &y, err));
+        FT_RETURN_IF_FAILED(cast(at, FT_CAST_FLOAT, &y, err));
+    } else {
+        FT_RETURN_IF_FAILED(ft_at_value(at, 0, &y, err));
+    }
     FT_RETURN_IF_FAILED(reduce_attrs(at, ft_at_type(at, y)->rank, &attrs, &nothing, err));
     attrs.kind = fold;
     if (nothing) {
         return ft_at_pass(at, err);
     }
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_REDUCE, &attrs, &y, 1, &y, err));
+    if (booleans) {
+        FT_RETURN_IF_FAILED(cast(at, FT_CAST_BOOL, &y, err));
+    }
     return ft_at_set(at, 0, y, err);
 }

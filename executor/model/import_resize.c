@@ -26,7 +26,8 @@ struct resize {
     enum interpolation mode;
     enum rounding rounding;
     bool antialias, exclude_outside;
-    double a; /* of the cubic kernel */
+    double a;     /* of the cubic kernel */
+    float beyond; /* what lies outside; CROP_AND_RESIZE only */
 };
 
 struct axis_resize {
@@ -95,16 +96,12 @@ static enum ft_status read_resize(struct ft_at *at, struct resize *r, struct ft_
     int64_t antialias = 0;
     int64_t exclude = 0;
     float a = -0.75F;
-    float beyond = 0.0F;
     memset(r, 0, sizeof *r);
     FT_RETURN_IF_FAILED(read_modes(at, r, err));
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "antialias", &antialias, err));
     FT_RETURN_IF_FAILED(ft_onnx_attr_int(at->node, "exclude_outside", &exclude, err));
     FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "cubic_coeff_a", &a, err));
-    FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "extrapolation_value", &beyond, err));
-    if (beyond != 0.0F && r->coordinate == CROP_AND_RESIZE) {
-        return ft_at_unsupported(at, err, "an extrapolation_value that is not 0");
-    }
+    FT_RETURN_IF_FAILED(ft_onnx_attr_float(at->node, "extrapolation_value", &r->beyond, err));
     r->antialias = antialias != 0;
     r->exclude_outside = exclude != 0;
     r->a = (double)a;
@@ -172,12 +169,19 @@ static double kernel_at(const struct resize *r, double t)
     return t < 2.0 ? ((r->a * t - 5.0 * r->a) * t + 8.0 * r->a) * t - 4.0 * r->a : 0.0;
 }
 
-/* Row `i`: weights of x's elements. Taps beyond an end are the end's own element, or do not count. */
+static bool lies_beyond(const struct resize *r, const struct axis_resize *ax, int64_t i)
+{
+    double x = source_of(r, ax, i);
+    return r->coordinate == CROP_AND_RESIZE && (x < 0.0 || x > (double)(ax->in - 1));
+}
+
+/* Row `i`: weights of x's elements; none for what lies beyond. Taps beyond an end are the end's own element,
+ * or do not count. */
 static void fill_row(const struct resize *r, const struct axis_resize *ax, int64_t i, double *row)
 {
     double x = source_of(r, ax, i);
-    if (r->coordinate == CROP_AND_RESIZE && (x < 0.0 || x > (double)(ax->in - 1))) {
-        return; /* extrapolation_value 0 */
+    if (lies_beyond(r, ax, i)) {
+        return;
     }
     if (r->mode == NEAREST) {
         row[clamped(nearest_to(r->rounding, x), ax->in)] = 1.0;
@@ -264,10 +268,47 @@ static enum ft_status resize_axis(struct ft_at *at, const struct resize *r, cons
         return FT_OK;
     }
     if (r->coordinate == ALIGN_CORNERS && (double)ax->out != ax->scale * (double)ax->in) {
+        /* onnx's reference divides by the broken extent, onnxruntime and PyTorch by the whole one. */
         return ft_at_unsupported(at, err, "align_corners with a scale that gives no whole extent");
     }
     FT_RETURN_IF_FAILED(make_matrix(at, r, ax, &matrix, err));
     return apply(at, matrix, axis, ax->out, x, err);
+}
+
+/* `inside`: 1 where no axis so far lies beyond (x is 0 elsewhere), made of one vector an axis. */
+static enum ft_status inside_axis(struct ft_at *at, const struct resize *r, const struct axis_resize *ax,
+                                  int after, ft_value *inside, struct ft_err *err)
+{
+    struct ft_type type = ft_type_of(FT_F32, 0, NULL);
+    ft_value both[2] = {*inside, FT_NO_VALUE};
+    float *row = NULL;
+    type.rank = after + 1;
+    for (int i = 0; i <= after; i++) {
+        type.dim[i] = ft_dim_of(i == 0 ? ax->out : 1);
+    }
+    FT_RETURN_IF_FAILED(ft_arena_new(&at->im->arena, (size_t)ax->out, sizeof *row, &row, err));
+    for (int64_t i = 0; i < ax->out; i++) {
+        row[i] = lies_beyond(r, ax, i) ? 0.0F : 1.0F;
+    }
+    FT_RETURN_IF_FAILED(ft_at_const(at, &type, row, &both[1], err));
+    if (both[0] == FT_NO_VALUE) {
+        *inside = both[1];
+        return FT_OK;
+    }
+    return ft_at_add(at, FT_OP_MUL, NULL, both, 2, inside, err);
+}
+
+/* x + beyond * (1 - inside) */
+static enum ft_status add_beyond(struct ft_at *at, float beyond, ft_value inside, ft_value *x,
+                                 struct ft_err *err)
+{
+    struct ft_attrs attrs;
+    memset(&attrs, 0, sizeof attrs);
+    attrs.alpha = -beyond;
+    attrs.beta = beyond;
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_SCALE, &attrs, &inside, 1, &inside, err));
+    const ft_value both[2] = {*x, inside};
+    return ft_at_add(at, FT_OP_ADD, NULL, both, 2, x, err);
 }
 
 /* ---- inputs: which axes, and how large they become */
@@ -368,6 +409,7 @@ enum ft_status ft_import_resize(struct ft_at *at, int arg, struct ft_err *err)
     struct targets t;
     double common = 0.0;
     ft_value x = FT_NO_VALUE;
+    ft_value inside = FT_NO_VALUE;
     FT_RETURN_IF_FAILED(read_resize(at, &r, err));
     FT_RETURN_IF_FAILED(ft_at_value(at, 0, &x, err));
     struct ft_type type = *ft_at_type(at, x);
@@ -382,6 +424,12 @@ enum ft_status ft_import_resize(struct ft_at *at, int arg, struct ft_err *err)
         if (!ax.same) {
             FT_RETURN_IF_FAILED(resize_axis(at, &r, &ax, t.axes[i], &x, err));
         }
+        if (!ax.same && r.coordinate == CROP_AND_RESIZE && r.beyond != 0.0F) {
+            FT_RETURN_IF_FAILED(inside_axis(at, &r, &ax, type.rank - 1 - t.axes[i], &inside, err));
+        }
+    }
+    if (inside != FT_NO_VALUE) {
+        FT_RETURN_IF_FAILED(add_beyond(at, r.beyond, inside, &x, err));
     }
     return ft_at_set(at, 0, x, err);
 }
