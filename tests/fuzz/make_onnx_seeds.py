@@ -1,11 +1,19 @@
-"""Seeds of fuzz_onnx: small files that reach every handler of executor/model/import*.c. Writes tests/fuzz/fuzz_onnx/*."""
+"""Seeds of fuzz_onnx: small files that reach every handler of executor/model/import*.c. Writes tests/fuzz/fuzz_onnx/*.
+
+By hand, what several nodes do together; from onnx's own node tests (tests/oracle/test_nodes.py), each way of writing each op, eight to
+a file. Run it again when an op is added."""
+import collections
 import pathlib
+import sys
 
 import numpy as np
 import onnx
 from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "oracle"))
+import test_nodes  # noqa: E402
 
 OUT = pathlib.Path(__file__).parent / "fuzz_onnx"
 rng = np.random.default_rng(7)
@@ -34,8 +42,39 @@ def n(op, i, o, **attrs):
     return h.make_node(op, i.split(), o.split(), name=o.split()[0] + "_node", **attrs)
 
 
+def spelling(model):
+    """Ops and attributes, with the texts that choose between ways to work."""
+    return tuple(sorted({(node.op_type, *sorted(a.name + (a.s.decode() if a.type == onnx.AttributeProto.STRING else "")
+                                                for a in node.attribute)) for node in model.graph.node}))
+
+
+def node_tests():
+    """One case of each spelling that is read, several of one opset side by side in a graph."""
+    refused, groups, seen = test_nodes.read_list(), collections.defaultdict(list), set()
+    for name, folder in test_nodes.cases():
+        model = onnx.load(f"{folder}/model.onnx")
+        if name in refused or name.endswith("_expanded") or spelling(model) in seen:
+            continue
+        seen.add(spelling(model))
+        inputs = [test_nodes.tensor(f"{folder}/test_data_set_0/input_{i}.pb") for i in range(len(model.graph.input))]
+        groups[max(o.version for o in model.opset_import)].append(test_nodes.bound(model, inputs)[0])
+    for opset, models in sorted(groups.items()):
+        models.sort(key=spelling)
+        for at in range(0, len(models), 8):
+            graph = onnx.GraphProto(name="g")
+            for i, model in enumerate(models[at:at + 8]):
+                for node in model.graph.node:
+                    node.name = node.doc_string = ""
+                part = onnx.compose.add_prefix(model, f"{i}_").graph
+                for field in ("node", "initializer", "input", "output"):
+                    getattr(graph, field).extend(getattr(part, field))
+            model = h.make_model(graph, opset_imports=[h.make_opsetid("", opset)], ir_version=10)
+            (OUT / f"nodes-{opset}-{at // 8}").write_bytes(model.SerializeToString())
+
+
 def main():
     OUT.mkdir(exist_ok=True)
+    node_tests()
     save("cnn", [n("Conv", "x w b", "a", pads=[1, 1, 1, 1], strides=[2, 2]), n("BatchNormalization", "a s t m v", "c"),
                  n("Relu", "c", "d"), n("MaxPool", "d", "e", kernel_shape=[2, 2], ceil_mode=1),
                  n("AveragePool", "e", "f", kernel_shape=[2, 2], auto_pad="SAME_LOWER", count_include_pad=1),
