@@ -1,11 +1,11 @@
 /* links: ft_model ft_graph ft_kernels ft_codec ft_base */
 /* covers: executor/model/proto.c executor/model/links.c executor/model/onnx.c executor/model/host.c
- * executor/model/fold.c executor/model/import.c executor/model/import_attention.c executor/model/import_const.c
- * executor/model/import_flow.c executor/model/import_index.c executor/model/import_logic.c
- * executor/model/import_map.c executor/model/import_math.c executor/model/import_matrix.c
- * executor/model/import_norm.c executor/model/import_pad.c executor/model/import_reduce.c
- * executor/model/import_resize.c executor/model/import_shape.c executor/model/import_window.c
- * executor/model/rewrite.c */
+ * executor/model/fold.c executor/model/import.c executor/model/import_attention.c
+ * executor/model/import_const.c executor/model/import_flow.c executor/model/import_index.c
+ * executor/model/import_logic.c executor/model/import_map.c executor/model/import_math.c
+ * executor/model/import_matrix.c executor/model/import_norm.c executor/model/import_pad.c
+ * executor/model/import_reduce.c executor/model/import_resize.c executor/model/import_shape.c
+ * executor/model/import_window.c executor/model/rewrite.c */
 /* An ONNX file: refused with a reason, or what it became can be tailored (or not) and written, and the
  * written file is read as a graph with as many outputs. */
 #include "tests/fuzz/target.h"
