@@ -113,13 +113,9 @@ done:
     return st;
 }
 
-/* keep[v] for all that `outputs` need. Nodes stand in topological order, so one walk from the end is enough.
- */
-static void mark_needed(const struct ft_graph *g, const ft_value *outputs, int n_outputs, bool *keep)
+/* Nodes stand in topological order, so one walk from the end is enough. */
+void ft_mark_needed(const struct ft_graph *g, bool *keep)
 {
-    for (int i = 0; i < n_outputs; i++) {
-        keep[outputs[i]] = true;
-    }
     for (size_t n = g->n_nodes; n-- > 0;) {
         const struct ft_node *node = g->nodes[n];
         bool needed = false;
@@ -147,7 +143,10 @@ enum ft_status ft_graph_extract(const struct ft_graph *g, const ft_value *output
         assert(outputs[i] >= 0 && (size_t)outputs[i] < g->n_values);
     }
     FT_TRY(ft_new(g->n_values, sizeof *keep, &keep, err));
-    mark_needed(g, outputs, n_outputs, keep);
+    for (int i = 0; i < n_outputs; i++) {
+        keep[outputs[i]] = true;
+    }
+    ft_mark_needed(g, keep);
     FT_TRY(ft_graph_new(&to, err));
     FT_TRY(ft_copier_init(&c, g, to, err));
     FT_TRY(copy_values(&c, keep, err));

@@ -99,6 +99,8 @@ FT_MUST_CHECK enum ft_status ft_copy_node(struct ft_graph_copier *c, int node, s
 /* Give `out` (a value of `to`) the name that `v` has in `from`. */
 FT_MUST_CHECK enum ft_status ft_copy_name(struct ft_graph_copier *c, ft_value v, ft_value out,
                                           struct ft_err *err);
+/* keep[v] for all that the values marked in it are computed from, and what their nodes make beside them. */
+void ft_mark_needed(const struct ft_graph *g, bool *keep);
 FT_MUST_CHECK enum ft_status ft_copy_outputs(struct ft_graph_copier *c, struct ft_err *err);
 
 /* A source whose bytes are shared instead of copied. */

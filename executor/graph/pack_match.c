@@ -1,0 +1,359 @@
+#include <assert.h>
+#include <string.h>
+
+#include "executor/graph/pack_internal.h"
+
+/* What exporters spell out around tokens, found from its last node backwards. */
+
+static const struct ft_type *type_of(const struct ft_packer *p, ft_value v)
+{
+    return ft_graph_type(p->c.from, v);
+}
+
+static const struct ft_node *made_by(const struct ft_packer *p, ft_value v, enum ft_op op)
+{
+    int producer = ft_graph_producer(p->c.from, v);
+    const struct ft_node *node = producer < 0 ? NULL : ft_graph_node(p->c.from, producer);
+    return node != NULL && node->op == op && node->out[0] == v ? node : NULL;
+}
+
+static bool is_number(const struct ft_packer *p, ft_value v, float *number)
+{
+    const struct ft_type *t = type_of(p, v);
+    if (ft_graph_source(p->c.from, v) != FT_FROM_CONST || t->dtype != FT_F32 || ft_elements(t) != 1) {
+        return false;
+    }
+    memcpy(number, ft_graph_data(p->c.from, v), sizeof *number);
+    return true;
+}
+
+/* v = k times what is returned; k is multiplied in. */
+static ft_value unscaled(const struct ft_packer *p, ft_value v, float *k)
+{
+    for (;;) {
+        const struct ft_node *scale = made_by(p, v, FT_OP_SCALE);
+        const struct ft_node *mul = made_by(p, v, FT_OP_MUL);
+        const struct ft_node *div = made_by(p, v, FT_OP_DIV);
+        float number = 1.0F;
+        if (scale != NULL && scale->attrs.beta == 0.0F) {
+            *k *= scale->attrs.alpha;
+            v = scale->in[0];
+        } else if (mul != NULL && is_number(p, mul->in[1], &number)) {
+            *k *= number;
+            v = mul->in[0];
+        } else if (div != NULL && is_number(p, div->in[1], &number)) {
+            *k /= number;
+            v = div->in[0];
+        } else {
+            return v;
+        }
+    }
+}
+
+/* ---- views: tokens (N, S, C) whose C is cut into heads and moved in front */
+
+enum { VIEW_ROWS = 2, VIEW_PLACES = 3, MAX_STEPS = 12 };
+
+struct view {
+    const struct ft_packer *p;
+    ft_value tokens; /* (N, S, C) */
+    float scale;
+    const struct ft_node *steps[MAX_STEPS]; /* from the last one back */
+    int n_steps;
+};
+
+/* Back through what only moves numbers, up to tokens that have a packed form. */
+static bool follow(struct view *w, ft_value v)
+{
+    for (;;) {
+        v = unscaled(w->p, v, &w->scale);
+        const struct ft_type *t = type_of(w->p, v);
+        if (ft_pack_lead(t) == 2 && t->rank == 3 && ft_dim_equal(t->dim[0], ft_dim_symbol(FT_SYMBOL_BATCH)) &&
+            w->p->c.map[v] != FT_NO_VALUE) {
+            w->tokens = v;
+            return true;
+        }
+        const struct ft_node *turn = made_by(w->p, v, FT_OP_TRANSPOSE);
+        const struct ft_node *step = turn != NULL ? turn : made_by(w->p, v, FT_OP_RESHAPE);
+        if (step == NULL || w->n_steps == MAX_STEPS) {
+            return false;
+        }
+        w->steps[w->n_steps++] = step;
+        v = step->in[0];
+    }
+}
+
+static bool known_type(const struct ft_packer *p, ft_value v, struct ft_type *t)
+{
+    const int64_t symbols[FT_MAX_SYMBOLS] = {VIEW_ROWS, VIEW_PLACES};
+    return ft_type_bind(type_of(p, v), symbols, t) && ft_type_is_known(t);
+}
+
+static void turn_numbers(const struct ft_type *from, const int *perm, const int64_t *in, int64_t *out)
+{
+    int64_t stride[FT_MAX_RANK];
+    int64_t at[FT_MAX_RANK] = {0};
+    for (int i = from->rank - 1, n = 1; i >= 0; i--) {
+        stride[i] = n;
+        n *= (int)ft_extent(from, i);
+    }
+    for (int64_t k = 0; k < ft_elements(from); k++) {
+        int64_t offset = 0;
+        for (int i = 0; i < from->rank; i++) {
+            offset += at[i] * stride[perm[i]];
+        }
+        out[k] = in[offset];
+        for (int i = from->rank - 1; i >= 0 && ++at[i] == ft_extent(from, perm[i]); i--) {
+            at[i] = 0;
+        }
+    }
+}
+
+/* Where each element of the view comes from, for a batch of 2 x 3. */
+static enum ft_status trace(const struct view *w, int64_t **numbers, bool *ok, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_type t;
+    int64_t *a = NULL;
+    int64_t *b = NULL;
+    *ok = known_type(w->p, w->tokens, &t);
+    if (!*ok) {
+        return FT_OK;
+    }
+    FT_TRY(ft_new((size_t)ft_elements(&t), sizeof *a, &a, err));
+    FT_TRY(ft_new((size_t)ft_elements(&t), sizeof *b, &b, err));
+    for (int64_t i = 0; i < ft_elements(&t); i++) {
+        a[i] = i;
+    }
+    for (int s = w->n_steps - 1; *ok && s >= 0; s--) {
+        *ok = known_type(w->p, w->steps[s]->in[0], &t);
+        if (*ok && w->steps[s]->op == FT_OP_TRANSPOSE) {
+            turn_numbers(&t, w->steps[s]->attrs.perm, a, b);
+            int64_t *other = a;
+            a = b;
+            b = other;
+        }
+    }
+    *numbers = a;
+    a = NULL;
+done:
+    ft_free(a);
+    ft_free(b);
+    return st;
+}
+
+/* Is v tokens as (N, H, S, D), or with `keys` as (N, H, D, S)? */
+static enum ft_status is_view(struct view *w, ft_value v, int64_t heads, bool keys, bool *ok,
+                              struct ft_err *err)
+{
+    int64_t *numbers = NULL;
+    *ok = follow(w, v);
+    if (!*ok) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(trace(w, &numbers, ok, err));
+    int64_t width = type_of(w->p, w->tokens)->dim[2].coef;
+    int64_t size = width / heads;
+    int64_t k = 0;
+    *ok = *ok && size * heads == width;
+    for (int64_t n = 0; n < VIEW_ROWS && *ok; n++) {
+        for (int64_t h = 0; h < heads; h++) {
+            for (int64_t i = 0; i < (keys ? size : VIEW_PLACES); i++) {
+                for (int64_t j = 0; j < (keys ? VIEW_PLACES : size); j++, k++) {
+                    int64_t place = keys ? j : i;
+                    int64_t number = keys ? i : j;
+                    *ok = *ok && numbers[k] == (n * VIEW_PLACES + place) * width + h * size + number;
+                }
+            }
+        }
+    }
+    ft_free(numbers);
+    return FT_OK;
+}
+
+/* ---- attention */
+
+struct attention {
+    ft_value q, k, v; /* tokens of the padded graph */
+    int64_t heads;
+    float scale;
+};
+
+/* softmax with NaN made 0, as PyTorch does for rows that see nothing */
+static const struct ft_node *softmax_of(const struct ft_packer *p, ft_value v)
+{
+    float zero = 1.0F;
+    const struct ft_node *where = made_by(p, v, FT_OP_WHERE);
+    if (where != NULL && is_number(p, where->in[1], &zero) && zero == 0.0F) {
+        const struct ft_node *not = made_by(p, where->in[0], FT_OP_LOGIC);
+        const struct ft_node *same =
+            not == NULL || not ->attrs.kind != FT_LOGIC_NOT ? NULL : made_by(p, not ->in[0], FT_OP_COMPARE);
+        if (same == NULL || same->in[0] != where->in[2] || same->in[1] != where->in[2]) {
+            return NULL;
+        }
+        v = where->in[2];
+    }
+    const struct ft_node *softmax = made_by(p, v, FT_OP_SOFTMAX);
+    return softmax != NULL && softmax->attrs.axis == type_of(p, v)->rank - 1 ? softmax : NULL;
+}
+
+/* Scores without their mask: what lets tokens see all tokens of their sequence is passed over. */
+static enum ft_status unmasked(struct ft_packer *p, ft_value *scores, bool *masked, struct ft_err *err)
+{
+    const struct ft_node *add = made_by(p, *scores, FT_OP_ADD);
+    const struct ft_node *where = made_by(p, *scores, FT_OP_WHERE);
+    float low = 0.0F;
+    bool yes = false;
+    *masked = false;
+    for (int i = 0; add != NULL && i < 2 && !*masked; i++) {
+        if (made_by(p, add->in[1 - i], FT_OP_MATMUL) == NULL &&
+            made_by(p, add->in[1 - i], FT_OP_SCALE) == NULL &&
+            made_by(p, add->in[1 - i], FT_OP_DIV) == NULL && made_by(p, add->in[1 - i], FT_OP_MUL) == NULL) {
+            continue;
+        }
+        FT_RETURN_IF_FAILED(ft_pack_probe(p, add->in[i], FT_PROBE_KEYS, &yes, err));
+        if (yes) {
+            *scores = add->in[1 - i];
+            *masked = true;
+        }
+    }
+    if (where != NULL && is_number(p, where->in[2], &low) && low <= -1e4F) {
+        FT_RETURN_IF_FAILED(ft_pack_probe(p, where->in[0], FT_PROBE_KEYS, &yes, err));
+        if (yes) {
+            *scores = where->in[1];
+            *masked = true;
+        }
+    }
+    return FT_OK;
+}
+
+/* y (N, H, S, D) = softmax(mask(scale q k')) v */
+static enum ft_status match(struct ft_packer *p, ft_value y, struct attention *a, bool *ok,
+                            struct ft_err *err)
+{
+    struct view q = {.p = p, .scale = 1.0F};
+    struct view k = {.p = p, .scale = 1.0F};
+    struct view v = {.p = p, .scale = 1.0F};
+    float scale = 1.0F;
+    *ok = false;
+    const struct ft_node *last = made_by(p, y, FT_OP_MATMUL);
+    if (last == NULL || last->n_in != 2 || type_of(p, y)->rank != 4 || last->attrs.trans_a != 0 ||
+        last->attrs.trans_b != 0 || last->attrs.alpha != 1.0F || !ft_dim_is_known(type_of(p, y)->dim[1])) {
+        return FT_OK;
+    }
+    const struct ft_node *softmax = softmax_of(p, last->in[0]);
+    if (softmax == NULL) {
+        return FT_OK;
+    }
+    ft_value scores = softmax->in[0];
+    bool masked = false;
+    FT_RETURN_IF_FAILED(unmasked(p, &scores, &masked, err));
+    const struct ft_node *first = made_by(p, unscaled(p, scores, &scale), FT_OP_MATMUL);
+    if (!masked || first == NULL || first->n_in != 2 || first->attrs.trans_a != 0) {
+        return FT_OK;
+    }
+    a->heads = type_of(p, y)->dim[1].coef;
+    FT_RETURN_IF_FAILED(is_view(&q, first->in[0], a->heads, false, ok, err));
+    if (*ok) {
+        FT_RETURN_IF_FAILED(is_view(&k, first->in[1], a->heads, first->attrs.trans_b == 0, ok, err));
+    }
+    if (*ok) {
+        FT_RETURN_IF_FAILED(is_view(&v, last->in[1], a->heads, false, ok, err));
+    }
+    a->q = q.tokens;
+    a->k = k.tokens;
+    a->v = v.tokens;
+    a->scale = scale * first->attrs.alpha * q.scale * k.scale;
+    *ok = *ok && v.scale == 1.0F;
+    return FT_OK;
+}
+
+enum ft_status ft_pack_attention(struct ft_packer *p, const struct ft_node *node, ft_value *out, bool *done,
+                                 struct ft_err *err)
+{
+    static const int rows[4] = {0, 2, 1, 3};
+    struct attention a = {.scale = 1.0F};
+    struct ft_attrs attrs;
+    *done = false;
+    if (node->op != FT_OP_TRANSPOSE || type_of(p, node->in[0])->rank != 4 ||
+        memcmp(node->attrs.perm, rows, sizeof rows) != 0 || ft_pack_lead(type_of(p, node->out[0])) != 2) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(match(p, node->in[0], &a, done, err));
+    if (!*done) {
+        return FT_OK;
+    }
+    const ft_value in[4] = {p->c.map[a.q], p->c.map[a.k], p->c.map[a.v], p->spans};
+    ft_value y[FT_MAX_OUTPUTS];
+    memset(&attrs, 0, sizeof attrs);
+    attrs.group = a.heads;
+    attrs.alpha = a.scale;
+    FT_RETURN_IF_FAILED(ft_graph_add(p->c.to, FT_OP_ATTENTION, &attrs, in, 4, node->origin, y, err));
+    memset(&attrs, 0, sizeof attrs);
+    attrs.shape_rank = 3; /* (T, H, D) */
+    attrs.shape[0] = ft_dim_symbol(FT_SYMBOL_TOKENS);
+    attrs.shape[1] = ft_dim_of(a.heads);
+    attrs.shape[2] = type_of(p, node->out[0])->dim[3];
+    return ft_graph_add(p->c.to, FT_OP_RESHAPE, &attrs, y, 1, node->origin, out, err);
+}
+
+/* ---- mean over tokens: sum of x times the mask, divided by the number of tokens */
+
+enum ft_status ft_pack_mean(struct ft_packer *p, const struct ft_node *node, ft_value *out, bool *done,
+                            struct ft_err *err)
+{
+    struct ft_attrs a;
+    bool yes = false;
+    *done = false;
+    const struct ft_node *sum = node->op == FT_OP_DIV ? made_by(p, node->in[0], FT_OP_REDUCE_SUM) : NULL;
+    const struct ft_node *mul = sum == NULL ? NULL : made_by(p, sum->in[0], FT_OP_MUL);
+    if (mul == NULL || sum->attrs.axes_count != 1 || sum->attrs.axes[0] != 1 || sum->attrs.keepdims != 0 ||
+        ft_pack_lead(type_of(p, node->out[0])) != FT_LEAD_ROWS) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_pack_probe(p, node->in[1], FT_PROBE_COUNT, &yes, err));
+    for (int i = 0; yes && i < 2; i++) {
+        const struct ft_type *x = type_of(p, mul->in[i]);
+        bool is_mask = false;
+        if (ft_pack_lead(x) != 2 || x->rank != 3 || p->c.map[mul->in[i]] == FT_NO_VALUE) {
+            continue;
+        }
+        FT_RETURN_IF_FAILED(ft_pack_probe(p, mul->in[1 - i], FT_PROBE_MASK, &is_mask, err));
+        if (is_mask) {
+            const ft_value in[2] = {p->c.map[mul->in[i]], p->spans};
+            memset(&a, 0, sizeof a);
+            a.kind = FT_SEQ_MEAN;
+            *done = true;
+            return ft_graph_add(p->c.to, FT_OP_SEQ_POOL, &a, in, 2, node->origin, out, err);
+        }
+    }
+    return FT_OK;
+}
+
+/* ---- places */
+
+static enum ft_status add_number(struct ft_packer *p, int64_t number, ft_value *out, struct ft_err *err)
+{
+    const struct ft_type scalar = ft_type_of(FT_I64, 0, NULL);
+    ft_value in[2] = {FT_NO_VALUE, p->c.map[p->ids]};
+    FT_RETURN_IF_FAILED(ft_graph_const(p->c.to, "", &scalar, &number, &in[0], err));
+    return ft_graph_add(p->c.to, FT_OP_EXPAND_TO, &(struct ft_attrs){0}, in, 2, "", out, err);
+}
+
+enum ft_status ft_pack_places(struct ft_packer *p, ft_value v, ft_value *out, bool *done, struct ft_err *err)
+{
+    struct ft_attrs a;
+    int lead = ft_pack_lead(type_of(p, v));
+    *done = false;
+    if (lead < 1 || type_of(p, v)->rank != lead || type_of(p, v)->dtype != FT_I64) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_pack_probe(p, v, FT_PROBE_PLACES, done, err));
+    if (*done) {
+        const ft_value in[2] = {p->spans, p->c.map[p->ids]};
+        memset(&a, 0, sizeof a);
+        return ft_graph_add(p->c.to, FT_OP_POSITIONS, &a, in, 2, "", out, err);
+    }
+    FT_RETURN_IF_FAILED(ft_pack_probe(p, v, FT_PROBE_SAME, done, err));
+    return *done ? add_number(p, p->number, out, err) : FT_OK;
+}
