@@ -98,6 +98,14 @@ FT_MUST_CHECK enum ft_status ft_export_maxpool_indices(struct ft_export *x, cons
                                                        const char *onnx, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_export_fold(struct ft_export *x, const struct ft_node *node, const char *onnx,
                                             struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_attention(struct ft_export *x, const struct ft_node *node,
+                                                 const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_rope(struct ft_export *x, const struct ft_node *node, const char *onnx,
+                                            struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_positions(struct ft_export *x, const struct ft_node *node,
+                                                 const char *onnx, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_export_seq_pool(struct ft_export *x, const struct ft_node *node,
+                                                const char *onnx, struct ft_err *err);
 
 /* Writes one node of the graph; FT_UNSUPPORTED names an op without a writer. */
 FT_MUST_CHECK enum ft_status ft_export_op(struct ft_export *x, const struct ft_node *node,

@@ -485,6 +485,10 @@ static const struct {
     [FT_OP_PAD] = {ft_export_pad, "Pad"},
     [FT_OP_SOFTMAX] = {write_axis, "Softmax"},
     [FT_OP_LOG_SOFTMAX] = {write_axis, "LogSoftmax"},
+    [FT_OP_ATTENTION] = {ft_export_attention, ""},
+    [FT_OP_ROPE] = {ft_export_rope, ""},
+    [FT_OP_POSITIONS] = {ft_export_positions, ""},
+    [FT_OP_SEQ_POOL] = {ft_export_seq_pool, ""},
     [FT_OP_L2_NORMALIZE] = {write_l2_normalize, ""},
 };
 
