@@ -386,6 +386,10 @@ enum ft_status ft_at_tensor(struct ft_at *at, int i, ft_value *out, struct ft_er
     if (slot->kind == FT_SLOT_HOST && !ft_host_is_int(slot->host)) {
         return ft_at_value(at, i, out, err);
     }
+    if (slot->kind == FT_SLOT_HOST && slot->host->count == 1 && slot->host->rank <= 1 &&
+        !ft_dim_is_known(slot->host->ints[0]) && slot->host->ints[0].coef > 0) {
+        return ft_at_extent(at, slot->host->ints[0], slot->host->rank, out, err);
+    }
     if (slot->kind == FT_SLOT_HOST) {
         FT_RETURN_IF_FAILED(ft_import_known(at->im, slot, err));
     }

@@ -170,6 +170,13 @@ FT_MUST_CHECK enum ft_status ft_at_const(struct ft_at *at, const struct ft_type 
 /* A constant of ones with x's axes from `axis` on, which must be known. */
 FT_MUST_CHECK enum ft_status ft_at_ones(struct ft_at *at, const struct ft_type *x, int axis, ft_value *out,
                                         struct ft_err *err);
+/* 0, step, 2 step, ... of a count that depends on the batch, I64. */
+FT_MUST_CHECK enum ft_status ft_at_range(struct ft_at *at, struct ft_dim count, int64_t step, ft_value *out,
+                                         struct ft_err *err);
+/* An extent that depends on the batch, as an I64 number (rank 0) or list of one (rank 1). Exact up to 2^24.
+ */
+FT_MUST_CHECK enum ft_status ft_at_extent(struct ft_at *at, struct ft_dim extent, int rank, ft_value *out,
+                                          struct ft_err *err);
 /* A node about to be added: if it ends something that exporters spell out, it becomes the row that does it at
  * once (rewrite.c). ft_at_add() asks for every node of one or two inputs. */
 struct ft_spelled {

@@ -90,18 +90,61 @@ enum ft_status ft_import_constant(struct ft_at *at, int arg, struct ft_err *err)
     return ft_at_unsupported(at, err, "texts and sparse tensors");
 }
 
+static enum ft_status shape_value(struct ft_at *at, const struct ft_type *type, ft_value *out,
+                                  struct ft_err *err);
+
+/* A shape that depends on the batch: the one value, broadcast. */
+static enum ft_status constant_along(struct ft_at *at, const struct ft_host *shape,
+                                     const struct ft_host *value, struct ft_err *err)
+{
+    const bool ints = value != NULL && ft_host_is_int(value);
+    struct ft_type type = ft_type_of(ints ? value->dtype : FT_F32, 0, NULL);
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    const float f = value == NULL || ints ? 0.0F : ft_host_float(value, 0);
+    const int64_t n = ints ? value->ints[0].coef : 0;
+    const uint8_t bit = n != 0;
+    const void *data = !ints                   ? (const void *)&f
+                       : type.dtype == FT_BOOL ? (const void *)&bit
+                                               : (const void *)&n;
+    FT_RETURN_IF_FAILED(ft_graph_const(at->im->graph, "", &type, data, &in[0], err));
+    type.rank = (int)shape->count;
+    for (int i = 0; i < type.rank; i++) {
+        type.dim[i] = shape->ints[i];
+        if (type.dim[i].coef < 1) {
+            return ft_at_unsupported(at, err, "an empty tensor");
+        }
+    }
+    FT_RETURN_IF_FAILED(shape_value(at, &type, &in[1], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_EXPAND_TO, NULL, in, 2, &in[0], err));
+    return ft_at_set(at, 0, in[0], err);
+}
+
+static bool has_symbols(const struct ft_host *h)
+{
+    for (int64_t i = 0; h != NULL && ft_host_is_int(h) && i < h->count; i++) {
+        if (!ft_dim_is_known(h->ints[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum ft_status ft_import_constant_of_shape(struct ft_at *at, int arg, struct ft_err *err)
 {
     (void)arg;
     const struct ft_host *value = NULL;
+    const struct ft_host *shape = ft_at_host(at, 0);
     struct ft_host *h = NULL;
     int64_t *dims = NULL;
     int rank = 0;
-    FT_RETURN_IF_FAILED(ft_at_ints(at, 0, &dims, &rank, err));
     FT_RETURN_IF_FAILED(attr_tensor(at, "value", &value, err));
     if (value != NULL && value->count != 1) {
         return FT_FAIL(err, INVALID, "its value has %lld elements", (long long)value->count);
     }
+    if (has_symbols(shape) && shape->count <= FT_MAX_RANK) {
+        return constant_along(at, shape, value, err);
+    }
+    FT_RETURN_IF_FAILED(ft_at_ints(at, 0, &dims, &rank, err));
     if (rank > FT_MAX_RANK) {
         return FT_FAIL(err, UNSUPPORTED, "more than %d dimensions", FT_MAX_RANK);
     }
@@ -320,8 +363,9 @@ enum ft_status ft_import_expand(struct ft_at *at, int arg, struct ft_err *err)
 
 /* ---- Range */
 
-/* 0, step, 2 step, ... up to a limit that depends on the batch: the sums of `step` before each place. */
-static enum ft_status range_graph(struct ft_at *at, struct ft_dim count, int64_t step, struct ft_err *err)
+/* The sums of `step` before each place. */
+enum ft_status ft_at_range(struct ft_at *at, struct ft_dim count, int64_t step, ft_value *out,
+                           struct ft_err *err)
 {
     struct ft_type type = ft_type_of(FT_I64, 0, NULL);
     struct ft_attrs attrs;
@@ -334,8 +378,30 @@ static enum ft_status range_graph(struct ft_at *at, struct ft_dim count, int64_t
     type.dim[0] = count;
     FT_RETURN_IF_FAILED(shape_value(at, &type, &in[1], err));
     FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_EXPAND_TO, NULL, in, 2, &y, err));
-    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_CUMSUM, &attrs, &y, 1, &y, err));
-    return ft_at_set(at, 0, y, err);
+    return ft_at_add(at, FT_OP_CUMSUM, &attrs, &y, 1, out, err);
+}
+
+/* As a number: so many ones, added up. */
+enum ft_status ft_at_extent(struct ft_at *at, struct ft_dim extent, int rank, ft_value *out,
+                            struct ft_err *err)
+{
+    const float one = 1.0F;
+    struct ft_type type = ft_type_of(FT_F32, 0, NULL);
+    struct ft_attrs sum;
+    struct ft_attrs cast;
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    memset(&sum, 0, sizeof sum);
+    memset(&cast, 0, sizeof cast);
+    sum.axes_count = 1;
+    sum.keepdims = rank;
+    cast.kind = FT_CAST_I64;
+    FT_RETURN_IF_FAILED(ft_graph_const(at->im->graph, "", &type, &one, &in[0], err));
+    type.rank = 1;
+    type.dim[0] = extent;
+    FT_RETURN_IF_FAILED(shape_value(at, &type, &in[1], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_EXPAND_TO, NULL, in, 2, &in[0], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_REDUCE_SUM, &sum, in, 1, &in[0], err));
+    return ft_at_add(at, FT_OP_CAST, &cast, in, 1, out, err);
 }
 
 static enum ft_status range_host(struct ft_at *at, const struct ft_host *const ends[3], struct ft_err *err)
@@ -394,5 +460,7 @@ enum ft_status ft_import_range(struct ft_at *at, int arg, struct ft_err *err)
         ends[1]->ints[0].coef < 1 || !ft_dim_div(ends[1]->ints[0], ends[2]->ints[0], &count)) {
         return ft_at_unsupported(at, err, "a range over the batch that does not go from 0 up to all of it");
     }
-    return range_graph(at, count, ends[2]->ints[0].coef, err);
+    ft_value y = FT_NO_VALUE;
+    FT_RETURN_IF_FAILED(ft_at_range(at, count, ends[2]->ints[0].coef, &y, err));
+    return ft_at_set(at, 0, y, err);
 }

@@ -347,10 +347,48 @@ static enum ft_status slice_graph(struct ft_at *at, const struct slices *s, stru
     return ft_at_set(at, 0, x, err);
 }
 
+/* The only number of a known list, else NULL. */
+static const struct ft_dim *only_number(const struct ft_at *at, int i)
+{
+    const struct ft_host *h = ft_at_host(at, i);
+    return h != NULL && ft_host_is_int(h) && h->count == 1 ? &h->ints[0] : NULL;
+}
+
+/* The first S of known numbers, as of a table of places: looked up. *done = false: it is no such slice. */
+static enum ft_status slice_to_length(struct ft_at *at, bool *done, struct ft_err *err)
+{
+    const struct ft_dim one = ft_dim_of(1);
+    const struct ft_dim *start = only_number(at, 1);
+    const struct ft_dim *end = only_number(at, 2);
+    const struct ft_dim *axis = ft_at_has(at, 3) ? only_number(at, 3) : NULL;
+    const struct ft_dim *step = ft_at_has(at, 4) ? only_number(at, 4) : &one;
+    struct ft_attrs attrs;
+    ft_value in[2] = {FT_NO_VALUE, FT_NO_VALUE};
+    *done = start != NULL && end != NULL && axis != NULL && step != NULL && !ft_dim_is_known(*end) &&
+            end->coef == 1 && ft_dim_is_known(*start) && start->coef == 0 && step->coef == 1;
+    if (!*done) {
+        return FT_OK;
+    }
+    memset(&attrs, 0, sizeof attrs);
+    FT_RETURN_IF_FAILED(ft_at_tensor(at, 0, &in[0], err));
+    FT_RETURN_IF_FAILED(ft_at_axis(at, axis->coef, ft_at_type(at, in[0])->rank, &attrs.axis, err));
+    if (ft_dim_equal(ft_at_type(at, in[0])->dim[attrs.axis], *end)) { /* all of it */
+        return ft_at_set(at, 0, in[0], err);
+    }
+    FT_RETURN_IF_FAILED(ft_at_range(at, *end, 1, &in[1], err));
+    FT_RETURN_IF_FAILED(ft_at_add(at, FT_OP_GATHER, &attrs, in, 2, &in[0], err));
+    return ft_at_set(at, 0, in[0], err);
+}
+
 enum ft_status ft_import_slice(struct ft_at *at, int arg, struct ft_err *err)
 {
     (void)arg;
     struct slices s;
+    bool done = false;
+    FT_RETURN_IF_FAILED(slice_to_length(at, &done, err));
+    if (done) {
+        return FT_OK;
+    }
     FT_RETURN_IF_FAILED(read_slices(at, &s, err));
     return ft_at_host(at, 0) != NULL ? slice_host(at, &s, err) : slice_graph(at, &s, err);
 }

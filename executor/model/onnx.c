@@ -162,6 +162,10 @@ static enum ft_status input_type(const struct ft_import *im, const struct ft_onn
         if (i == 0 && im->fixed_batch > 0 && extent == im->fixed_batch) {
             extent = -1;
         }
+        if (extent <= 0 && i == 1 && port->rank == 2 && dtype == FT_I64) { /* token numbers, their mask */
+            type->dim[i] = ft_dim_symbol(FT_SYMBOL_LENGTH);
+            continue;
+        }
         if (extent <= 0 && i > 0) {
             return FT_FAIL(err, UNSUPPORTED,
                            "axis %d of input '%.*s' ('%.*s') is not fixed in the file: give its extent, e.g. "

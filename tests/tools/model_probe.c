@@ -6,8 +6,12 @@
  * model_probe MODEL [--input-shape S] [--tailor] [--cut NODE] [--keep-head] [--labels N] [--output-dim N]
  *   [--projection-layers N] [--pooler avg|GeM] [--gem-p P] [--normalize] [--freeze WHAT] [--seed N]
  *   [--export FILE.onnx] [--artifact PATH] [--device ref|cpu] [--input [NAME=]FILE.npy]... [--out PREFIX]
+ *   [--gradients] [--pack]
  * Inputs are given in the order of the graph's, or all by the name that the file gives them: then those that
  * no node reads, which the graph has dropped, may be among them. Outputs go to PREFIX<i>.bin as raw float64.
+ * With --gradients the outputs are those of sum(output * cotangent) for each parameter, called as they are;
+ * "cotangent" is one input more. With --pack the graph is the packed one if there is one; "unpacked" says why
+ * not.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,6 +22,7 @@
 #include "executor/base/file.h"
 #include "executor/codec/npy.h"
 #include "executor/graph/plan.h"
+#include "executor/graph/pack.h"
 #include "executor/model/artifact.h"
 #include "executor/model/onnx.h"
 #include "executor/model/tailor.h"
@@ -28,7 +33,7 @@ struct probe {
     const char *model, *device, *out, *export_to, *artifact;
     const char *inputs[MAX_INPUTS];
     int n_inputs;
-    bool tailored;
+    bool tailored, gradients, packed;
     struct ft_model_options options;
     struct ft_tailor_options tailor;
 };
@@ -37,6 +42,10 @@ static bool flag(struct probe *p, const char *name)
 {
     if (strcmp(name, "--tailor") == 0) {
         p->tailored = true;
+    } else if (strcmp(name, "--pack") == 0) {
+        p->packed = true;
+    } else if (strcmp(name, "--gradients") == 0) {
+        p->gradients = true;
     } else if (strcmp(name, "--keep-head") == 0) {
         p->tailored = p->tailor.keep_head = true;
     } else if (strcmp(name, "--normalize") == 0) {
@@ -211,6 +220,7 @@ struct run {
     struct ft_plan *plan;
     void **memory;
     int n_memory;
+    ft_value *wanted;
     ft_value values[MAX_INPUTS]; /* FT_NO_VALUE: the graph does not read it */
     const char *paths[MAX_INPUTS];
     struct ft_mapping maps[MAX_INPUTS];
@@ -342,10 +352,6 @@ static enum ft_status prepare(const struct probe *p, const struct ft_graph *g, s
                               struct ft_err *err)
 {
     struct ft_plan_spec spec = {.n_wanted = 0};
-    ft_value wanted[16];
-    if (ft_graph_outputs(g) > 16) {
-        return FT_FAIL(err, USAGE, "the graph has %d outputs", ft_graph_outputs(g));
-    }
     FT_RETURN_IF_FAILED(find_inputs(p, g, r, err));
     for (int i = 0; i < p->n_inputs; i++) {
         if (r->values[i] == FT_NO_VALUE) {
@@ -354,14 +360,19 @@ static enum ft_status prepare(const struct probe *p, const struct ft_graph *g, s
         FT_RETURN_IF_FAILED(ft_file_map(r->paths[i], &r->maps[i], err));
         FT_RETURN_IF_FAILED(ft_npy_parse(r->maps[i].bytes, &r->npys[i], err));
         const struct ft_type *type = ft_graph_type(g, r->values[i]);
-        if (type->rank > 0 && !ft_dim_is_known(type->dim[0])) {
-            spec.symbols[FT_SYMBOL_BATCH] = r->npys[i].dims[0];
+        for (int k = 0; k < type->rank; k++) {
+            for (int symbol = 0; symbol < FT_MAX_SYMBOLS; symbol++) {
+                if (ft_dim_equal(type->dim[k], ft_dim_symbol(symbol))) {
+                    spec.symbols[symbol] = r->npys[i].dims[k];
+                }
+            }
         }
     }
+    FT_RETURN_IF_FAILED(ft_new((size_t)ft_graph_outputs(g), sizeof *r->wanted, &r->wanted, err));
     for (int i = 0; i < ft_graph_outputs(g); i++) {
-        wanted[i] = ft_graph_output_at(g, i);
+        r->wanted[i] = ft_graph_output_at(g, i);
     }
-    spec.wanted = wanted;
+    spec.wanted = r->wanted;
     spec.n_wanted = ft_graph_outputs(g);
     FT_RETURN_IF_FAILED(ft_device_open(p->device, 2, &r->device, err));
     FT_RETURN_IF_FAILED(ft_plan_new(r->device, g, &spec, &r->plan, err));
@@ -398,10 +409,56 @@ done:
         ft_device_free(r.device, r.memory[i]);
     }
     ft_free(r.memory);
+    ft_free(r.wanted);
     ft_device_close(r.device);
     for (int i = 0; i < p->n_inputs; i++) {
         ft_file_unmap(&r.maps[i]);
     }
+    return st;
+}
+
+/* ---- gradients */
+
+/* sum(output * cotangent) */
+static enum ft_status add_loss(struct ft_graph *g, ft_value *loss, struct ft_err *err)
+{
+    struct ft_attrs sum;
+    ft_value y = ft_graph_output_at(g, 0);
+    ft_value cotangent = FT_NO_VALUE;
+    memset(&sum, 0, sizeof sum);
+    for (int i = 0; i < ft_graph_type(g, y)->rank; i++) {
+        sum.axes[sum.axes_count++] = i;
+    }
+    FT_RETURN_IF_FAILED(ft_graph_input(g, "cotangent", ft_graph_type(g, y), &cotangent, err));
+    FT_RETURN_IF_FAILED(ft_graph_add2(g, FT_OP_MUL, y, cotangent, &y, err));
+    return ft_graph_add(g, FT_OP_REDUCE_SUM, &sum, &y, 1, NULL, loss, err);
+}
+
+static enum ft_status with_gradients(const struct ft_graph *from, struct ft_graph **out, struct ft_err *err)
+{
+    struct ft_graph *g = NULL;
+    ft_value *values = NULL; /* parameters, then their gradients */
+    ft_value loss = FT_NO_VALUE;
+    int n = ft_graph_params(from);
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_graph_copy(from, &g, err));
+    FT_TRY(add_loss(g, &loss, err));
+    FT_TRY(ft_new((size_t)n, 2 * sizeof *values, &values, err));
+    for (int i = 0; i < n; i++) {
+        values[i] = ft_graph_param_at(g, i);
+    }
+    FT_TRY(ft_graph_backward(g, loss, values, n, values + n, err));
+    ft_graph_clear_outputs(g);
+    for (int i = 0; i < n; i++) {
+        if (values[n + i] != FT_NO_VALUE) {
+            FT_TRY(ft_graph_output(g, values[n + i], ft_graph_name(g, values[i]), err));
+        }
+    }
+    *out = g;
+    g = NULL;
+done:
+    ft_free(values);
+    ft_graph_free(g);
     return st;
 }
 
@@ -452,6 +509,9 @@ static enum ft_status work(const struct probe *p, struct ft_json *to, struct ft_
 {
     struct ft_model *model = NULL;
     struct ft_graph *tailored = NULL;
+    struct ft_graph *backward = NULL;
+    struct ft_graph *packed = NULL;
+    char why[FT_ERR_TEXT];
     struct ft_tailor_report report = {0};
     enum ft_status st = FT_OK;
     FT_TRY(ft_model_load(p->model, &p->options, &model, err));
@@ -464,6 +524,11 @@ static enum ft_status work(const struct probe *p, struct ft_json *to, struct ft_
         FT_TRY(describe_report(&report, to, err));
     }
     const struct ft_graph *g = tailored != NULL ? tailored : model->graph;
+    if (p->packed) {
+        FT_TRY(ft_graph_pack(g, &packed, why, err));
+        FT_TRY(ft_json_set(to, "unpacked", ft_json_of_text(why), err));
+        g = packed != NULL ? packed : g;
+    }
     FT_TRY(describe_graph(g, to, err));
     if (p->export_to != NULL) {
         FT_TRY(write_onnx(p, g, err));
@@ -471,11 +536,17 @@ static enum ft_status work(const struct probe *p, struct ft_json *to, struct ft_
     if (p->artifact != NULL) {
         FT_TRY(write_artifact(p, model, g, err));
     }
+    if (p->gradients) {
+        FT_TRY(with_gradients(g, &backward, err));
+        g = backward;
+    }
     if (p->n_inputs > 0 || ft_graph_inputs(g) == 0) {
         FT_TRY(run_graph(p, g, to, err));
     }
 done:
+    ft_graph_free(backward);
     ft_tailor_report_release(&report);
+    ft_graph_free(packed);
     ft_graph_free(tailored);
     ft_model_free(model);
     return st;
