@@ -8,14 +8,14 @@
  *
  * A value can be packed when it has a row for each token and none looks at another one's, which is proved
  * node by node from the shapes: leading axes (N, S), (1, S), (S) or (N * S) become (T), and no op works along
- * them but ATTENTION, ROPE, POSITIONS and SEQ_POOL, which know where sequences begin. The mask is read by these
- * alone.
+ * them but ATTENTION, ROPE, POSITIONS and SEQ_POOL, which know where sequences begin. The mask is read by
+ * these alone.
  *
- * What exporters spell out is found too: softmax(scale q k' + mask) v over heads is ATTENTION, the sum of tokens
- * times the mask by their number is SEQ_POOL's mean, place 0 its first token, a running sum over tokens
- * POSITIONS. Whether a value is such a mask, or the place of each token, is not read off its nodes, which differ
- * with every exporter: it is computed for some batches and looked at. A window of attention wider than 700
- * places would not be noticed.
+ * What exporters spell out is found too: softmax(scale q k' + mask) v over heads is ATTENTION, the sum of
+ * tokens times the mask by their number is SEQ_POOL's mean, place 0 its first token, a running sum over
+ * tokens POSITIONS. Whether a value is such a mask, or the place of each token, is not read off its nodes,
+ * which differ with every exporter: it is computed for some batches and looked at. A window of attention
+ * wider than 700 places would not be noticed.
  *
  * Thread-safety: pure functions.
  */
