@@ -1,29 +1,11 @@
 /* links: ft_train ft_model ft_graph ft_kernels ft_codec ft_base */
-#include "tests/support.h"
+#include "tests/train_test.h"
 
 #include "executor/base/bytes.h"
 #include "executor/base/rand.h"
 #include "executor/train/budget.h"
 
 enum { IN = 64, WIDE = 256, DIM = 16 };
-
-static ft_value linear(struct ft_graph *g, const char *name, ft_value x, int from, int to)
-{
-    struct ft_err err = {0};
-    struct ft_attrs a;
-    static float data[WIDE * WIDE];
-    struct ft_type type = ft_type_of(FT_F32, 2, (const int64_t[]){from, to});
-    ft_value in[2] = {x, FT_NO_VALUE};
-    ft_value out = FT_NO_VALUE;
-    memset(&a, 0, sizeof a);
-    a.alpha = 1.0F;
-    for (int i = 0; i < from * to; i++) {
-        data[i] = 0.1F * (float)ft_rand_normal(ft_rand_at(5, FT_RAND_TEST, (uint64_t)to), (uint64_t)i);
-    }
-    ASSERT_OK(ft_graph_param(g, name, &type, FT_PARAM_WEIGHT, data, &in[1], &err));
-    ASSERT_OK(ft_graph_add(g, FT_OP_MATMUL, &a, in, 2, name, &out, &err));
-    return out;
-}
 
 static struct ft_graph *network(void)
 {
@@ -34,9 +16,9 @@ static struct ft_graph *network(void)
     type.dim[0] = ft_dim_symbol(FT_SYMBOL_BATCH);
     ASSERT_OK(ft_graph_new(&g, &err));
     ASSERT_OK(ft_graph_input(g, "x", &type, &x, &err));
-    ASSERT_OK(ft_graph_add1(g, FT_OP_TANH, linear(g, "one", x, IN, WIDE), &y, &err));
-    ASSERT_OK(ft_graph_add1(g, FT_OP_TANH, linear(g, "two", y, WIDE, WIDE), &y, &err));
-    ASSERT_OK(ft_graph_output(g, linear(g, "three", y, WIDE, DIM), "embedding", &err));
+    ASSERT_OK(ft_graph_add1(g, FT_OP_TANH, times_weight(g, "one", x, (int[]){IN, WIDE}, 0.1F), &y, &err));
+    ASSERT_OK(ft_graph_add1(g, FT_OP_TANH, times_weight(g, "two", y, (int[]){WIDE, WIDE}, 0.1F), &y, &err));
+    ASSERT_OK(ft_graph_output(g, times_weight(g, "three", y, (int[]){WIDE, DIM}, 0.1F), "embedding", &err));
     return g;
 }
 

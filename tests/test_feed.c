@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "tests/support.h"
+#include "tests/train_test.h"
 
 #include "executor/train/feed.h"
 
@@ -27,21 +27,6 @@ static struct ft_dataset *dataset_of(const struct ft_buf *lines)
     ASSERT_OK(ft_dataset_open(path, true, &data, &err));
     (void)unlink(path);
     return data;
-}
-
-static struct ft_sampler *sampler_of(const struct ft_dataset *data, struct ft_sampler_shape *shape)
-{
-    struct ft_err err = {0};
-    const uint32_t *items[6];
-    size_t counts[6];
-    struct ft_sampler *sampler = NULL;
-    for (size_t c = 0; c < 6; c++) {
-        items[c] = ft_dataset_class_items(data, c, &counts[c]);
-    }
-    struct ft_sampler_classes classes = {6, items, counts};
-    ASSERT_OK(ft_sampler_fit_shape(&classes, 24, 4, shape, &err));
-    ASSERT_OK(ft_sampler_new(&classes, shape, 3, &sampler, &err));
-    return sampler;
 }
 
 /* Whatever is kept, however many threads, and from whichever step on: the same augmented batches. */

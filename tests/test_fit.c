@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/support.h"
+#include "tests/train_test.h"
 
 #include "executor/base/rand.h"
 #include "executor/model/onnx.h"
@@ -351,21 +351,6 @@ static void the_artifact_encodes(void **state)
     ft_encoder_free(encoder);
     ft_free(path);
     ft_free(eval);
-}
-
-static struct ft_sampler *sampler_of(const struct ft_dataset *data, struct ft_sampler_shape *shape)
-{
-    struct ft_err err = {0};
-    const uint32_t *items[6];
-    size_t counts[6];
-    struct ft_sampler *sampler = NULL;
-    for (size_t c = 0; c < 6; c++) {
-        items[c] = ft_dataset_class_items(data, c, &counts[c]);
-    }
-    struct ft_sampler_classes classes = {6, items, counts};
-    ASSERT_OK(ft_sampler_fit_shape(&classes, 24, 4, shape, &err));
-    ASSERT_OK(ft_sampler_new(&classes, shape, 3, &sampler, &err));
-    return sampler;
 }
 
 static void batches_are_the_same_kept_or_prepared_on_the_way(void **state)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "tests/support.h"
+#include "tests/train_test.h"
 
 #include "executor/base/rand.h"
 #include "executor/train/prefix.h"
@@ -23,22 +23,10 @@ struct world {
     struct ft_prefix *prefix;
 };
 
-static ft_value linear(struct ft_graph *g, const char *name, ft_value x, int from, int to, bool frozen)
+static ft_value frozen_linear(struct ft_graph *g, const char *name, ft_value x, int from, int to)
 {
-    struct ft_err err = {0};
-    struct ft_attrs a;
-    float data[WIDE * WIDE];
-    struct ft_type type = ft_type_of(FT_F32, 2, (const int64_t[]){from, to});
-    ft_value in[2] = {x, FT_NO_VALUE};
-    ft_value out = FT_NO_VALUE;
-    memset(&a, 0, sizeof a);
-    a.alpha = 1.0F;
-    for (int i = 0; i < from * to; i++) {
-        data[i] = 0.3F * (float)ft_rand_normal(ft_rand_at(5, FT_RAND_TEST, (uint64_t)to), (uint64_t)i);
-    }
-    ASSERT_OK(ft_graph_param(g, name, &type, FT_PARAM_WEIGHT, data, &in[1], &err));
-    ft_graph_param_freeze(g, ft_graph_param_of(g, in[1]), frozen);
-    ASSERT_OK(ft_graph_add(g, FT_OP_MATMUL, &a, in, 2, name, &out, &err));
+    ft_value out = times_weight(g, name, x, (int[]){from, to}, 0.3F);
+    ft_graph_param_freeze(g, ft_graph_param_of(g, ft_graph_find(g, name)), true);
     return out;
 }
 
@@ -51,10 +39,10 @@ static void make_graph(struct world *w)
     type.dim[0] = ft_dim_symbol(FT_SYMBOL_BATCH);
     ASSERT_OK(ft_graph_new(&w->graph, &err));
     ASSERT_OK(ft_graph_input(w->graph, "x", &type, &x, &err));
-    ASSERT_OK(ft_graph_add1(w->graph, FT_OP_TANH, linear(w->graph, "one", x, IN, WIDE, true), &a, &err));
-    ASSERT_OK(ft_graph_add1(w->graph, FT_OP_TANH, linear(w->graph, "two", a, WIDE, DIM, true), &b, &err));
-    ASSERT_OK(
-        ft_graph_add2(w->graph, FT_OP_ADD, linear(w->graph, "three", a, WIDE, DIM, false), b, &y, &err));
+    ASSERT_OK(ft_graph_add1(w->graph, FT_OP_TANH, frozen_linear(w->graph, "one", x, IN, WIDE), &a, &err));
+    ASSERT_OK(ft_graph_add1(w->graph, FT_OP_TANH, frozen_linear(w->graph, "two", a, WIDE, DIM), &b, &err));
+    ASSERT_OK(ft_graph_add2(w->graph, FT_OP_ADD, times_weight(w->graph, "three", a, (int[]){WIDE, DIM}, 0.3F),
+                            b, &y, &err));
     ASSERT_OK(ft_graph_output(w->graph, y, "embedding", &err));
     ASSERT_OK(ft_frontier_find(w->graph, &w->frontier, &err));
     assert_int_equal(w->frontier.n, 2);

@@ -45,7 +45,7 @@ say "gcc, release"
 cmake --preset release -DFT_TOOLS=ON -DFT_BENCH=ON ${oracles:-} >/dev/null
 ninja -C build
 say "tests"
-ctest --no-tests=error --test-dir build --output-on-failure
+ctest --no-tests=error --test-dir build --output-on-failure -j"$(nproc)"
 [ "$fast" = --fast ] && exit 0
 
 say "clang, release"
@@ -54,7 +54,7 @@ ninja -C build-clang
 say "address and undefined behaviour sanitizers"
 cmake --preset asan >/dev/null
 ninja -C build-asan
-ctest --no-tests=error --test-dir build-asan --output-on-failure -j2
+ctest --no-tests=error --test-dir build-asan --output-on-failure -j"$(nproc)"
 say "thread sanitizer: base, store, runs, server, train"
 cmake --preset tsan >/dev/null
 ninja -C build-tsan

@@ -75,8 +75,8 @@ FT_MUST_CHECK enum ft_status ft_runs_list(struct ft_runs *runs, int64_t limit, s
 FT_MUST_CHECK enum ft_status ft_runs_cancel(struct ft_runs *runs, const char *id, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_runs_state(struct ft_runs *runs, const char *id, enum ft_run_state *state,
                                            struct ft_err *err);
-/* Lines of the run's journal, kinds NULL or "progress", "note", "metrics": an array of at most `limit`
- * objects, from the from-th of that kind on, counted from the end when from < 0. */
+/* Lines of the run's journal, kinds NULL or "progress", "stage", "note", "metrics": an array of at most
+ * `limit` objects, from the from-th of that kind on, counted from the end when from < 0. */
 FT_MUST_CHECK enum ft_status ft_runs_events(struct ft_runs *runs, const char *id, const char *kind,
                                             int64_t from, int64_t limit, struct ft_json **events,
                                             struct ft_err *err);

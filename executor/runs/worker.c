@@ -21,7 +21,7 @@
 
 enum { LOCK_SECONDS = 60 };
 
-/* Steps between two of these times are not written: a journal of a long run stays readable. */
+/* Steps and stages between two of these times are not written: a journal of a long run stays readable. */
 static const double PROGRESS_SECONDS = 0.2;
 
 struct worker {
@@ -97,6 +97,25 @@ static void on_progress(void *arg, const struct ft_fit_progress *p)
     set_real(event, "grad_norm", p->grad_norm);
     set_real(event, "active_share", p->active_share);
     set_int(event, "repeated", p->repeated);
+    put_event(w, event);
+}
+
+static void on_stage(void *arg, const char *title, int64_t done, int64_t total, double eta_seconds)
+{
+    struct ft_err err = {0};
+    struct worker *w = arg;
+    double now = ft_clock_seconds();
+    if (done < total && now - w->last_progress < PROGRESS_SECONDS) {
+        return;
+    }
+    w->last_progress = now;
+    struct ft_json *event = new_event("stage");
+    if (event != NULL) {
+        (void)!ft_json_set(event, "title", ft_json_of_text(title), &err);
+    }
+    set_int(event, "done", done);
+    set_int(event, "total", total);
+    set_real(event, "eta_seconds", eta_seconds);
     put_event(w, event);
 }
 
@@ -297,7 +316,8 @@ static enum ft_status fit(struct worker *w, const struct ft_cancel *cancel, stru
         .out = out,
         .command = "/fit",
         .cancel = cancel,
-        .events = {.arg = w, .progress = on_progress, .note = on_note, .metrics = on_metrics},
+        .events =
+            {.arg = w, .progress = on_progress, .note = on_note, .metrics = on_metrics, .stage = on_stage},
     };
     if (job.model_path == NULL || train == NULL) {
         st = FT_FAIL(err, CORRUPT, "spec.json of run '%s' names no model or no dataset", w->run);

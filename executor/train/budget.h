@@ -40,8 +40,10 @@ FT_MUST_CHECK enum ft_status ft_encoder_price(struct ft_device *device, const st
 FT_MUST_CHECK enum ft_status ft_step_need(const struct ft_step_spec *spec, struct ft_memory_need *need,
                                           struct ft_err *err);
 
-/* Set options.batch_size to the largest that fits options.memory, if the user left it open; refuse with the
- * figures what fits neither that nor the machine. Before samplers and rows are made, after the frontier. */
+/* Set options.batch_size to the largest up to the default that fits options.memory, if the user left it open;
+ * refuse with the figures what fits neither that nor the machine. Never beyond the default: a budget is a
+ * limit, and a larger batch is another training, with fewer steps an epoch at a learning rate that was found
+ * for the default one. Before samplers and rows are made, after the frontier. */
 FT_MUST_CHECK enum ft_status ft_run_choose_batch(struct ft_run *run, struct ft_err *err);
 /* After the step is made, `before` being ft_alloc_stats().live_bytes before: did it take what was reckoned?
  * *again: a smaller batch was set, the step is to be made again. */

@@ -2,6 +2,7 @@
 
 FT_BUILD names the folder of the built `finetuner`. Servers listen on the loopback on free ports and are ended by pid.
 """
+# alone: calls have to be answered while a run goes on
 import hashlib
 import io
 import os

@@ -3,6 +3,7 @@
 Through the program for each kind of harm; through the probe for hundreds of places to cut and to flip. FT_BUILD may name
 a sanitized build.
 """
+# alone: refusals have to be quick
 import io
 import random
 import struct

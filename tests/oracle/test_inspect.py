@@ -2,6 +2,7 @@
 
 FT_BUILD names the build folder. Models are torchvision's with random weights.
 """
+# alone: seconds are compared
 import re
 
 import numpy as np

@@ -47,10 +47,6 @@ SHAPE_LIKE = {
     "ConstantOfShape": (0,), "Range": (0, 1, 2), "Clip": (1, 2), "Dropout": (1, 2), "If": (0,), "Loop": (0, 1),
 }
 SHAPE_LIKE.update({f"Reduce{kind}": (1,) for kind in "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()})
-# The same of ops that onnx has expanded into others: the start of the case's name, and its inputs.
-EXPANDED = {
-    "test_affine_grid": ("size",), "test_center_crop_pad": ("shape",), "test_range": ("start", "limit", "delta"),
-}
 DTYPES = {
     TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.INT32,
     TensorProto.INT64, TensorProto.UINT8, TensorProto.BOOL,
@@ -78,17 +74,22 @@ def tensor(path):
     return proto
 
 
+def reads(node):
+    """Names that a node and the graphs inside it read."""
+    inside = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    names = {n for n in node.input if n} | {out.name for g in inside for out in g.output}
+    return names.union(*(reads(n) for g in inside for n in g.node))
+
+
 def bound(model, inputs):
     """The model with its shape-like inputs made constants, and the names of the inputs that remain."""
     names = [v.name for v in model.graph.input]
     fixed = set()
     for node in model.graph.node:
         fixed |= {node.input[i] for i in SHAPE_LIKE.get(node.op_type, ()) if i < len(node.input)}
-    for start, inputs_of in EXPANDED.items():
-        fixed |= set(inputs_of) if model.graph.name.startswith(start) else set()
     for node in reversed(model.graph.node):  # and what they are computed from, but for shapes
         if fixed & set(node.output) and node.op_type not in ("Shape", "Size"):
-            fixed |= {name for name in node.input if name}
+            fixed |= reads(node)
     for name in fixed & set(names):
         proto = TensorProto()
         proto.CopyFrom(inputs[names.index(name)])

@@ -2,6 +2,7 @@
 
 FT_BUILD names the build folder. The figures that are printed are of this machine.
 """
+# alone: seconds are compared
 import signal
 import time
 

@@ -3,6 +3,7 @@
 The job has everything that a checkpoint must carry: a network with BatchNorm that is trained, AdamW, a schedule with
 warm-up, the best model so far, early stopping, metrics after every epoch. FT_BUILD names the build folder.
 """
+# alone: processes are killed at a moment
 import json
 import os
 import random

@@ -289,13 +289,11 @@ static void release_weighted(struct weighted *w)
     ft_graph_free(w->form.graph);
 }
 
-static enum ft_status print_weighted(struct probe *p, const struct weighted *w, struct ft_err *err)
+/* p->all with the parameters, on standard output. */
+static enum ft_status print(struct probe *p, struct ft_err *err)
 {
     struct ft_buf text = {0};
     enum ft_status st = FT_OK;
-    p->all = ft_json_object();
-    FT_TRY(ft_json_set(p->all, "dim", ft_json_of_int(w->input.dim), err));
-    FT_TRY(ft_json_set(p->all, "activation_bytes", ft_json_of_int((int64_t)w->activation_bytes), err));
     FT_TRY(ft_json_set(p->all, "params", p->params, err));
     p->params = NULL;
     FT_TRY(ft_json_write(p->all, 0, &text, err));
@@ -303,6 +301,15 @@ static enum ft_status print_weighted(struct probe *p, const struct weighted *w, 
 done:
     ft_buf_release(&text);
     return st;
+}
+
+static enum ft_status print_weighted(struct probe *p, const struct weighted *w, struct ft_err *err)
+{
+    p->all = ft_json_object();
+    FT_RETURN_IF_FAILED(ft_json_set(p->all, "dim", ft_json_of_int(w->input.dim), err));
+    FT_RETURN_IF_FAILED(
+        ft_json_set(p->all, "activation_bytes", ft_json_of_int((int64_t)w->activation_bytes), err));
+    return print(p, err);
 }
 
 static enum ft_status run_weighted(struct probe *p, bool training, struct ft_err *err)
@@ -319,22 +326,14 @@ static enum ft_status run_weighted(struct probe *p, bool training, struct ft_err
 
 /* ---- with a loss */
 
-static enum ft_status print(struct probe *p, struct ft_err *err)
+static enum ft_status print_losses(struct probe *p, struct ft_err *err)
 {
-    struct ft_buf text = {0};
     p->all = ft_json_object();
-    enum ft_status st = FT_OK;
-    FT_TRY(ft_json_set(p->all, "losses", p->losses, err));
+    FT_RETURN_IF_FAILED(ft_json_set(p->all, "losses", p->losses, err));
     p->losses = NULL;
-    FT_TRY(ft_json_set(p->all, "grad_norms", p->norms, err));
+    FT_RETURN_IF_FAILED(ft_json_set(p->all, "grad_norms", p->norms, err));
     p->norms = NULL;
-    FT_TRY(ft_json_set(p->all, "params", p->params, err));
-    p->params = NULL;
-    FT_TRY(ft_json_write(p->all, 0, &text, err));
-    puts((const char *)text.data);
-done:
-    ft_buf_release(&text);
-    return st;
+    return print(p, err);
 }
 
 int main(int argc, char **argv)
@@ -357,7 +356,7 @@ int main(int argc, char **argv)
     } else {
         FT_TRY(make_step(&p, &err));
         FT_TRY(train(&p, &err));
-        FT_TRY(print(&p, &err));
+        FT_TRY(print_losses(&p, &err));
     }
     FT_TRY(ft_file_write(argv[4], ft_buf_bytes(&p.out), &err));
 done:
