@@ -21,8 +21,9 @@ owner() { # header pattern, the one room (or file pattern) that may include it
 owner 'jansson' executor/codec; owner 'yaml\.h' executor/codec; owner 'zip\.h>' executor/codec; owner 'zlib' executor/codec
 owner 'png\.h' executor/codec; owner 'jpeglib' executor/codec; owner 'pb_decode' executor/codec; owner 'openssl' executor/codec
 owner '(oneapi/)?dnnl' kernels/cpu; owner 'omp\.h' kernels/cpu; owner 'sqlite3' executor/runs; owner 'curl' executor/runs
+owner 'utf8proc' executor/prep; owner 'pcre2' executor/prep
 owner 'grpc' executor/rpc; owner 'protobuf-c' executor/wire
-if git grep -nE '^#include <(jansson|yaml\.h|zip\.h|zlib|png|jpeglib|openssl|dnnl|oneapi|sqlite3|curl|grpc|protobuf-c)' -- 'executor/*.h' 'kernels/*.h' |
+if git grep -nE '^#include <(jansson|yaml\.h|zip\.h|zlib|png|jpeglib|openssl|dnnl|oneapi|sqlite3|curl|grpc|protobuf-c|utf8proc|pcre2)' -- 'executor/*.h' 'kernels/*.h' |
     grep -v -E 'internal|kernels/cpu/'; then
     echo "a third-party header shows in a public header"; bad=1
 fi

@@ -15,7 +15,9 @@ enum {
     FT_MAX_DOC_BYTES = 256 << 20,    /* a Document on the wire */
     FT_MAX_CONFIG_BYTES = 1 << 20,   /* config.yml, metadata.yml, run options */
     FT_MAX_IMAGE_PIXELS = 178956970, /* Pillow's default DecompressionBombError limit */
-    FT_MAX_ZIP_ENTRIES = 100000
+    FT_MAX_ZIP_ENTRIES = 100000,
+    FT_MAX_TOKENIZER_BYTES = 256 << 20, /* a tokenizer.json; that of 250,000 tokens has 17 MB */
+    FT_MAX_VOCABULARY = 1 << 22         /* ids of tokens */
 };
 
 /* Larger than an int. */
