@@ -73,7 +73,7 @@ enum ft_seq_pool {
     FT_SEQ_MAX,           /* a NaN wins */
     FT_SEQ_FIRST,         /* the first token (cls) */
     FT_SEQ_LAST,          /* the last one (lasttoken) */
-    FT_SEQ_WEIGHTED_MEAN, /* place + 1 is a token's weight (weightedmean) */
+    FT_SEQ_WEIGHTED_MEAN, /* weights 1, 2, ... from the first token on, holes counted (weightedmean) */
     FT_SEQ_MEAN_SQRT_LEN, /* sum / sqrt(count) (mean_sqrt_len_tokens) */
     FT_SEQ_COUNT
 };

@@ -20,7 +20,7 @@ static enum ft_status run(const char *name, const struct ft_call *call, const st
 {
     struct ft_device *device = NULL;
     struct ft_kernel *kernel = NULL;
-    int64_t scratch[64];
+    static _Alignas(64) int64_t scratch[1 << 14];
     size_t bytes = 0;
     assert_int_equal(ft_device_open(name, 1, &device, err), FT_OK);
     if (ft_kernel_prepare(device, call, &kernel, &bytes, err) != FT_OK) {

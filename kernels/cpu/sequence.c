@@ -188,7 +188,7 @@ static struct pooled pooled_of(const struct ft_sequences *s, int64_t n)
             p.first = p.first < r ? p.first : r;
             p.last = r;
             p.count += 1;
-            p.places += (double)(r - p.begin + 1);
+            p.places += (double)(r - p.first + 1);
         }
     }
     return p;
@@ -203,7 +203,7 @@ static double weight_of(int kind, const struct pooled *p, int64_t r)
     case FT_SEQ_LAST:
         return r == p->last ? 1 : 0;
     case FT_SEQ_WEIGHTED_MEAN:
-        return (double)(r - p->begin + 1) / p->places;
+        return (double)(r - p->first + 1) / p->places;
     case FT_SEQ_MEAN_SQRT_LEN:
         return 1 / sqrt(p->count);
     default: /* FT_SEQ_MEAN */

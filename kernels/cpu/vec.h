@@ -75,6 +75,24 @@ struct ft_vec_conv {
     float act_a, act_b;
 };
 
+/* c (rows, panels * product_cols) = alpha a b, or += where `add`. Element (i, k) of a lies at
+ * a[i * a_row + k * a_step]; panel j of b is (depth, product_cols) at b + j * b_panel, its rows b_row apart.
+ */
+struct ft_vec_product {
+    const float *a, *b;
+    float *c;
+    int64_t a_row, a_step, b_row, b_panel, c_row; /* floats */
+    int64_t rows, panels, depth;
+    float alpha;
+    bool add;
+};
+
+/* What is added to a row of n scores; NULL: nothing. */
+struct ft_vec_scores {
+    int64_t n;
+    const float *relative, *mask;
+};
+
 struct ft_vec {
     const char *name;
     /* y = f(x) for the element-wise rows of ops.def, EXP, LOG, SQRT, ... ; a and b as the row says. */
@@ -147,6 +165,18 @@ struct ft_vec {
     /* sum (FT_VEC_CONV_PIXELS, conv_features) += sum over n pixels of x's channels times dy's features; a
      * stride for each: between pixels of x and dy, between channels of sum. */
     void (*conv_outer)(const float *x, const float *dy, float *sum, int64_t n, const int64_t stride[3]);
+
+    /* Attention: small products whose b fits the second-level cache. */
+    int64_t product_cols;
+    void (*product)(const struct ft_vec_product *p);
+    /* x (rows, depth), its rows `stride` apart -> a b of ft_vec_product whose columns are x's rows: panels of
+     * (depth, product_cols), zeros past the last row. */
+    void (*transpose_panels)(const float *x, int64_t stride, int64_t rows, int64_t depth, float *y);
+    /* s = exp(s + what is added - the largest of these); returns that, *sum = the sum of s */
+    float (*scores_softmax)(const struct ft_vec_scores *r, float *s, double *sum);
+    /* s = exp(s + what is added - shift[0]), ds = alpha s (ds - shift[1]) */
+    void (*scores_grad)(const struct ft_vec_scores *r, float *s, float *ds, const float shift[2],
+                        float alpha);
 
     /* tile[r * FT_VEC_TILE_COLS + c] = sum over k of (rows[r][k] - panel[k * FT_VEC_TILE_COLS + c])^2 */
     void (*pdist)(const float *const rows[FT_VEC_TILE_ROWS], const float *panel, int64_t depth, float *tile);

@@ -88,17 +88,16 @@ static struct pool pool_of(const struct ft_ref_kernel *k, const struct ft_type *
 /* What token row r counts for in the sum that sequence n becomes, and not in a maximum. */
 static double weight_of(const struct pool *p, int64_t n, int64_t r)
 {
-    int64_t begin = ft_sequence_begin(&p->s, n);
     int64_t first = -1;
     int64_t last = -1;
     double count = 0.0;
     double places = 0.0;
-    for (int64_t i = begin; i < ft_sequence_end(&p->s, n); i++) {
+    for (int64_t i = ft_sequence_begin(&p->s, n); i < ft_sequence_end(&p->s, n); i++) {
         if (ft_sequence_has(&p->s, i)) {
             first = first < 0 ? i : first;
             last = i;
             count += 1.0;
-            places += (double)(i - begin + 1);
+            places += (double)(i - first + 1);
         }
     }
     switch (p->a->kind) {
@@ -107,7 +106,7 @@ static double weight_of(const struct pool *p, int64_t n, int64_t r)
     case FT_SEQ_LAST:
         return r == last ? 1.0 : 0.0;
     case FT_SEQ_WEIGHTED_MEAN:
-        return (double)(r - begin + 1) / places;
+        return (double)(r - first + 1) / places;
     case FT_SEQ_MEAN_SQRT_LEN:
         return 1.0 / sqrt(count);
     default: /* FT_SEQ_MEAN */

@@ -1,7 +1,7 @@
 """Golden calls of the rows of kernels/ops.def from PyTorch in float64: what device `ref` must reproduce.
 
 Writes tests/data/kernels.bin: "FTKERN01", then little-endian float64 only. Number of cases; per case: op name as 24 bytes,
-number of attributes, (index into ATTRS, value) pairs, number of inputs and outputs, per tensor: type (0 float, 1 int32),
+number of attributes, (index into ATTRS, value) pairs, number of inputs and outputs, per tensor: type (0 float, 1 int32, 2 int64),
 rank, extents, elements. Gradients come from autograd.
 """
 import struct
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 ATTRS = ["rank"] + [f"{n}{i}" for n in ("kernel", "stride", "dilation", "begin", "end", "out") for i in range(2)]
-ATTRS += "group axis count_include_pad kind trans_a trans_b alpha beta eps momentum lo hi".split()
+ATTRS += "group axis count_include_pad kind trans_a trans_b alpha beta eps momentum lo hi count".split()
 f32 = lambda x: float(np.float32(x))  # attributes are float32
 rng = torch.Generator().manual_seed(7)
 cases = []
@@ -189,13 +189,102 @@ def optimisers():
                   lambda t: [0.01, 0.9, 0.99, 1e-8, decay, 1 - 0.9**t, 1 - 0.99**t, 1])
 
 
+def batches():
+    """Forms of sequences: (shape of the tokens, seq, rows of each sequence's tokens, their places)."""
+    spans = [(1, 5), (6, 1), (7, 9)]  # filler before the first and behind the last
+    rows = [torch.arange(b, b + n) for b, n in spans]
+    yield (18,), torch.tensor(spans), rows, [r - r[0] for r in rows]
+    mask = torch.tensor([[1] * 7, [0, 1, 1, 0, 1, 0, 0], [0] * 7, [1, 1, 0, 0, 0, 0, 0]])
+    places = [m.nonzero().flatten() for m in mask]
+    yield tuple(mask.shape), mask, [p + 7 * i for i, p in enumerate(places)], places
+
+
+def attention():
+    heads, size, window = 2, 3, 3
+    for shape, seq, rows, places in batches():
+        for distance, local in ((None, False), (2, False), (None, True), (4, True)):
+            q, k, v = (leaf(rand(*shape, heads * size)) for _ in range(3))
+            bias = None if distance is None else leaf(rand(heads, 2 * distance + 1))
+            alpha = f32(0.7)
+            y, lse = torch.zeros(q.numel() // 6, 6, dtype=torch.float64), torch.zeros(q.numel() // 6, heads, dtype=torch.float64)
+            for r, p in zip(rows, places):
+                if not len(r):
+                    continue
+                part = [x.reshape(-1, heads, size)[r].transpose(0, 1)[None] for x in (q, k, v)]
+                away = p[None, :] - p[:, None]  # key - query
+                added = torch.zeros(heads, len(r), len(r), dtype=torch.float64)
+                if bias is not None:
+                    added = added + bias[:, away.clamp(-distance, distance) + distance]
+                if local:
+                    added = added.masked_fill(away.abs() > window, -torch.inf)
+                y = y.index_copy(0, r, F.scaled_dot_product_attention(*part, attn_mask=added[None], scale=alpha)[0].transpose(0, 1).reshape(len(r), -1))
+                scores = alpha * part[0] @ part[1].transpose(-1, -2) + added
+                lse = lse.index_copy(0, r, torch.logsumexp(scores, -1)[0].T)
+            y, lse = y.reshape(q.shape), lse.reshape(*shape, heads)
+            dy = rand(*y.shape)
+            a = {"group": heads, "alpha": alpha, "count": window if local else 0}
+            more = [] if bias is None else [bias]
+            emit("attention", a, [q, k, v, seq] + more, [y, lse])
+            g = grads(y, dy, q, k, v, *more)
+            emit("attention_bwd", a, [dy, q, k, v, y, lse, seq] + more, list(g[:3]))
+            if more:
+                emit("attention_bwd_bias", a, [dy, q, k, v, y, lse, seq] + more, [g[3]])
+
+
+def places():
+    from transformers.models.gpt_neox.modeling_gpt_neox import rotate_half
+
+    for shape, seq, rows, _ in batches():
+        starts = torch.zeros(shape, dtype=torch.int64).flatten()  # filler stays where it is
+        for r in rows if len(shape) == 1 else torch.arange(starts.numel()).reshape(shape):
+            starts[r] = torch.arange(len(r))
+        for rotated, base in ((4, 10000.0), (6, 500.0)):
+            x = leaf(rand(*shape, 14))
+            inv_freq = 1.0 / (base ** (torch.arange(0, rotated, 2, dtype=torch.int64).to(dtype=torch.float) / rotated))
+            angle = (starts[:, None].float() * inv_freq).double().repeat(1, 2).reshape(*shape, 1, rotated)
+            head = x.reshape(*shape, 2, 7)
+            turned = head[..., :rotated] * angle.cos() + rotate_half(head[..., :rotated]) * angle.sin()
+            y = torch.cat([turned, head[..., rotated:]], -1).reshape(x.shape)
+            dy = rand(*y.shape)
+            a = {"group": 2, "count": rotated, "alpha": base}
+            emit("rope", a, [x, seq], [y])
+            emit("rope", {**a, "kind": 1}, [dy, seq], list(grads(y, dy, x)))
+
+
+def pooling():
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    modes = ["mean", "max", "cls", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"]
+    for shape, seq, rows, _ in batches():
+        for kind, mode in enumerate(modes):
+            x = leaf((rand(*shape, 5) * 3).floor())  # ties
+            flat, y = x.reshape(-1, 5), []
+            for i, r in enumerate(rows):
+                n = 7 if len(shape) > 1 else len(r)
+                first = 7 * i if len(shape) > 1 else int(r[0])
+                mask = torch.zeros(1, n, dtype=torch.int64)
+                mask[0, r - first] = 1
+                if not len(r):  # theirs are NaN or -1e9
+                    y.append(torch.zeros(5, dtype=torch.float64))
+                    continue
+                tokens = flat[first : first + n][None]
+                if mode == "cls":  # theirs takes the first place, token or not
+                    tokens, mask = flat[r][None], torch.ones(1, len(r), dtype=torch.int64)
+                pooled = Pooling(5, pooling_mode=mode)({"token_embeddings": tokens.clone(), "attention_mask": mask})["sentence_embedding"][0]
+                y.append(pooled)
+            y = torch.stack(y)
+            dy = rand(*y.shape)
+            emit("seq_pool", {"kind": kind}, [x, seq], [y])
+            emit("seq_pool_bwd", {"kind": kind}, [dy, x, y, seq], list(grads(y, dy, x)))
+
+
 def numbers_of(t):
     t = t.detach()
-    return [1.0 if t.dtype == torch.int32 else 0.0, float(t.dim()), *map(float, t.shape), *map(float, t.reshape(-1).tolist())]
+    return [{torch.int32: 1.0, torch.int64: 2.0}.get(t.dtype, 0.0), float(t.dim()), *map(float, t.shape), *map(float, t.reshape(-1).tolist())]
 
 
 def main(path):
-    for part in (convolutions, normalisations, pools, matrices, elements, embeddings, optimisers):
+    for part in (convolutions, normalisations, pools, matrices, elements, embeddings, optimisers, attention, places, pooling):
         part()
     out = [b"FTKERN01", struct.pack("<d", len(cases))]
     for op, attrs, inputs, outputs in cases:
