@@ -68,6 +68,10 @@ static const struct conv_case conv_cases[] = {
     {2, 16, 2, 3, 18, WINDOW2(2, 3, 1, 1, 1, 1, 4, 5, 3, 5), 1}, /* pads larger than the kernel */
     {2, 1, 9, 4, 33, WINDOW2(1, 1, 1, 1, 1, 1, 0, 0, 0, 0), 1},
     {5, 24, 11, 13, 40, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1}, /* several tiles a thread */
+    /* sums over more channels than are added at once; of the gradient too */
+    {1, 520, 3, 4, 70, WINDOW2(1, 1, 1, 1, 1, 1, 0, 0, 0, 0), 1},
+    {1, 300, 5, 4, 70, WINDOW2(3, 3, 2, 2, 1, 1, 1, 1, 1, 1), 1},
+    {1, 70, 5, 4, 300, WINDOW2(3, 3, 2, 1, 1, 1, 1, 1, 0, 1), 1},
     {2, 5, 0, 17, 6, WINDOW1(4, 3, 1, 2, 1), 1},
     {1, 4, 0, 9, 8, WINDOW1(3, 1, 2, 2, 2), 4},
     {2, 3, 5, 6, 4, WINDOW3(3, 2, 3, 1, 2, 1, 1, 1, 1, 1, 1), 1},
@@ -145,10 +149,14 @@ static void epilogue_cases(struct suite *s, const struct kase *k, struct ft_type
 
 /* Infinities reach the results whose windows they lie in and no other: nothing is multiplied with padding.
  * Values are positive, so there is no NaN. */
-static void infinity_case(struct suite *s, const struct conv_case *c, int input)
+static void infinity_case(struct suite *s, enum ft_op op, const struct conv_case *c, int input)
 {
-    struct kase k = kase_of(FT_OP_CONV, SUM, sum_factor((double)(c->c * 9)), 0.0);
-    struct ft_type types[2] = {conv_x(c), conv_w(c)};
+    const struct ft_type x = conv_x(c);
+    const struct ft_type w = conv_w(c);
+    const struct ft_type y = conv_y(c);
+    const struct ft_type last = op == FT_OP_CONV_BWD_DATA ? x : w; /* the shape of a gradient */
+    struct kase k = kase_of(op, SUM, sum_factor((double)(ft_elements(&w) + ft_elements(&y))), 0.0);
+    struct ft_type types[2] = {op == FT_OP_CONV_BWD_DATA ? y : x, op == FT_OP_CONV_BWD_WEIGHT ? y : w};
     double *values = random_values(s, &types[input], input, POSITIVE);
     values[0] = (double)INFINITY;
     k.attrs = conv_attrs(c);
@@ -159,6 +167,9 @@ static void infinity_case(struct suite *s, const struct conv_case *c, int input)
             kase_in(&k, types[i], POSITIVE);
         }
     }
+    if (op != FT_OP_CONV) {
+        kase_in(&k, last, POSITIVE);
+    }
     check(s, &k);
     ft_free(values);
 }
@@ -166,8 +177,12 @@ static void infinity_case(struct suite *s, const struct conv_case *c, int input)
 static void cases_conv(struct suite *s)
 {
     static const struct conv_case bordered = {1, 16, 5, 6, 17, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1};
-    infinity_case(s, &bordered, 0);
-    infinity_case(s, &bordered, 1);
+    static const struct conv_case deep = {1, 300, 3, 4, 70, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1};
+    static const enum ft_op ops[3] = {FT_OP_CONV, FT_OP_CONV_BWD_DATA, FT_OP_CONV_BWD_WEIGHT};
+    for (int i = 0; i < 6; i++) {
+        infinity_case(s, ops[i / 2], &bordered, i % 2);
+        infinity_case(s, ops[i / 2], &deep, i % 2);
+    }
     for (int i = 0; i < COUNT_OF(conv_cases); i++) {
         const struct conv_case *c = &conv_cases[i];
         struct ft_type w = conv_w(c);

@@ -337,6 +337,9 @@ enum ft_status ft_cpu_conv(struct ft_device *device, const struct ft_call *call,
 enum ft_status ft_cpu_conv_bwd_data(struct ft_device *device, const struct ft_call *call,
                                     struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
+    if (ft_cpu_is_direct(ft_cpu_of(device), call)) {
+        return ft_cpu_direct(device, call, kernel, scratch, err);
+    }
     struct shape s;
     FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->out[0], &call->in[1], &call->in[0], &s, err));
     return prepare(device, call, &s, kernel, scratch, err);

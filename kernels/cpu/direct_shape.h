@@ -1,6 +1,6 @@
 /*
- * direct_shape.h - the geometry of our own convolutions: extents, and walking over the pixels of y with the
- * place in x where each one's window begins. Private to direct.c and direct_weight.c. Thread-safety: plain
+ * direct_shape.h - the geometry of weight gradients of our own: extents, and walking over the pixels of y
+ * with the place in x where each one's window begins. Private to direct_weight.c. Thread-safety: plain
  * values.
  */
 #ifndef FT_KERNELS_CPU_DIRECT_SHAPE_H

@@ -61,16 +61,18 @@ struct ft_vec_depthwise {
     int taps;
 };
 
-/* One tile of a convolution: FT_VEC_CONV_PIXELS pixels times vec->conv_features features. A run is `length`
- * floats of x that lie together: the channels of one tap. */
+/* One tile of a convolution: FT_VEC_CONV_PIXELS pixels times vec->conv_features features, over a part of the
+ * depth. A run is `length` floats of x that lie together: channels of one tap. */
 struct ft_vec_conv {
-    int64_t runs, length;
-    const float *const *at;           /* (runs, FT_VEC_CONV_PIXELS): all readable */
-    const float *panel;               /* (runs, length, conv_features) */
-    int64_t pixels, features, stride; /* what is stored, and the stride of y's and residual's pixels */
-    const float *bias;                /* (features), or NULL */
-    const float *residual;            /* or NULL */
-    float *y;                         /* = act(sum + bias + residual) */
+    int64_t runs, length, from; /* of each run, floats from .. from + length - 1 */
+    const float *const *at;     /* (runs, FT_VEC_CONV_PIXELS): all readable */
+    const float *panel;         /* (runs, length, conv_features) */
+    int64_t pixels, features;   /* what is stored */
+    const int64_t *place;       /* (pixels): where in y and residual they lie */
+    bool first, last;           /* part: y is added to unless first; the rest follows the last */
+    const float *bias;          /* (features), or NULL */
+    const float *residual;      /* or NULL; not y */
+    float *y;                   /* = act(sum + bias + residual) */
     enum ft_act act;
     float act_a, act_b;
 };
@@ -162,9 +164,9 @@ struct ft_vec {
     int64_t conv_features;
     void (*conv_tile)(const struct ft_vec_conv *tile);
     void (*conv_tile_skip)(const struct ft_vec_conv *tile, const float *outside);
-    /* sum (FT_VEC_CONV_PIXELS, conv_features) += sum over n pixels of x's channels times dy's features; a
-     * stride for each: between pixels of x and dy, between channels of sum. */
-    void (*conv_outer)(const float *x, const float *dy, float *sum, int64_t n, const int64_t stride[3]);
+    /* sum (FT_VEC_CONV_PIXELS, conv_features) += sum over n pixels of x's channels (n, FT_VEC_CONV_PIXELS)
+     * times dy's features (n, conv_features); stride: between channels of sum. */
+    void (*conv_outer)(const float *x, const float *dy, float *sum, int64_t n, int64_t stride);
 
     /* Attention: small products whose b fits the second-level cache. */
     int64_t product_cols;
