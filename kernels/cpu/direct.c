@@ -404,6 +404,19 @@ static void ahead_step(struct ahead *a)
     }
 }
 
+/* And of the next panel what this tile's pixels store, or read as residual. */
+static void ahead_pixels(const struct ft_vec_conv *t, int64_t width)
+{
+    for (int64_t i = 0; i < t->pixels; i++) {
+        if (t->first) {
+            __builtin_prefetch(t->y + t->place[i] + width, 1, 2);
+        }
+        if (t->last && t->residual != NULL) {
+            __builtin_prefetch(t->residual + t->place[i] + width, 0, 2);
+        }
+    }
+}
+
 static void run_panel(const struct block *b, const struct part *part, int64_t panel, bool copied)
 {
     const struct pass *pass = b->pass;
@@ -429,6 +442,9 @@ static void run_panel(const struct block *b, const struct part *part, int64_t pa
         t.at = copied ? b->copy + i : b->at + i * taps + part->tap * PIXELS;
         t.place = b->place + i;
         t.pixels = smaller(PIXELS, b->pixels - i);
+        if (panel + 1 < d->panels) {
+            ahead_pixels(&t, d->width);
+        }
         if (d->all_finite) {
             vec->conv_tile(&t);
         } else { /* zero times infinity is not zero */
