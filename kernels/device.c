@@ -60,6 +60,43 @@ bool ft_device_fuses(const struct ft_device *device)
     return device->table->fuses;
 }
 
+/* ---- precision */
+
+const char *ft_precision_name(enum ft_precision precision)
+{
+    static const char *const names[FT_PRECISION_COUNT] = {[FT_PRECISION_F32] = "f32",
+                                                          [FT_PRECISION_BF16] = "bf16",
+                                                          [FT_PRECISION_BF16_EMULATED] = "bf16-emulated"};
+    assert((int)precision >= 0 && precision < FT_PRECISION_COUNT);
+    return names[precision];
+}
+
+enum ft_status ft_precision_parse(const char *name, enum ft_precision *precision, struct ft_err *err)
+{
+    for (int p = 0; p < FT_PRECISION_COUNT; p++) {
+        if (strcmp(name, ft_precision_name((enum ft_precision)p)) == 0) {
+            *precision = (enum ft_precision)p;
+            return FT_OK;
+        }
+    }
+    return FT_FAIL(err, INVALID, "precision is \"%.64s\", wanted f32, bf16 or bf16-emulated", name);
+}
+
+enum ft_status ft_device_set_precision(struct ft_device *device, enum ft_precision precision,
+                                       struct ft_err *err)
+{
+    if (precision == FT_PRECISION_BF16 && device->table->check_bf16 != NULL) {
+        FT_RETURN_IF_FAILED(device->table->check_bf16(device, err));
+    }
+    device->precision = precision;
+    return FT_OK;
+}
+
+enum ft_precision ft_device_precision(const struct ft_device *device)
+{
+    return device->precision;
+}
+
 /* Both devices of this build keep their data in host memory. */
 
 enum ft_status ft_device_alloc(struct ft_device *device, size_t bytes, void **data, struct ft_err *err)
@@ -123,22 +160,24 @@ static enum ft_status check_call_type(const struct ft_device *device, const char
     return FT_OK;
 }
 
+/* `in`: the call's, as if all floats were the device's. */
 static enum ft_status check_call(const struct ft_device *device, const struct ft_call *call,
-                                 struct ft_err *err)
+                                 const struct ft_type *in, struct ft_err *err)
 {
     const struct ft_op_info *info = ft_op_info(call->op);
     struct ft_type want[FT_MAX_OUTPUTS];
-    FT_RETURN_IF_FAILED(ft_op_infer(call->op, &call->attrs, call->in, call->n_in, want, err));
+    FT_RETURN_IF_FAILED(ft_op_infer(call->op, &call->attrs, in, call->n_in, want, err));
     for (int i = 0; i < call->n_in; i++) {
         FT_RETURN_IF_FAILED(check_call_type(device, info->name, "input", i, &call->in[i], err));
     }
     for (int i = 0; i < info->outputs; i++) {
         const struct ft_type *t = &call->out[i];
+        const struct ft_type wide = ft_widened_type(device, t);
         if (want[i].dtype == FT_F32) { /* made from integers: the rule does not know the device's float */
             want[i].dtype = device->table->float_dtype;
         }
         FT_RETURN_IF_FAILED(check_call_type(device, info->name, "output", i, t, err));
-        if (t->dtype != want[i].dtype || !ft_type_same_shape(t, &want[i])) {
+        if (wide.dtype != want[i].dtype || !ft_type_same_shape(t, &want[i])) {
             return FT_FAIL(err, INVALID, "%s: output %d is given as %s, its inputs make it %s", info->name, i,
                            FT_SHOW(t), FT_SHOW(&want[i]));
         }
@@ -146,16 +185,39 @@ static enum ft_status check_call(const struct ft_device *device, const struct ft
     return FT_OK;
 }
 
+/* *narrow: some operand is FT_BF16. */
+static enum ft_status check_widened(const struct ft_device *device, const struct ft_call *call, bool *narrow,
+                                    struct ft_err *err)
+{
+    struct ft_type *in = NULL;
+    *narrow = false;
+    FT_RETURN_IF_FAILED(ft_new((size_t)call->n_in, sizeof *in, &in, err));
+    for (int i = 0; i < call->n_in; i++) {
+        in[i] = ft_widened_type(device, &call->in[i]);
+        *narrow = *narrow || call->in[i].dtype == FT_BF16;
+    }
+    for (int i = 0; i < ft_op_info(call->op)->outputs; i++) {
+        *narrow = *narrow || call->out[i].dtype == FT_BF16;
+    }
+    enum ft_status st = check_call(device, call, in, err);
+    ft_free(in);
+    return st;
+}
+
 enum ft_status ft_kernel_prepare(struct ft_device *device, const struct ft_call *call,
                                  struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
     *kernel = NULL;
     *scratch = 0;
-    FT_RETURN_IF_FAILED(check_call(device, call, err));
+    bool narrow = false;
+    FT_RETURN_IF_FAILED(check_widened(device, call, &narrow, err));
     ft_prepare prepare = device->table->prepare[call->op];
     if (prepare == NULL) {
         return FT_FAIL(err, UNSUPPORTED, "device %s has no kernel for op %s", device->table->name,
                        ft_op_info(call->op)->name);
+    }
+    if (narrow && (device->table->takes_bf16 == NULL || !device->table->takes_bf16(device, call))) {
+        return ft_widened_prepare(device, call, kernel, scratch, err);
     }
     return prepare(device, call, kernel, scratch, err);
 }

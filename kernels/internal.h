@@ -25,7 +25,13 @@ struct ft_device_table {
     const char *name;
     enum ft_dtype float_dtype;
     bool fuses;
-    ft_prepare prepare[FT_OP_COUNT];    /* NULL: the device lacks the op on purpose */
+    ft_prepare prepare[FT_OP_COUNT]; /* NULL: the device lacks the op on purpose */
+    /* Does `prepare` take the call with its operands of FT_BF16? Else device.c widens them (widened.h). */
+    bool (*takes_bf16)(const struct ft_device *device, const struct ft_call *call);
+    void (*widen)(struct ft_device *device, const uint16_t *from, void *floats, int64_t n);
+    void (*narrow)(struct ft_device *device, const void *floats, uint16_t *to, int64_t n);
+    /* Can it compute in FT_PRECISION_BF16? NULL: yes. */
+    enum ft_status (*check_bf16)(const struct ft_device *device, struct ft_err *err);
     bool (*chain_takes)(enum ft_op op); /* NULL: the device has no chains */
     enum ft_status (*prepare_chain)(struct ft_device *device, const struct ft_chain *chain,
                                     struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
@@ -37,7 +43,21 @@ struct ft_device_table {
 
 struct ft_device {
     const struct ft_device_table *table;
+    enum ft_precision precision;
 };
+
+/* The type of FT_BF16 operands as the rest of the device knows it. */
+static inline struct ft_type ft_widened_type(const struct ft_device *device, const struct ft_type *t)
+{
+    struct ft_type out = *t;
+    out.dtype = t->dtype == FT_BF16 ? device->table->float_dtype : t->dtype;
+    return out;
+}
+
+/* widened.c: the kernel of a call whose FT_BF16 operands are widened into scratch and rounded out of it. */
+FT_MUST_CHECK enum ft_status ft_widened_prepare(struct ft_device *device, const struct ft_call *call,
+                                                struct ft_kernel **kernel, size_t *scratch,
+                                                struct ft_err *err);
 
 FT_MUST_CHECK enum ft_status ft_ref_open(struct ft_device **device, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_cpu_open(int threads, struct ft_device **device, struct ft_err *err);

@@ -156,6 +156,24 @@ enum ft_dtype ft_device_float(
 /* Does the device have what plans fuse: epilogues of products (enum ft_act), FOLD_BATCHNORM? `ref` computes a
  * graph as it is written. */
 bool ft_device_fuses(const struct ft_device *device);
+
+/* ---- bf16
+ * On a device that computes in FT_PRECISION_BF16 or _EMULATED, plans store values between steps as FT_BF16
+ * (graph/plan_precision.c) and every kernel takes any of its float operands as such: they are widened before
+ * anything is done with them, results are rounded once, to the nearest, ties to even. Sums are float or wider
+ * as ever. On FT_PRECISION_BF16 convolutions and matrix products whose x, dy, a, b and w are FT_BF16 are the
+ * processor's own; elsewhere they are widened too (slow; the same values up to the order of sums). */
+enum ft_precision { FT_PRECISION_F32, FT_PRECISION_BF16, FT_PRECISION_BF16_EMULATED, FT_PRECISION_COUNT };
+const char *ft_precision_name(enum ft_precision precision); /* f32 bf16 bf16-emulated */
+/* FT_INVALID: no such name. */
+FT_MUST_CHECK enum ft_status ft_precision_parse(const char *name, enum ft_precision *precision,
+                                                struct ft_err *err);
+/* Before anything else is made from the device. FT_UNAVAILABLE: the processor lacks the instructions for
+ * FT_PRECISION_BF16; says which. `ref` takes all: it rounds. */
+FT_MUST_CHECK enum ft_status ft_device_set_precision(struct ft_device *device, enum ft_precision precision,
+                                                     struct ft_err *err);
+enum ft_precision ft_device_precision(const struct ft_device *device); /* FT_PRECISION_F32 at first */
+
 /* Device memory, zeroed, 64-byte aligned; copies complete before they return. */
 FT_MUST_CHECK enum ft_status ft_device_alloc(struct ft_device *device, size_t bytes, void **data,
                                              struct ft_err *err);
@@ -199,7 +217,8 @@ FT_MUST_CHECK enum ft_status ft_kernel_run(struct ft_kernel *kernel, const struc
 void ft_kernel_free(struct ft_kernel *kernel);
 
 /* ---- chains: element-wise rows over tensors of one shape and layout, run together a tile at a time
- * The same bits as the rows one by one; results that no row outside reads never reach memory. Inputs are of
+ * The same bits as the rows one by one; results that no row outside reads never reach memory. Only what is
+ * stored as FT_BF16 is rounded to it: a row inside reads the float. Inputs are of
  * that shape or broadcast to it. An output may lie in the memory of an input of its own type that no row
  * after the one that makes it reads. */
 enum { FT_CHAIN_INPUTS = 12, FT_CHAIN_OPS = 16, FT_CHAIN_OUTPUTS = 4 };
@@ -211,7 +230,7 @@ struct ft_chain_op {
 struct ft_chain {
     int n_in, n_out, n_ops;
     const struct ft_type *in;
-    const struct ft_type *out; /* all of one type */
+    const struct ft_type *out; /* all of one shape and layout */
     const struct ft_chain_op *ops;
     const int *results; /* of each output: the number of its row */
 };

@@ -7,7 +7,7 @@
 size_t ft_dtype_size(enum ft_dtype dtype)
 {
     static const size_t sizes[FT_DTYPE_COUNT] = {
-        [FT_F32] = 4, [FT_F64] = 8, [FT_I64] = 8, [FT_I32] = 4, [FT_U8] = 1, [FT_BOOL] = 1};
+        [FT_F32] = 4, [FT_F64] = 8, [FT_I64] = 8, [FT_I32] = 4, [FT_U8] = 1, [FT_BOOL] = 1, [FT_BF16] = 2};
     assert((int)dtype >= 0 && dtype < FT_DTYPE_COUNT);
     return sizes[dtype];
 }
@@ -15,8 +15,8 @@ size_t ft_dtype_size(enum ft_dtype dtype)
 const char *ft_dtype_name(enum ft_dtype dtype)
 {
     static const char *const names[FT_DTYPE_COUNT] = {
-        [FT_F32] = "float32", [FT_F64] = "float64", [FT_I64] = "int64",
-        [FT_I32] = "int32",   [FT_U8] = "uint8",    [FT_BOOL] = "bool"};
+        [FT_F32] = "float32", [FT_F64] = "float64", [FT_I64] = "int64",    [FT_I32] = "int32",
+        [FT_U8] = "uint8",    [FT_BOOL] = "bool",   [FT_BF16] = "bfloat16"};
     assert((int)dtype >= 0 && dtype < FT_DTYPE_COUNT);
     return names[dtype];
 }

@@ -20,9 +20,12 @@
 extern "C" {
 #endif
 
-enum ft_dtype { FT_F32, FT_F64, FT_I64, FT_I32, FT_U8, FT_BOOL, FT_DTYPE_COUNT };
+/* FT_BF16 is a way to store floats, the upper half of an FT_F32 (kernels/bf16.h): of plans and kernels only,
+ * never in graphs. */
+enum ft_dtype { FT_F32, FT_F64, FT_I64, FT_I32, FT_U8, FT_BOOL, FT_BF16, FT_DTYPE_COUNT };
 size_t ft_dtype_size(enum ft_dtype dtype);
-const char *ft_dtype_name(enum ft_dtype dtype); /* numpy's: float32 float64 int64 int32 uint8 bool */
+const char *ft_dtype_name(
+    enum ft_dtype dtype); /* numpy's: float32 float64 int64 int32 uint8 bool, and bfloat16 */
 
 enum { FT_MAX_SYMBOLS = 4 };
 enum {

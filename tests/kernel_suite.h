@@ -21,6 +21,7 @@
 
 #include "executor/base/alloc.h"
 #include "executor/base/rand.h"
+#include "kernels/bf16.h"
 #include "kernels/kernel.h"
 
 enum { MAX_IN = 8, MAX_DEVICES = 4 };
@@ -44,6 +45,7 @@ struct kase {
     const double *given[MAX_IN];
     enum rule rule;
     double factor, floor;
+    bool narrow;      /* every float operand is stored as bf16 */
     bool same_memory; /* inputs 0 and 1 are one buffer */
     bool in_place;    /* output i is written over input place[i] */
     int place[FT_MAX_OUTPUTS];
@@ -62,6 +64,7 @@ struct suite {
     struct suite_device devices[MAX_DEVICES];
     int n_devices;
     uint64_t seed;
+    bool narrow;          /* test all calls with bf16 operands */
     uint64_t case_number; /* stream of the case's random data */
 };
 
@@ -180,6 +183,8 @@ static inline void store(const struct ft_type *t, const double *values, void *me
             ((double *)memory)[at] = values[i];
         } else if (t->dtype == FT_F32) {
             ((float *)memory)[at] = (float)values[i];
+        } else if (t->dtype == FT_BF16) {
+            ((uint16_t *)memory)[at] = ft_bf16_of((float)values[i]);
         } else if (t->dtype == FT_I32) {
             ((int32_t *)memory)[at] = (int32_t)values[i];
         } else if (t->dtype == FT_BOOL) {
@@ -200,6 +205,8 @@ static inline void load(const struct ft_type *t, const void *memory, double *val
             values[i] = ((const double *)memory)[at];
         } else if (t->dtype == FT_F32) {
             values[i] = (double)((const float *)memory)[at];
+        } else if (t->dtype == FT_BF16) {
+            values[i] = (double)ft_bf16_to(((const uint16_t *)memory)[at]);
         } else if (t->dtype == FT_I32) {
             values[i] = ((const int32_t *)memory)[at];
         } else if (t->dtype == FT_BOOL) {
@@ -290,6 +297,11 @@ static inline void describe(const struct kase *k, const char *device, char *out,
     }
 }
 
+static inline enum ft_dtype float_of(const struct call *c)
+{
+    return c->k->narrow ? FT_BF16 : ft_device_float(c->device);
+}
+
 /* The device's float type and the layout it wants. Elementwise rows take any: `follow` is tried on them. */
 static inline bool call_types(struct call *c, enum ft_layout layout)
 {
@@ -304,14 +316,14 @@ static inline bool call_types(struct call *c, enum ft_layout layout)
     ft_kernel_layouts(c->device, k->op, &k->attrs, k->n_in, in, out, &follow);
     for (int i = 0; i < k->n_in; i++) {
         c->in[i] = k->in[i];
-        c->in[i].dtype = k->in[i].dtype == FT_F64 ? ft_device_float(c->device) : k->in[i].dtype;
+        c->in[i].dtype = k->in[i].dtype == FT_F64 ? float_of(c) : k->in[i].dtype;
         if (k->in[i].rank == 4) {
             c->in[i].layout = follow ? layout : in[i];
         }
     }
     for (int i = 0; i < ft_op_info(k->op)->outputs; i++) {
         bool is_float = c->out[i].dtype == FT_F64 || c->out[i].dtype == FT_F32; /* F32: made of integers */
-        c->out[i].dtype = is_float ? ft_device_float(c->device) : c->out[i].dtype;
+        c->out[i].dtype = is_float ? float_of(c) : c->out[i].dtype;
         if (c->out[i].rank == 4) {
             c->out[i].layout = follow ? layout : out[i];
         }
@@ -422,6 +434,13 @@ static inline void run_on(struct ft_device *device, const struct kase *k, enum f
 
 /* ---- comparison */
 
+/* What rounding a result to bf16 adds: half of the distance between neighbours, which is up to 2^-7 of them;
+ * the value that is rounded may be off by its own limit. */
+static inline double rounding(const struct kase *k, double expected, double limit)
+{
+    return k->narrow ? 0x1p-8 * (fabs(expected) + limit) + 0x1p-134 : 0.0;
+}
+
 static inline void free_values(double **values, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -450,6 +469,7 @@ static inline void compare(const struct kase *k, const char *device, int output,
     for (int64_t i = 0; i < count; i++) {
         bool whole = t->dtype != FT_F64 && t->dtype != FT_F32; /* indices and counts */
         double limit = whole ? 0.0 : allowed(k, want[i], magnitude == NULL ? 0.0 : magnitude[i]);
+        limit += whole ? 0.0 : rounding(k, want[i], limit);
         if (!(fabs(got[i] - want[i]) <= limit) &&
             !(got[i] == want[i])) { /* a NaN fails; infinities may match */
             char what[1024];
@@ -497,6 +517,13 @@ static inline void check_device(const struct kase *k, struct suite_device *d, co
     d->op_seen[k->op] = true;
 }
 
+static inline void round_all(double *values, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        values[i] = (double)ft_bf16_to(ft_bf16_of((float)values[i]));
+    }
+}
+
 static inline void check(struct suite *s, const struct kase *k)
 {
     const struct ft_op_info *info = ft_op_info(k->op);
@@ -517,6 +544,11 @@ static inline void check(struct suite *s, const struct kase *k)
             data[i] = random_values(s, &k->in[i], i, k->fill[i]);
         }
     }
+    for (int i = 0; s->narrow && i < k->n_in; i++) {
+        if (k->in[i].dtype == FT_F64) {
+            round_all(data[i], ft_elements(&k->in[i]));
+        }
+    }
     if (k->same_memory) {
         memcpy(data[1], data[0], (size_t)ft_elements(&k->in[0]) * sizeof *data[0]);
     }
@@ -524,8 +556,10 @@ static inline void check(struct suite *s, const struct kase *k)
     if (k->rule == SUM) {
         magnitudes_of(s, k, data, magnitude);
     }
+    struct kase stored = *k;
+    stored.narrow = s->narrow;
     for (int i = 0; i < s->n_devices; i++) {
-        check_device(k, &s->devices[i], out, data, want, magnitude);
+        check_device(&stored, &s->devices[i], out, data, want, magnitude);
     }
     free_values(data, k->n_in);
     free_values(want, info->outputs);

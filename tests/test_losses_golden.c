@@ -141,6 +141,7 @@ static double number(const struct machine *m, int id, int64_t i)
     case FT_I32:
     case FT_U8:
     case FT_BOOL:
+    case FT_BF16:
     case FT_DTYPE_COUNT:
         break;
     }

@@ -101,53 +101,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- bf16 */
-
-static float float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint32_t bits_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-/* Against the definition: of the two bf16 numbers around x the nearer one, of equally near ones the even one.
- */
-static void rounding_is_to_the_nearest_even(void **state)
-{
-    (void)state;
-    for (uint64_t i = 0; i < 2000000; i++) {
-        uint32_t bits = i < 65536 ? (uint32_t)i << 16 : ft_rand_u32(ft_rand_at(2, FT_RAND_TEST, 0), i);
-        bits = i % 7 == 0 ? (bits & 0xffff0000U) | 0x8000U : bits; /* ties */
-        float x = float_of(bits);
-        uint16_t got = ft_bf16_of(x);
-        if (isnan(x)) {
-            assert_true(isnan(ft_bf16_to(got)));
-            continue;
-        }
-        if (isinf(x)) {
-            assert_int_equal(bits_of(ft_bf16_to(got)), bits);
-            continue;
-        }
-        uint16_t down = (uint16_t)(bits >> 16); /* towards zero */
-        uint16_t up = (uint16_t)(down + 1);
-        double below = fabs((double)x - (double)ft_bf16_to(down));
-        /* Beyond the largest number the next step would have been 2^128. */
-        double next = (up & 0x7fff) == 0x7f80 ? ldexp(x < 0 ? -1 : 1, 128) : (double)ft_bf16_to(up);
-        double above = fabs(next - (double)x);
-        uint16_t want = below < above ? down : above < below ? up : down % 2 == 0 ? down : up;
-        if (got != want) {
-            fail_msg("%a became %#x, wanted %#x", (double)x, got, want);
-        }
-    }
-}
-
 /* ---- the cache */
 
 static void fill_into(struct world *w, struct ft_prefix_fill how, struct ft_prefix_cache **cache)
@@ -191,6 +144,13 @@ static void rows_do_not_depend_on_their_batch(void **state)
     ft_batch_release(&computed);
     ft_batch_release(&kept);
     ft_prefix_cache_free(cache);
+}
+
+static uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
 }
 
 /* The first value is tanh(x w): near it, and a bf16 number. */
@@ -351,7 +311,6 @@ static void out_of_memory_leaks_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rounding_is_to_the_nearest_even),
         cmocka_unit_test(rows_do_not_depend_on_their_batch),
         cmocka_unit_test(what_is_kept_is_rounded),
         cmocka_unit_test(a_file_holds_what_memory_holds_and_leaves_nothing),

@@ -162,8 +162,8 @@ static void types_are_shown_in_full_and_cut_when_too_long(void **state)
 static void element_types_have_numpys_names(void **state)
 {
     (void)state;
-    const char *const names[] = {"float32", "float64", "int64", "int32", "uint8", "bool"};
-    const size_t sizes[] = {4, 8, 8, 4, 1, 1};
+    const char *const names[] = {"float32", "float64", "int64", "int32", "uint8", "bool", "bfloat16"};
+    const size_t sizes[] = {4, 8, 8, 4, 1, 1, 2};
     for (int i = 0; i < FT_DTYPE_COUNT; i++) {
         assert_string_equal(ft_dtype_name((enum ft_dtype)i), names[i]);
         assert_int_equal(ft_dtype_size((enum ft_dtype)i), sizes[i]);

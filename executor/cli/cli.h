@@ -43,7 +43,7 @@ struct ft_cancel *ft_cli_cancel(void);
 struct ft_model_args {
     struct ft_tailor_options tailor;
     struct ft_model_options model;
-    const char *device, *out, *index, *metric, *measure;
+    const char *device, *precision, *out, *index, *metric, *measure;
     struct ft_json *prep; /* owned */
     int64_t threads, batch_size, limit, memory;
     bool json, quiet, full;

@@ -67,12 +67,15 @@ static enum ft_status open_encoder(const struct ft_args *args, const struct ft_m
     if (tailor.labels == 0) {
         tailor.labels = (int64_t)ft_dataset_classes(data);
     }
+    enum ft_precision precision = FT_PRECISION_F32;
+    FT_RETURN_IF_FAILED(ft_precision_parse(m->precision, &precision, err));
     struct ft_encoder_spec spec = {
         .model_path = args->positional[0],
         .tailor = &tailor,
         .model_options = &m->model,
         .prep_options = m->prep,
         .device = m->device,
+        .precision = precision,
         .threads = (int)m->threads,
         .batch_max = m->batch_size,
         .memory = m->memory,

@@ -50,6 +50,9 @@ static const struct row rows[] = {
     {"memory", SIZE, AT(memory), 0, 0, "BYTES",
      "most memory to take, e.g. 512M or 8G: smaller batches if need be (no budget)", "encode evaluate"},
     {"device", CHOICE, AT(device), 0, 0, "auto|cpu|ref|cuda", "where to compute (auto)", "encode evaluate"},
+    {"precision", CHOICE, AT(precision), 0, 0, "f32|bf16|bf16-emulated",
+     "of computing (f32): bf16 is not there yet; bf16-emulated is slow and only shows what bf16 would give",
+     "encode evaluate"},
     {"threads", INTEGER, AT(threads), 0, 1024, "N", "0 = one per processor (0)", "encode evaluate"},
     {"full", FLAG, AT(full), 0, 0, "", "one line a layer instead of blocks", "inspect"},
     {"measure", CHOICE, AT(measure), 0, 0, "auto|yes|no",
@@ -194,8 +197,12 @@ static enum ft_status set(const struct row *r, const char *value, struct ft_mode
 enum ft_status ft_model_args_read(const char *command, const struct ft_args *args, struct ft_model_args *out,
                                   struct ft_err *err)
 {
-    *out = (struct ft_model_args){
-        .device = "auto", .metric = "cosine", .measure = "auto", .batch_size = 64, .limit = 20};
+    *out = (struct ft_model_args){.device = "auto",
+                                  .precision = "f32",
+                                  .metric = "cosine",
+                                  .measure = "auto",
+                                  .batch_size = 64,
+                                  .limit = 20};
     for (int i = 0; i < args->n_options; i++) {
         const struct row *r = find(args->key[i]);
         enum ft_status st = FT_OK;

@@ -10,6 +10,7 @@
 #include "executor/base/clock.h"
 #include "executor/graph/internal.h"
 #include "executor/graph/plan_internal.h"
+#include "kernels/bf16.h"
 
 /* ---- types */
 
@@ -179,8 +180,8 @@ enum ft_status ft_plan_new_with(struct ft_device *device, const struct ft_graph 
                                 struct ft_err *err)
 {
     enum { CHECKED_STORAGES = 1024 }; /* the check is quadratic */
-    static const plan_pass passes[] = {ft_plan_lower, ft_plan_layout, ft_plan_fuse,   ft_plan_once,
-                                       ft_plan_chain, ft_plan_memory, ft_plan_kernels};
+    static const plan_pass passes[] = {ft_plan_lower,     ft_plan_layout, ft_plan_fuse,   ft_plan_once,
+                                       ft_plan_precision, ft_plan_chain,  ft_plan_memory, ft_plan_kernels};
     enum ft_status st = FT_OK;
     struct ft_plan *plan = NULL;
     *out = NULL;
@@ -369,6 +370,14 @@ enum ft_status ft_plan_run(struct ft_plan *plan, struct ft_err *err)
     return FT_OK;
 }
 
+static double number_at(const struct ft_type *t, const void *data, int64_t i)
+{
+    if (t->dtype == FT_BF16) {
+        return (double)ft_bf16_to(((const uint16_t *)data)[i]);
+    }
+    return t->dtype == FT_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
+}
+
 /* Does a float output of the step hold something that is not a number of finite size? */
 static enum ft_status step_is_finite(const struct ft_plan *plan, const struct ft_plan_step *step,
                                      bool *finite, struct ft_err *err)
@@ -378,15 +387,14 @@ static enum ft_status step_is_finite(const struct ft_plan *plan, const struct ft
     *finite = true;
     for (int k = step->n_in; k < step->n_in + step->n_out; k++) {
         const struct ft_type *t = &step->types[k];
-        if (!is_float(t->dtype)) {
+        if (!is_float(t->dtype) && t->dtype != FT_BF16) {
             continue;
         }
         FT_TRY(ft_new(1, ft_type_bytes(t), &copy, err));
         FT_TRY(ft_device_download(plan->device, copy, step->args[k].data, ft_type_bytes(t), err));
         int64_t count = ft_elements(t);
         for (int64_t i = 0; i < count && *finite; i++) {
-            double x = t->dtype == FT_F32 ? (double)((float *)copy)[i] : ((double *)copy)[i];
-            *finite = isfinite(x) != 0;
+            *finite = isfinite(number_at(t, copy, i)) != 0;
         }
         ft_free(copy);
         copy = NULL;

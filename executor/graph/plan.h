@@ -2,9 +2,10 @@
  * plan.h - a graph made executable on one device for fixed extents: layouts, memory, prepared kernels.
  *
  * The plan decides what the canonical graph must not know: which values are stored channels-last and where
- * reorders go, float type (ft_device_float), in-place reuse, one block of activation memory with offsets by
- * lifetime, scratch. Values are bound to outside memory (inputs, parameters, wanted outputs) or live in the
- * plan's own block. Nothing is allocated by ft_plan_run().
+ * reorders go, float type (ft_device_float; with ft_device_precision() what is stored as bf16), in-place
+ * reuse, one block of activation memory with offsets by lifetime, scratch. Values are bound to outside memory
+ * (inputs, parameters, wanted outputs) or live in the plan's own block. Nothing is allocated by
+ * ft_plan_run().
  *
  * Threads: like the device, one thread.
  */

@@ -38,12 +38,17 @@ static int storage_of(const struct chains *c, int pval)
 
 static bool float_operand(const struct ft_type *t)
 {
-    return t->dtype == FT_F32;
+    return t->dtype == FT_F32 || t->dtype == FT_BF16;
+}
+
+static bool same_place(const struct ft_type *a, const struct ft_type *b)
+{
+    return a->layout == b->layout && ft_type_same_shape(a, b);
 }
 
 static bool same_type(const struct ft_type *a, const struct ft_type *b)
 {
-    return a->dtype == b->dtype && a->layout == b->layout && ft_type_same_shape(a, b);
+    return a->dtype == b->dtype && same_place(a, b);
 }
 
 /* Only the shape of EXPAND_TO's second input is read; every other input counts. */
@@ -65,7 +70,7 @@ static bool chainable(const struct chains *c, const struct ft_plan_step *step)
 
 /* ---- joining */
 
-/* The chain whose member makes input k as a tensor of `step`'s own type, or -1. */
+/* The chain whose member makes input k as a tensor of `step`'s own shape and layout, or -1. */
 static int chain_before(const struct chains *c, const struct ft_plan_step *step, int k)
 {
     int producer = c->uses.producer[storage_of(c, step->in[k])];
@@ -74,7 +79,7 @@ static int chain_before(const struct chains *c, const struct ft_plan_step *step,
     }
     const struct ft_plan_step *made = &c->plan->steps[producer];
     const struct ft_type *out = &step->types[step->n_in];
-    bool same = same_type(&made->types[made->n_in], out) && same_type(&step->types[k], out);
+    bool same = same_place(&made->types[made->n_in], out) && same_place(&step->types[k], out);
     return same ? c->members[producer].chain : -1;
 }
 
@@ -259,14 +264,25 @@ static enum ft_status build(struct chains *c, const struct group *g, struct ft_e
     return FT_OK;
 }
 
-/* A chain that leaves more than it may is not worth the trouble of cutting: its steps stay as they are. */
+static bool reads_or_makes_bf16(const struct ft_plan_step *step)
+{
+    bool narrow = step->types[step->n_in].dtype == FT_BF16;
+    for (int k = 0; k < operands_of(step); k++) {
+        narrow = narrow || step->types[k].dtype == FT_BF16;
+    }
+    return narrow;
+}
+
+/* A chain that leaves more than it may is not worth the trouble of cutting: its steps stay as they are. One
+ * step alone is worth it where operands are bf16, which chains turn into floats tile by tile. */
 static bool worth_it(const struct chains *c, const struct group *g)
 {
     int outputs = 0;
     for (int s = g->first; s >= 0; s = c->members[s].next) {
         outputs += read_outside(c, s);
     }
-    return g->n > 1 && outputs <= FT_CHAIN_OUTPUTS;
+    return (g->n > 1 || (g->n == 1 && reads_or_makes_bf16(&c->plan->steps[g->first]))) &&
+           outputs <= FT_CHAIN_OUTPUTS;
 }
 
 static enum ft_status build_all(struct chains *c, bool *gone, struct ft_err *err)

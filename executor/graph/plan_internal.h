@@ -6,6 +6,7 @@
  * plan_layout.c turns nodes into steps: layouts, reorders, aliases, copies into wanted memory
  * plan_fuse.c   lets products take over what follows them
  * plan_once.c   finds the steps that run once a version of the parameters
+ * plan_precision.c says what is stored as bf16
  * plan_chain.c  makes one step of element-wise steps that follow one another
  * plan_memory.c life times, in-place reuse, offsets in the one block
  * plan_kernel.c prepares kernels and their argument arrays
@@ -54,7 +55,7 @@ struct ft_plan_storage {
 };
 
 struct ft_plan_pval {
-    struct ft_type type; /* known extents, the device's float type, the layout */
+    struct ft_type type; /* known extents, the device's float type or bf16, the layout */
     int storage;         /* -1: not there (yet) */
     int other;           /* the same value in the other layout, or -1 */
     bool bound;          /* type is filled in */
@@ -130,6 +131,7 @@ FT_MUST_CHECK enum ft_status ft_plan_lower(struct ft_plan *plan, struct ft_err *
 FT_MUST_CHECK enum ft_status ft_plan_layout(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_fuse(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_once(struct ft_plan *plan, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_plan_precision(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_chain(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_memory(struct ft_plan *plan, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_plan_kernels(struct ft_plan *plan, struct ft_err *err);

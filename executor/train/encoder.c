@@ -126,6 +126,7 @@ enum ft_status ft_encoder_open(const struct ft_encoder_spec *spec, struct ft_enc
     }
     FT_TRY(ft_new(1, sizeof *e, &e, err));
     FT_TRY(ft_device_open(spec->device, spec->threads, &e->own_device, err));
+    FT_TRY(ft_device_set_precision(e->own_device, spec->precision, err));
     FT_TRY(load(e, spec, err));
     FT_TRY(ft_params_init(&e->own_params, e->own_device, e->own_graph, NULL, err));
     e->parts.device = e->own_device;

@@ -18,8 +18,9 @@ struct ft_encoder_spec {
     const struct ft_model_options *model_options; /* may be NULL */
     const struct ft_json *prep_options;           /* over what the model brings; may be NULL */
     const char *device;
-    int threads;       /* 0 = one a processor */
-    int64_t batch_max; /* rows of one ft_encoder_rows() */
+    enum ft_precision precision; /* of computing; embeddings are f32 */
+    int threads;                 /* 0 = one a processor */
+    int64_t batch_max;           /* rows of one ft_encoder_rows() */
     /* Bytes, 0 = no budget: batch_max becomes the largest of its halves that fits; FT_LIMIT with the figure
      * if one row does not. Without a budget what the machine cannot hold is refused in the same way. */
     int64_t memory;

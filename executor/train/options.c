@@ -80,7 +80,9 @@ static const struct row rows[] = {
     {"name", TEXT, AT(name), NULL, 0, 0, NULL, "of the run and its model"},
     {"device", NAME, AT(device), "auto", 0, 0, "auto|cpu|ref|cuda",
      "auto, cpu or ref (slow, double precision)"},
-    {"precision", NAME, AT(precision), "f32", 0, 0, "f32", "of computing"},
+    {"precision", NAME, AT(precision), "f32", 0, 0, "f32|bf16|bf16-emulated",
+     "of computing: f32, bf16 (not there yet; weights, sums and the optimizer stay f32, and so does what is "
+     "written) or bf16-emulated (on any processor, slower than f32: to see what bf16 would give)"},
     {"activation_cache", NAME, AT(activation_cache), "auto", 0, 0, "auto|off",
      "auto: what frozen leading layers make of a document is computed once and kept; off: computed again in "
      "every step, with the same result"},

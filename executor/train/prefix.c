@@ -12,6 +12,7 @@
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
 #include "executor/train/input.h"
+#include "kernels/bf16.h"
 
 struct ft_prefix {
     struct ft_device *device;
@@ -27,24 +28,6 @@ struct ft_prefix {
 };
 
 /* ---- numbers */
-
-uint16_t ft_bf16_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if ((bits & 0x7fffffffU) > 0x7f800000U) {
-        return (uint16_t)(bits >> 16 | 0x40U); /* the payload's upper bits may be zero */
-    }
-    return (uint16_t)((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
-}
-
-float ft_bf16_to(uint16_t x)
-{
-    uint32_t bits = (uint32_t)x << 16;
-    float out;
-    memcpy(&out, &bits, sizeof out);
-    return out;
-}
 
 static void widen(const uint16_t *from, size_t count, float *to)
 {

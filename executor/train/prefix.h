@@ -40,10 +40,6 @@ FT_MUST_CHECK enum ft_status ft_prefix_batch_init(const struct ft_frontier *fron
 FT_MUST_CHECK enum ft_status ft_prefix_batch(struct ft_prefix *prefix, const struct ft_batch *from,
                                              struct ft_batch *to, struct ft_err *err);
 
-/* bf16, to the nearest, ties to even; NaN stays NaN. */
-uint16_t ft_bf16_of(float x);
-float ft_bf16_to(uint16_t x);
-
 struct ft_prefix_fill {
     const struct ft_rows *rows; /* borrowed for the call */
     int threads;                /* that prepare documents; 0 = as many as processors */

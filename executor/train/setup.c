@@ -43,6 +43,20 @@ static enum ft_status parse_options(struct ft_run *run, struct ft_err *err)
     return FT_OK;
 }
 
+static enum ft_status open_device(const struct ft_run *run, int threads, struct ft_device **device,
+                                  struct ft_err *err)
+{
+    enum ft_precision precision = FT_PRECISION_F32;
+    FT_RETURN_IF_FAILED(ft_precision_parse(run->options.precision, &precision, err));
+    FT_RETURN_IF_FAILED(ft_device_open(run->options.device, threads, device, err));
+    enum ft_status st = ft_device_set_precision(*device, precision, err);
+    if (st != FT_OK) {
+        ft_device_close(*device);
+        *device = NULL;
+    }
+    return st;
+}
+
 enum ft_status ft_fit_options_check(const struct ft_fit_options *options, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
@@ -51,7 +65,7 @@ enum ft_status ft_fit_options_check(const struct ft_fit_options *options, struct
     FT_TRY(ft_new(1, sizeof *run, &run, err));
     FT_TRY(copy_options(run, options, err));
     FT_TRY(parse_options(run, err));
-    FT_TRY(ft_device_open(run->options.device, 1, &device, err));
+    FT_TRY(open_device(run, 1, &device, err));
 done:
     ft_device_close(device);
     if (run != NULL) {
@@ -169,7 +183,7 @@ static enum ft_status tell_augmentation(const struct ft_run *run, struct ft_err 
 static enum ft_status load_model(struct ft_run *run, struct ft_err *err)
 {
     struct ft_model_options options = {.input_shape = run->options.input_shape};
-    FT_RETURN_IF_FAILED(ft_device_open(run->options.device, (int)run->options.threads, &run->device, err));
+    FT_RETURN_IF_FAILED(open_device(run, (int)run->options.threads, &run->device, err));
     FT_RETURN_IF_FAILED(ft_model_load(run->job->model_path, &options, &run->model, err));
     if (run->options.name == NULL) {
         FT_RETURN_IF_FAILED(ft_new_text(run->model->name, &run->options.name, err));

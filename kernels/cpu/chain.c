@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "kernels/bf16.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/nd.h"
 
@@ -14,6 +15,8 @@
 
 enum { TILE = 1024, PERIOD_MAX = 4096 };
 
+/* Operands that are stored as bf16 are widened into a tile and rounded out of one. */
+
 enum spread {
     WHOLE,  /* has the tensor's own elements */
     REPEAT, /* the same in every tile */
@@ -22,6 +25,7 @@ enum spread {
 
 struct input {
     enum spread spread;
+    bool narrow;     /* bf16 */
     struct ft_nd nd; /* 0 = the tensor, 1 = this operand */
     int slot;        /* of scratch; -1: none */
 };
@@ -33,9 +37,10 @@ struct step {
     enum ft_op op;
     enum ft_map map;
     float a, b;
-    int in[2];  /* inputs, then results */
-    int slot;   /* of scratch; -1: written to output `out` */
-    int output; /* or -1 */
+    int in[2];   /* inputs, then results */
+    int slot;    /* of scratch; -1: written to the output */
+    int output;  /* or -1 */
+    bool narrow; /* the output is bf16: from the slot */
 };
 
 struct chain {
@@ -104,9 +109,29 @@ struct job {
     float *scratch;
 };
 
-/* Operand `in` for elements begin .. begin + n - 1 of the tensor, in memory order. */
-static void spread_out(const struct ft_nd *nd, const float *x, int64_t begin, int64_t n, float *to)
+/* n floats that lie `stride` apart from x + at on. */
+static void pull(const struct job *job, const struct input *in, const void *x, const int64_t at_stride[2],
+                 int64_t n, float *to)
 {
+    const float *wide = (const float *)x + at_stride[0];
+    const uint16_t *narrow = (const uint16_t *)x + at_stride[0];
+    int64_t stride = at_stride[1];
+    if (stride == 1 && in->narrow) {
+        job->vec->widen(narrow, to, (size_t)n);
+    } else if (stride == 1) {
+        memcpy(to, wide, (size_t)n * sizeof *to);
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            to[i] = in->narrow ? ft_bf16_to(narrow[i * stride]) : wide[i * stride];
+        }
+    }
+}
+
+/* Operand `in` for elements begin .. begin + n - 1 of the tensor, in memory order. */
+static void spread_out(const struct job *job, const struct input *in, const void *x, int64_t begin, int64_t n,
+                       float *to)
+{
+    const struct ft_nd *nd = &in->nd;
     int last = nd->rank - 1;
     int64_t index[FT_MAX_RANK];
     int64_t rest = begin;
@@ -121,14 +146,7 @@ static void spread_out(const struct ft_nd *nd, const float *x, int64_t begin, in
         }
         int64_t run = nd->extent[last] - index[last];
         run = run < n ? run : n;
-        int64_t stride = nd->stride[1][last];
-        if (stride == 1) {
-            memcpy(to, x + at, (size_t)run * sizeof *to);
-        } else {
-            for (int64_t i = 0; i < run; i++) {
-                to[i] = x[at + i * stride];
-            }
-        }
+        pull(job, in, x, (const int64_t[2]){at, nd->stride[1][last]}, run, to);
         to += run;
         n -= run;
         index[last] += run;
@@ -177,14 +195,19 @@ static void run_tile(const struct job *job, int thread, int64_t begin, int64_t n
         const struct input *in = &k->in[i];
         float *spread = in->slot < 0 ? NULL : slot_of(job, thread, in->slot);
         if (in->spread == WALK) {
-            spread_out(&in->nd, ft_in(job->in, i), begin, n, spread);
+            spread_out(job, in, job->in[i].data, begin, n, spread);
+        } else if (in->spread == WHOLE && in->narrow) {
+            job->vec->widen((const uint16_t *)job->in[i].data + begin, spread, (size_t)n);
         }
-        value[i] = in->spread == WHOLE ? ft_in(job->in, i) + begin : spread;
+        value[i] = spread == NULL ? ft_in(job->in, i) + begin : spread;
     }
     for (int i = 0; i < k->n_ops; i++) {
         const struct step *s = &k->ops[i];
-        float *y = s->output >= 0 ? ft_out(job->out, s->output) + begin : slot_of(job, thread, s->slot);
+        float *y = s->slot < 0 ? ft_out(job->out, s->output) + begin : slot_of(job, thread, s->slot);
         apply(job->vec, s, value[s->in[0]], value[s->in[1]], y, (size_t)n);
+        if (s->narrow) {
+            job->vec->narrow(y, (uint16_t *)job->out[s->output].data + begin, (size_t)n);
+        }
         value[k->n_in + i] = y;
     }
 }
@@ -196,7 +219,7 @@ static void run_range(void *context, int thread, int64_t begin, int64_t end)
     for (int i = 0; i < k->n_in; i++) {
         if (k->in[i].spread == REPEAT) {
             int64_t n = k->tile < k->n ? k->tile : k->n;
-            spread_out(&k->in[i].nd, ft_in(job->in, i), 0, n, slot_of(job, thread, k->in[i].slot));
+            spread_out(job, &k->in[i], job->in[i].data, 0, n, slot_of(job, thread, k->in[i].slot));
         }
     }
     for (int64_t t = begin; t < end; t++) {
@@ -239,8 +262,10 @@ static void look_at_inputs(struct chain *k, const struct ft_chain *chain)
         ft_nd_build(&chain->out[0], 2, strides, &in->nd);
         in->spread = WALK;
         in->slot = -1;
+        in->narrow = chain->in[i].dtype == FT_BF16;
         if (in->nd.rank == 1 && in->nd.stride[1][0] == 1) {
             in->spread = WHOLE;
+            in->slot = in->narrow ? k->slots++ : -1;
             continue;
         }
         in->slot = k->slots++;
@@ -269,7 +294,7 @@ static void place_results(struct chain *k)
     for (int i = 0; i < k->n_ops; i++) {
         struct step *s = &k->ops[i];
         s->slot = -1;
-        if (s->output < 0) {
+        if (s->output < 0 || s->narrow) {
             s->slot = n_free > 0 ? free_slots[--n_free] : k->slots++;
         }
         for (int r = 0; r < i; r++) { /* free from the next row on */
@@ -298,6 +323,7 @@ static void look_at_rows(struct chain *k, const struct ft_chain *chain)
     }
     for (int o = 0; o < chain->n_out; o++) {
         k->ops[chain->results[o]].output = o;
+        k->ops[chain->results[o]].narrow = chain->out[o].dtype == FT_BF16;
     }
 }
 

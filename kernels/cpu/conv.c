@@ -60,7 +60,8 @@ static enum ft_status activation_md(const struct ft_type *t, dnnl_memory_desc_t 
     int rank = with_two_spatial(t, 0, dims);
     dnnl_format_tag_t plain = rank == 5 ? dnnl_ncdhw : dnnl_nchw;
     dnnl_format_tag_t tag = t->layout == FT_CHANNELS_LAST ? dnnl_nhwc : plain;
-    return ft_dnnl_check(dnnl_memory_desc_init_by_tag(md, rank, dims, dnnl_f32, tag), "an activation", err);
+    return ft_dnnl_check(dnnl_memory_desc_init_by_tag(md, rank, dims, ft_dnnl_type(t), tag), "an activation",
+                         err);
 }
 
 static enum ft_status weight_mds(const struct ft_type *w, int64_t group, struct shape *s, struct ft_err *err)
@@ -72,10 +73,11 @@ static enum ft_status weight_mds(const struct ft_type *w, int64_t group, struct 
     dnnl_format_tag_t plain = spatial == 3 ? dnnl_oidhw : dnnl_oihw;
     dnnl_format_tag_t grouped = spatial == 3 ? dnnl_goidhw : dnnl_goihw;
     FT_RETURN_IF_FAILED(ft_dnnl_check(
-        dnnl_memory_desc_init_by_tag(&s->w_plain, rank, from, dnnl_f32, group > 1 ? grouped : plain),
+        dnnl_memory_desc_init_by_tag(&s->w_plain, rank, from, ft_dnnl_type(w), group > 1 ? grouped : plain),
         "a weight", err));
     FT_RETURN_IF_FAILED(ft_dnnl_check(
-        dnnl_memory_desc_init_by_tag(&s->w_any, rank, from, dnnl_f32, dnnl_format_tag_any), "a weight", err));
+        dnnl_memory_desc_init_by_tag(&s->w_any, rank, from, ft_dnnl_type(w), dnnl_format_tag_any), "a weight",
+        err));
     dnnl_dims_t channels = {ft_extent(w, 0)};
     return ft_dnnl_check(dnnl_memory_desc_init_by_tag(&s->b, 1, channels, dnnl_f32, dnnl_x), "a bias", err);
 }
@@ -125,6 +127,18 @@ static enum ft_status forward_pd(struct ft_cpu *cpu, const struct shape *s, bool
     return ft_dnnl_check(status, "this convolution", err);
 }
 
+/* A convolution forward has one type for x and w. What a gradient is stored as does not matter to its hint.
+ */
+static struct shape hint_shape(const struct shape *s, enum ft_op op)
+{
+    struct shape hint = *s;
+    dnnl_data_type_t type = op == FT_OP_CONV_BWD_DATA ? s->w_any.data_type : s->x.data_type;
+    hint.x.data_type = type;
+    hint.w_any.data_type = type;
+    hint.y.data_type = type;
+    return hint;
+}
+
 static enum ft_status backward_pd(struct ft_cpu *cpu, const struct shape *s, enum ft_op op,
                                   dnnl_primitive_desc_t *pd, struct ft_err *err)
 {
@@ -132,7 +146,8 @@ static enum ft_status backward_pd(struct ft_cpu *cpu, const struct shape *s, enu
     dnnl_primitive_desc_t hint = NULL;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_convolution_desc_t desc;
-    FT_TRY(forward_pd(cpu, s, false, NULL, &hint, err));
+    const struct shape like = hint_shape(s, op);
+    FT_TRY(forward_pd(cpu, &like, false, NULL, &hint, err));
     dnnl_status_t status =
         op == FT_OP_CONV_BWD_DATA
             ? dnnl_dilated_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &s->x,
@@ -321,13 +336,14 @@ done:
 enum ft_status ft_cpu_conv(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,
                            size_t *scratch, struct ft_err *err)
 {
-    if (ft_cpu_is_direct(ft_cpu_of(device), call)) {
+    bool narrow = call->in[0].dtype == FT_BF16;
+    if (!narrow && ft_cpu_is_direct(ft_cpu_of(device), call)) {
         return ft_cpu_direct(device, call, kernel, scratch, err);
     }
     struct shape s;
     FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->in[0], &call->in[1], &call->out[0], &s, err));
     enum ft_status st = prepare(device, call, &s, kernel, scratch, err);
-    if (st == FT_UNSUPPORTED && ft_cpu_can_direct(call)) { /* see check_residual() */
+    if (st == FT_UNSUPPORTED && !narrow && ft_cpu_can_direct(call)) { /* see check_residual() */
         ft_err_clear(err);
         return ft_cpu_direct(device, call, kernel, scratch, err);
     }
@@ -337,7 +353,8 @@ enum ft_status ft_cpu_conv(struct ft_device *device, const struct ft_call *call,
 enum ft_status ft_cpu_conv_bwd_data(struct ft_device *device, const struct ft_call *call,
                                     struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
-    if (ft_cpu_is_direct(ft_cpu_of(device), call)) {
+    bool narrow = call->in[0].dtype == FT_BF16;
+    if (!narrow && ft_cpu_is_direct(ft_cpu_of(device), call)) {
         return ft_cpu_direct(device, call, kernel, scratch, err);
     }
     struct shape s;
@@ -349,10 +366,11 @@ enum ft_status ft_cpu_conv_bwd_weight(struct ft_device *device, const struct ft_
                                       struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
     struct shape s;
-    if (ft_cpu_is_depthwise(call)) {
+    bool narrow = call->in[0].dtype == FT_BF16;
+    if (!narrow && ft_cpu_is_depthwise(call)) {
         return ft_cpu_depthwise_weight(device, call, kernel, scratch, err);
     }
-    if (ft_cpu_is_direct_weight(ft_cpu_of(device), call)) {
+    if (!narrow && ft_cpu_is_direct_weight(ft_cpu_of(device), call)) {
         return ft_cpu_direct_weight(device, call, kernel, scratch, err);
     }
     FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->in[0], &call->in[2], &call->in[1], &s, err));

@@ -50,6 +50,14 @@ FT_MUST_CHECK enum ft_status ft_cpu_kernel(struct ft_device *device, const struc
 FT_MUST_CHECK enum ft_status ft_cpu_integers(struct ft_device *device, const struct ft_call *call,
                                              struct ft_kernel **kernel, struct ft_err *err);
 
+/* bf16.c */
+bool ft_cpu_takes_bf16(const struct ft_device *device, const struct ft_call *call);
+void ft_cpu_widen(struct ft_device *device, const uint16_t *from, void *floats, int64_t n);
+void ft_cpu_narrow(struct ft_device *device, const void *floats, uint16_t *to, int64_t n);
+/* A copy (RESHAPE) from one to the other. */
+FT_MUST_CHECK enum ft_status ft_cpu_convert(struct ft_device *device, const struct ft_call *call,
+                                            struct ft_kernel **kernel, struct ft_err *err);
+
 /* chain.c */
 bool ft_cpu_chain_takes(enum ft_op op);
 FT_MUST_CHECK enum ft_status ft_cpu_chain(struct ft_device *device, const struct ft_chain *chain,

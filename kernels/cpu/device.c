@@ -155,6 +155,10 @@ static const struct ft_device_table table = {
 #include "kernels/ops.def"
 #undef FT_OP
         },
+    .takes_bf16 = ft_cpu_takes_bf16,
+    .widen = ft_cpu_widen,
+    .narrow = ft_cpu_narrow,
+    .check_bf16 = ft_dnnl_check_bf16,
     .chain_takes = ft_cpu_chain_takes,
     .prepare_chain = ft_cpu_chain,
     .layouts = cpu_layouts,

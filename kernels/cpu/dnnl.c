@@ -42,6 +42,31 @@ void ft_dnnl_close(struct ft_cpu *cpu)
     cpu->engine = NULL;
 }
 
+/* oneDNN 2.6 has bf16 for processors with AVX-512 (F, BW, VL, DQ): with AVX512_BF16 or AMX they multiply it,
+ * without them oneDNN takes several instructions for each. Not every row has been run on one, so it is
+ * refused there too; test_bf16 with a pattern runs them all the same. */
+enum ft_status ft_dnnl_check_bf16(const struct ft_device *device, struct ft_err *err)
+{
+    (void)device;
+    if (((unsigned)dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core) {
+        return FT_FAIL(
+            err, UNAVAILABLE,
+            "precision bf16: this processor has the AVX-512 that it takes, but our convolutions in "
+            "bf16 are not proved on it yet; use f32, or bf16-emulated, which is slower than f32");
+    }
+    return FT_FAIL(
+        err, UNAVAILABLE,
+        "precision bf16: this processor has no AVX-512 (F, BW, VL and DQ), which computing in bf16 "
+        "takes; use f32, or bf16-emulated, which is slower than f32 and only good for looking at "
+        "what bf16 would give");
+}
+
+dnnl_data_type_t ft_dnnl_type(const struct ft_type *t)
+{
+    assert(t->dtype == FT_F32 || t->dtype == FT_BF16);
+    return t->dtype == FT_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
 /* y = act(sum + residual) */
 static dnnl_status_t append_epilogue(const struct ft_attrs *a, const dnnl_memory_desc_t *y,
                                      dnnl_post_ops_t ops)

@@ -34,6 +34,11 @@ struct ft_dnnl_pack {
 
 FT_MUST_CHECK enum ft_status ft_dnnl_open(struct ft_cpu *cpu, struct ft_err *err);
 void ft_dnnl_close(struct ft_cpu *cpu);
+/* FT_UNAVAILABLE: this processor's oneDNN computes nothing in bf16; says what is missing and what there is
+ * instead. */
+FT_MUST_CHECK enum ft_status ft_dnnl_check_bf16(const struct ft_device *device, struct ft_err *err);
+/* How oneDNN calls the element type of a float operand. */
+dnnl_data_type_t ft_dnnl_type(const struct ft_type *t);
 
 /* One operand of a primitive: which argument and its format there. */
 struct ft_dnnl_operand {

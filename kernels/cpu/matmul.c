@@ -81,12 +81,13 @@ struct shape {
 };
 
 /* (batch, rows, cols) as stored, swapped when transposed; batch 1 is broadcast. */
-static enum ft_status matrix_md(int64_t batch, int64_t rows, int64_t cols, bool trans, dnnl_memory_desc_t *md,
-                                struct ft_err *err)
+static enum ft_status matrix_md(const struct ft_type *t, int64_t batch, int64_t rows, int64_t cols,
+                                bool trans, dnnl_memory_desc_t *md, struct ft_err *err)
 {
     dnnl_dims_t dims = {batch, trans ? cols : rows, trans ? rows : cols};
     dnnl_dims_t strides = {rows * cols, trans ? 1 : cols, trans ? cols : 1};
-    return ft_dnnl_check(dnnl_memory_desc_init_by_strides(md, 3, dims, dnnl_f32, strides), "a matrix", err);
+    return ft_dnnl_check(dnnl_memory_desc_init_by_strides(md, 3, dims, ft_dnnl_type(t), strides), "a matrix",
+                         err);
 }
 
 static enum ft_status shape_of(const struct ft_call *call, struct shape *s, struct ft_err *err)
@@ -111,12 +112,14 @@ static enum ft_status shape_of(const struct ft_call *call, struct shape *s, stru
         a_batch = 1;
         y_batch = 1;
     }
-    FT_RETURN_IF_FAILED(matrix_md(a_batch, a_rows, a_cols, call->attrs.trans_a != 0, &s->a, err));
-    FT_RETURN_IF_FAILED(matrix_md(b_batch, b_rows, b_cols, call->attrs.trans_b != 0, &s->b, err));
-    FT_RETURN_IF_FAILED(matrix_md(y_batch, y_rows, y_cols, false, &s->y, err));
-    FT_RETURN_IF_FAILED(matrix_md(1, 1, y_cols, false, &s->bias, err));
-    return ft_dnnl_check(dnnl_memory_desc_init_by_tag(&s->b_any, 3, s->b.dims, dnnl_f32, dnnl_format_tag_any),
-                         "a matrix", err);
+    FT_RETURN_IF_FAILED(matrix_md(a, a_batch, a_rows, a_cols, call->attrs.trans_a != 0, &s->a, err));
+    FT_RETURN_IF_FAILED(matrix_md(b, b_batch, b_rows, b_cols, call->attrs.trans_b != 0, &s->b, err));
+    FT_RETURN_IF_FAILED(matrix_md(y, y_batch, y_rows, y_cols, false, &s->y, err));
+    const struct ft_type floats = ft_type_of(FT_F32, 0, NULL);
+    FT_RETURN_IF_FAILED(matrix_md(&floats, 1, 1, y_cols, false, &s->bias, err));
+    return ft_dnnl_check(
+        dnnl_memory_desc_init_by_tag(&s->b_any, 3, s->b.dims, ft_dnnl_type(b), dnnl_format_tag_any),
+        "a matrix", err);
 }
 
 static enum ft_status make_one(struct ft_cpu *cpu, const struct shape *s, const dnnl_memory_desc_t *b,

@@ -207,6 +207,9 @@ enum ft_status ft_cpu_reshape(struct ft_device *device, const struct ft_call *ca
                               size_t *scratch, struct ft_err *err)
 {
     *scratch = 0;
+    if (call->in[0].dtype != call->out[0].dtype) {
+        return ft_cpu_convert(device, call, kernel, err);
+    }
     return prepare_move(device, call, kernel, err);
 }
 

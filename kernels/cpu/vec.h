@@ -105,6 +105,9 @@ struct ft_vec {
     void (*map_bwd)(enum ft_map map, const float *dy, const float *x, float *dx, size_t n, float a, float b);
     void (*binary)(enum ft_op op, enum ft_vec_binary_mode mode, const float *a, const float *b, float *y,
                    size_t n);
+    /* bf16 to floats and back (kernels/bf16.h); x and y do not overlap. */
+    void (*widen)(const uint16_t *x, float *y, size_t n);
+    void (*narrow)(const float *x, uint16_t *y, size_t n);
     /* y = alpha x; y += alpha x; y = alpha (x - s) */
     void (*scale)(const float *x, float *y, size_t n, float alpha);
     void (*add_scaled)(const float *x, float *y, size_t n, float alpha);

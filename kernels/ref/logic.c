@@ -18,6 +18,7 @@ static double float_at(const struct ft_type *t, const void *data, int64_t i)
     case FT_BOOL:
         return ((const uint8_t *)data)[i];
     case FT_F64:
+    case FT_BF16: /* widened before it comes here */
     case FT_DTYPE_COUNT:
         break;
     }

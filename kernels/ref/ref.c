@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "kernels/bf16.h"
 
 static enum ft_status run(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
                           void *scratch, struct ft_err *err)
@@ -171,6 +172,35 @@ static void layouts(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum 
     *follow = false;
 }
 
+/* ---- bf16 */
+
+static void widen(struct ft_device *device, const uint16_t *from, void *floats, int64_t n)
+{
+    double *to = floats;
+    (void)device;
+    for (int64_t i = 0; i < n; i++) {
+        to[i] = (double)ft_bf16_to(from[i]);
+    }
+}
+
+/* Once, not by way of a float: odd rounding of the double to one keeps on which side of a tie it lies. */
+static void narrow(struct ft_device *device, const void *floats, uint16_t *to, int64_t n)
+{
+    const double *from = floats;
+    (void)device;
+    for (int64_t i = 0; i < n; i++) {
+        float x = (float)from[i];
+        uint32_t bits;
+        memcpy(&bits, &x, sizeof bits);
+        if (isfinite(x) && (double)x != from[i]) {
+            bits -= fabs((double)x) > fabs(from[i]); /* towards zero */
+            bits |= 1U;
+            memcpy(&x, &bits, sizeof bits);
+        }
+        to[i] = ft_bf16_of(x);
+    }
+}
+
 static enum ft_status wait_none(struct ft_device *device, struct ft_err *err)
 {
     (void)device;
@@ -194,6 +224,8 @@ enum ft_status ft_ref_open(struct ft_device **device, struct ft_err *err)
 #include "kernels/ops.def"
 #undef FT_OP
             },
+        .widen = widen,
+        .narrow = narrow,
         .layouts = layouts,
         .wait = wait_none,
         .close = close_device,

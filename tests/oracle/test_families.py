@@ -5,6 +5,9 @@ against what goes into the head in PyTorch, and against onnxruntime on the file 
 sum(embedding * random numbers) by every parameter against PyTorch's autograd in double precision, 1e-4 of each one's norm: with
 BatchNorm folded into convolutions, kept in evaluation form, and kept in training form.
 
+bf16, emulated (--precision bf16-emulated), on one export of each family: outputs, embeddings and gradients point where those of f32
+do.
+
 Tolerances: float32 through a hundred layers. A ReLU or maximum within rounding of its edge goes the other way here and there, which
 changes a gradient by one unit's share: 1e-2, where agreement is 1e-6. So `cpu` must agree on one of four sets of images, and where it
 fails the first, `ref`, which computes in double as that PyTorch does, must agree there: then an edge was the cause. The last column
@@ -30,7 +33,14 @@ import make_families as families
 
 BUILD = pathlib.Path(os.environ.get("FT_BUILD", "build"))
 ENV = dict(os.environ, OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE")
+<<<<<<< HEAD
 FORWARD, GRADIENT = 1e-4, 1e-4
+=======
+FORWARD, GRADIENT = 1e-4, 1e-3
+# bf16 has 8 bits: the embedding keeps its direction, which is what is searched by. Gradients are sums of rounded ones and pass
+# through ReLUs that open or close. Over the statistics of four images most of them do, so the training form says nothing.
+COSINE, COSINE_GRADIENT = 0.999, 0.99
+>>>>>>> 5135658 (wip)
 CASES = [(name, export) for name, family in families.FAMILIES.items() for export in families.exports_of(family)]
 # Parameters that the exporter computes away: they only enter through a constant.
 FOLDED = {
@@ -39,7 +49,12 @@ FOLDED = {
     ("swin_v2_t", "dynamo"): ("logit_scale", "cpb_mlp.0.weight"),
 }
 ROWS = []
+<<<<<<< HEAD
 SEEDS = 4  # of images, until one is off every edge
+=======
+BF16 = []
+SEEDS = 6  # of images, until one is off every edge
+>>>>>>> 5135658 (wip)
 torch.set_num_threads(2)
 
 
@@ -91,10 +106,10 @@ def peer_gradients(net, family, x, weights, training):
     return {n: (p.detach().numpy(), p.grad.numpy()) for n, p in net.named_parameters() if p.grad is not None}
 
 
-def our_gradients(path, x, weights, training, device, tmp):
+def our_gradients(path, x, weights, training, device, tmp, precision="f32"):
     with open(tmp / "batch.bin", "wb") as f:
         f.write(struct.pack("<qqq", 1, len(x), x[0].size) + x.tobytes() + weights.astype(np.float32).tobytes())
-    (tmp / "options.json").write_text(json.dumps({"threads": 2, "device": device}))
+    (tmp / "options.json").write_text(json.dumps({"threads": 2, "device": device, "precision": precision}))
     facts = probe("train_probe", "--training" if training else "--evaluation", path, tmp / "options.json", tmp / "batch.bin",
                   tmp / "out.bin")
     flat = np.fromfile(tmp / "out.bin", np.float32)
@@ -202,6 +217,25 @@ def check_forward(family, net, path, x, tmp):
     return whole, embedding, again
 
 
+def cosines(a, b):
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def check_bf16(name, path, x, tmp):
+    """Whole network and embedding as bf16 computes them, against f32: onnxruntime's of the file, and of what we write of it."""
+    _, whole = run_ours(path, x, tmp, "--precision", "bf16-emulated")
+    _, embedding = run_ours(path, x, tmp, "--precision", "bf16-emulated", "--tailor")
+    worst = min(cosines(whole, run_theirs(path, x)).min(), cosines(embedding, run_theirs(tmp / "tailored.onnx", x)).min())
+    assert worst > COSINE, worst
+    rows, width = embedding.shape
+    weights = np.random.default_rng(7).standard_normal((rows, width)).astype(np.float32)
+    one, other = (np.concatenate([g for _, (_, g) in sorted(our_gradients(path, x, weights, False, "cpu", tmp, p).items())])[None]
+                  for p in ("f32", "bf16-emulated"))
+    gradient = cosines(one.astype(np.float64), other.astype(np.float64))[0]
+    assert gradient > COSINE_GRADIENT, gradient
+    BF16.append((name, worst, gradient))
+
+
 @pytest.mark.parametrize("name,export", CASES)
 def test_family(name, export, tmp_path):
     family = families.FAMILIES[name]
@@ -209,6 +243,8 @@ def test_family(name, export, tmp_path):
     net = make(name, export, path)
     x = families.images(family).numpy()
     numbers = check_forward(family, net, path, x, tmp_path)
+    if export == families.exports_of(family)[0]:
+        check_bf16(name, path, x, tmp_path)
     forms = (False, True) if export.endswith("kept") else (False,)
     for training in forms:
         folded = fold(net) if not export.endswith("kept") else net
@@ -286,3 +322,6 @@ def test_table():
     print(f"\n{'family':18} {'export':22} {'parameters':>10} {'forward':>9} {'embedding':>9} {'written':>9} {'gradients':>9} {'passed':>7}")
     for row in ROWS:
         print(f"{row[0]:18} {row[1]:22} {row[2]:10d} " + " ".join(f"{v:9.1e}" for v in row[3:-1]) + f" {row[-1]:>7}")
+    print("\nbf16 against f32, cosines: forward and embedding (the worst image), all gradients as one vector")
+    for row in BF16:
+        print(f"{row[0]:18} {row[1]:.6f} {row[2]:.4f}")

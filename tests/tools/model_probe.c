@@ -5,8 +5,8 @@
  *
  * model_probe MODEL [--input-shape S] [--tailor] [--cut NODE] [--keep-head] [--labels N] [--output-dim N]
  *   [--projection-layers N] [--pooler avg|GeM] [--gem-p P] [--normalize] [--freeze WHAT] [--seed N]
- *   [--export FILE.onnx] [--artifact PATH] [--device ref|cpu] [--input [NAME=]FILE.npy]... [--out PREFIX]
- *   [--gradients] [--pack]
+ *   [--export FILE.onnx] [--artifact PATH] [--device ref|cpu] [--precision P]
+ *   [--input [NAME=]FILE.npy]... [--out PREFIX] [--gradients] [--pack]
  * Inputs are given in the order of the graph's, or all by the name that the file gives them: then those that
  * no node reads, which the graph has dropped, may be among them. Outputs go to PREFIX<i>.bin as raw float64.
  * With --gradients the outputs are those of sum(output * cotangent) for each parameter, called as they are;
@@ -30,7 +30,7 @@
 enum { MAX_INPUTS = 16 };
 
 struct probe {
-    const char *model, *device, *out, *export_to, *artifact;
+    const char *model, *device, *precision, *out, *export_to, *artifact;
     const char *inputs[MAX_INPUTS];
     int n_inputs;
     bool tailored, gradients, packed;
@@ -88,6 +88,8 @@ static bool option(struct probe *p, const char *name, const char *value)
         p->options.input_shape = value;
     } else if (strcmp(name, "--device") == 0) {
         p->device = value;
+    } else if (strcmp(name, "--precision") == 0) {
+        p->precision = value;
     } else if (strcmp(name, "--out") == 0) {
         p->out = value;
     } else if (strcmp(name, "--export") == 0) {
@@ -104,7 +106,7 @@ static bool option(struct probe *p, const char *name, const char *value)
 
 static bool read_arguments(int argc, char **argv, struct probe *p)
 {
-    *p = (struct probe){.device = "ref", .out = "out"};
+    *p = (struct probe){.device = "ref", .precision = "f32", .out = "out"};
     if (argc < 2) {
         return false;
     }
@@ -374,7 +376,10 @@ static enum ft_status prepare(const struct probe *p, const struct ft_graph *g, s
     }
     spec.wanted = r->wanted;
     spec.n_wanted = ft_graph_outputs(g);
+    enum ft_precision precision = FT_PRECISION_F32;
     FT_RETURN_IF_FAILED(ft_device_open(p->device, 2, &r->device, err));
+    FT_RETURN_IF_FAILED(ft_precision_parse(p->precision, &precision, err));
+    FT_RETURN_IF_FAILED(ft_device_set_precision(r->device, precision, err));
     FT_RETURN_IF_FAILED(ft_plan_new(r->device, g, &spec, &r->plan, err));
     return ft_new((size_t)p->n_inputs + (size_t)ft_graph_params(g), sizeof *r->memory, &r->memory, err);
 }

@@ -64,7 +64,10 @@ static enum ft_status load(struct probe *p, const char *model, struct ft_err *er
     tailor.keep_head = p->options.keep_head;
     tailor.cut = p->options.cut;
     tailor.freeze = p->options.freeze;
+    enum ft_precision precision = FT_PRECISION_F32;
     FT_RETURN_IF_FAILED(ft_device_open(p->options.device, (int)p->options.threads, &p->device, err));
+    FT_RETURN_IF_FAILED(ft_precision_parse(p->options.precision, &precision, err));
+    FT_RETURN_IF_FAILED(ft_device_set_precision(p->device, precision, err));
     FT_RETURN_IF_FAILED(ft_model_load(model, &model_options, &p->model, err));
     return ft_tailor(p->model, &tailor, &p->graph, NULL, err);
 }
