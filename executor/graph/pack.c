@@ -620,6 +620,10 @@ static enum ft_status open_packer(struct ft_packer *p, const struct ft_graph *gr
     FT_RETURN_IF_FAILED(ft_new(graph->n_values, sizeof *p->needed, &p->needed, err));
     FT_RETURN_IF_FAILED(ft_new(graph->n_values, sizeof *p->verdicts, &p->verdicts, err));
     FT_RETURN_IF_FAILED(ft_new(graph->n_values, sizeof *p->reasons, &p->reasons, err));
+    FT_RETURN_IF_FAILED(ft_new(graph->n_values, sizeof *p->bias, &p->bias, err));
+    for (size_t i = 0; i < graph->n_values; i++) {
+        p->bias[i] = FT_NO_VALUE;
+    }
     for (size_t i = 0; i < graph->n_outputs; i++) {
         p->needed[graph->outputs[i].value] = true;
     }
@@ -650,6 +654,7 @@ enum ft_status ft_graph_pack(const struct ft_graph *graph, struct ft_graph **pac
 done:
     ft_free(p.needed);
     ft_free(p.verdicts);
+    ft_free(p.bias);
     ft_free((void *)p.reasons);
     ft_arena_release(&p.arena);
     ft_copier_release(&p.c);

@@ -23,7 +23,8 @@ struct ft_packer {
     ft_value spans;           /* of the packed graph */
     bool *needed;             /* by value of the padded graph */
     uint16_t *verdicts;       /* by value: what probing said */
-    int64_t number;           /* of the last FT_PROBE_SAME that was so */
+    int64_t number;           /* of the last question that has one and was so */
+    ft_value *bias;           /* by value (S, S) of numbers of distances: its packed table (heads, 2D + 1) */
     const char **reasons;     /* by value: why it has no packed form */
     struct ft_arena arena;    /* of reasons */
     char *why;                /* the reason that is being found */
@@ -41,12 +42,16 @@ FT_MUST_CHECK enum ft_status ft_pack_places(struct ft_packer *p, ft_value v, ft_
 /* ---- probing: is the value, whatever else the batch holds, and as far as some batches tell, */
 enum ft_probe_question {
     FT_PROBE_KEYS,   /* an addend or a choice of scores that lets every token see all tokens of its sequence
-                        and no padding */
+                        and no padding; number: W of those it sees, |i - j| <= W; 0 = all */
     FT_PROBE_PLACES, /* the place of each token */
     FT_PROBE_MASK,   /* the mask */
     FT_PROBE_COUNT,  /* the number of tokens of each row */
     FT_PROBE_SAME    /* one number for all tokens */
 };
+/* What v (S, S), I64, says of distances j - i: (*table)[d + *reach] of d = -reach .. reach, and what is
+ * farther says the same as the ends. *yes = false: it is not of that kind. *table: ft_free(). */
+FT_MUST_CHECK enum ft_status ft_pack_probe_distances(struct ft_packer *p, ft_value v, int64_t **table,
+                                                     int64_t *reach, bool *yes, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_pack_probe(struct ft_packer *p, ft_value v, enum ft_probe_question question,
                                            bool *yes, struct ft_err *err);
 #endif

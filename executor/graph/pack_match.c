@@ -175,8 +175,10 @@ static enum ft_status is_view(struct view *w, ft_value v, int64_t heads, bool ke
 
 struct attention {
     ft_value q, k, v; /* tokens of the padded graph */
-    int64_t heads;
+    ft_value bias;    /* of the packed graph, or FT_NO_VALUE */
+    int64_t heads, window;
     float scale;
+    bool masked;
 };
 
 /* softmax with NaN made 0, as PyTorch does for rows that see nothing */
@@ -197,32 +199,122 @@ static const struct ft_node *softmax_of(const struct ft_packer *p, ft_value v)
     return softmax != NULL && softmax->attrs.axis == type_of(p, v)->rank - 1 ? softmax : NULL;
 }
 
-/* Scores without their mask: what lets tokens see all tokens of their sequence is passed over. */
-static enum ft_status unmasked(struct ft_packer *p, ft_value *scores, bool *masked, struct ft_err *err)
+/* Numbers of distances (1, H, S, S) as T5 and MPNet make them: a table (buckets, H) looked up by (S, S). The
+ * lookup, or NULL. */
+static const struct ft_node *bias_lookup(const struct ft_packer *p, ft_value v)
+{
+    static const int heads_first[3] = {2, 0, 1};
+    for (;;) {
+        const struct ft_node *expand = made_by(p, v, FT_OP_EXPAND_TO);
+        const struct ft_node *reshape = made_by(p, v, FT_OP_RESHAPE);
+        if (expand == NULL &&
+            (reshape == NULL || type_of(p, v)->rank != type_of(p, reshape->in[0])->rank + 1)) {
+            break;
+        }
+        v = expand != NULL ? expand->in[0] : reshape->in[0];
+    }
+    const struct ft_node *turn = made_by(p, v, FT_OP_TRANSPOSE);
+    bool turned = turn != NULL && type_of(p, v)->rank == 3 &&
+                  memcmp(turn->attrs.perm, heads_first, sizeof heads_first) == 0;
+    const struct ft_node *look = turned ? made_by(p, turn->in[0], FT_OP_GATHER) : NULL;
+    bool known = look != NULL && look->attrs.axis == 0 && ft_graph_param_of(p->c.from, look->in[0]) >= 0 &&
+                 type_of(p, look->in[0])->rank == 2 && type_of(p, look->in[1])->rank == 2;
+    return known ? look : NULL;
+}
+
+/* The table by distance (heads, 2D + 1): shared by the layers that share the lookup. */
+static enum ft_status add_bias(struct ft_packer *p, const struct ft_node *look, ft_value *out, bool *ok,
+                               struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    int64_t *table = NULL;
+    int64_t reach = 0;
+    struct ft_attrs a;
+    ft_value in[2] = {p->c.map[look->in[0]], FT_NO_VALUE};
+    *out = p->bias[look->out[0]];
+    *ok = *out != FT_NO_VALUE;
+    if (*ok) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_pack_probe_distances(p, look->in[1], &table, &reach, ok, err));
+    if (!*ok) {
+        return FT_OK;
+    }
+    struct ft_type t = ft_type_of(FT_I64, 1, (const int64_t[]){2 * reach + 1});
+    memset(&a, 0, sizeof a);
+    FT_TRY(ft_graph_const(p->c.to, "", &t, table, &in[1], err));
+    FT_TRY(ft_graph_add(p->c.to, FT_OP_GATHER, &a, in, 2, look->origin, out, err));
+    a.perm[0] = 1;
+    FT_TRY(ft_graph_add(p->c.to, FT_OP_TRANSPOSE, &a, out, 1, look->origin, out, err));
+    p->bias[look->out[0]] = *out;
+done:
+    ft_free(table);
+    return st;
+}
+
+/* What is added to scores: a mask, numbers of distances, or the sum of both. */
+static enum ft_status take_addend(struct ft_packer *p, ft_value v, struct attention *a, bool *ok,
+                                  struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_pack_probe(p, v, FT_PROBE_KEYS, ok, err));
+    if (*ok) {
+        a->masked = true;
+        a->window = p->number;
+        return FT_OK;
+    }
+    const struct ft_node *look = a->bias == FT_NO_VALUE ? bias_lookup(p, v) : NULL;
+    if (look != NULL) {
+        return add_bias(p, look, &a->bias, ok, err);
+    }
+    const struct ft_node *add = made_by(p, v, FT_OP_ADD);
+    for (int i = 0; add != NULL && i < 2 && !*ok; i++) {
+        look = a->bias == FT_NO_VALUE ? bias_lookup(p, add->in[i]) : NULL;
+        if (look != NULL) {
+            FT_RETURN_IF_FAILED(ft_pack_probe(p, add->in[1 - i], FT_PROBE_KEYS, ok, err));
+            a->masked = a->masked || *ok;
+            a->window = p->number;
+        }
+        if (look != NULL && *ok) {
+            FT_RETURN_IF_FAILED(add_bias(p, look, &a->bias, ok, err));
+        }
+    }
+    return FT_OK;
+}
+
+/* May v be scores, rather than what is added to them? */
+static bool may_be_scores(const struct ft_packer *p, ft_value v)
+{
+    static const enum ft_op ops[] = {FT_OP_MATMUL, FT_OP_SCALE, FT_OP_DIV, FT_OP_MUL, FT_OP_ADD};
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        if (made_by(p, v, ops[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One addend, or one choice of scores, less; *ok = false: none was found. */
+static enum ft_status less_one(struct ft_packer *p, ft_value *scores, struct attention *a, bool *ok,
+                               struct ft_err *err)
 {
     const struct ft_node *add = made_by(p, *scores, FT_OP_ADD);
     const struct ft_node *where = made_by(p, *scores, FT_OP_WHERE);
     float low = 0.0F;
-    bool yes = false;
-    *masked = false;
-    for (int i = 0; add != NULL && i < 2 && !*masked; i++) {
-        if (made_by(p, add->in[1 - i], FT_OP_MATMUL) == NULL &&
-            made_by(p, add->in[1 - i], FT_OP_SCALE) == NULL &&
-            made_by(p, add->in[1 - i], FT_OP_DIV) == NULL && made_by(p, add->in[1 - i], FT_OP_MUL) == NULL) {
-            continue;
+    *ok = false;
+    for (int i = 1; add != NULL && i >= 0; i--) {
+        if (may_be_scores(p, add->in[1 - i])) {
+            FT_RETURN_IF_FAILED(take_addend(p, add->in[i], a, ok, err));
         }
-        FT_RETURN_IF_FAILED(ft_pack_probe(p, add->in[i], FT_PROBE_KEYS, &yes, err));
-        if (yes) {
+        if (*ok) {
             *scores = add->in[1 - i];
-            *masked = true;
+            return FT_OK;
         }
     }
     if (where != NULL && is_number(p, where->in[2], &low) && low <= -1e4F) {
-        FT_RETURN_IF_FAILED(ft_pack_probe(p, where->in[0], FT_PROBE_KEYS, &yes, err));
-        if (yes) {
-            *scores = where->in[1];
-            *masked = true;
-        }
+        FT_RETURN_IF_FAILED(ft_pack_probe(p, where->in[0], FT_PROBE_KEYS, ok, err));
+        a->masked = a->masked || *ok;
+        a->window = *ok ? p->number : a->window;
+        *scores = *ok ? where->in[1] : *scores;
     }
     return FT_OK;
 }
@@ -246,10 +338,12 @@ static enum ft_status match(struct ft_packer *p, ft_value y, struct attention *a
         return FT_OK;
     }
     ft_value scores = softmax->in[0];
-    bool masked = false;
-    FT_RETURN_IF_FAILED(unmasked(p, &scores, &masked, err));
+    bool less = true;
+    while (less) {
+        FT_RETURN_IF_FAILED(less_one(p, &scores, a, &less, err));
+    }
     const struct ft_node *first = made_by(p, unscaled(p, scores, &scale), FT_OP_MATMUL);
-    if (!masked || first == NULL || first->n_in != 2 || first->attrs.trans_a != 0) {
+    if (!a->masked || first == NULL || first->n_in != 2 || first->attrs.trans_a != 0) {
         return FT_OK;
     }
     a->heads = type_of(p, y)->dim[1].coef;
@@ -272,7 +366,7 @@ enum ft_status ft_pack_attention(struct ft_packer *p, const struct ft_node *node
                                  struct ft_err *err)
 {
     static const int rows[4] = {0, 2, 1, 3};
-    struct attention a = {.scale = 1.0F};
+    struct attention a = {.scale = 1.0F, .bias = FT_NO_VALUE};
     struct ft_attrs attrs;
     *done = false;
     if (node->op != FT_OP_TRANSPOSE || type_of(p, node->in[0])->rank != 4 ||
@@ -283,12 +377,14 @@ enum ft_status ft_pack_attention(struct ft_packer *p, const struct ft_node *node
     if (!*done) {
         return FT_OK;
     }
-    const ft_value in[4] = {p->c.map[a.q], p->c.map[a.k], p->c.map[a.v], p->spans};
+    const ft_value in[5] = {p->c.map[a.q], p->c.map[a.k], p->c.map[a.v], p->spans, a.bias};
     ft_value y[FT_MAX_OUTPUTS];
     memset(&attrs, 0, sizeof attrs);
     attrs.group = a.heads;
     attrs.alpha = a.scale;
-    FT_RETURN_IF_FAILED(ft_graph_add(p->c.to, FT_OP_ATTENTION, &attrs, in, 4, node->origin, y, err));
+    attrs.count = a.window;
+    FT_RETURN_IF_FAILED(ft_graph_add(p->c.to, FT_OP_ATTENTION, &attrs, in, a.bias == FT_NO_VALUE ? 4 : 5,
+                                     node->origin, y, err));
     memset(&attrs, 0, sizeof attrs);
     attrs.shape_rank = 3; /* (T, H, D) */
     attrs.shape[0] = ft_dim_symbol(FT_SYMBOL_TOKENS);

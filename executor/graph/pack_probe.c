@@ -141,17 +141,31 @@ static bool lets_through(const struct result *r, double x, bool *known)
     return x == 0.0;
 }
 
-static bool are_keys(const struct result *r, const struct batch *b)
+/* How far the token in the middle of a row of tokens only sees; 0 if as far as there are any. */
+static int64_t window_of(const struct result *r, const struct batch *b)
+{
+    bool known = true;
+    int64_t middle = b->places / 2;
+    int64_t w = 0;
+    while (middle + w + 1 < b->places && lets_through(r, score_at(r, 0, middle, middle + w + 1), &known)) {
+        w++;
+    }
+    return middle + w + 1 < b->places ? w : 0;
+}
+
+static bool are_keys(const struct result *r, const struct batch *b, int64_t *window)
 {
     if (r->type.rank < 1 || r->type.rank > 4 || (r->type.rank == 4 && ft_extent(&r->type, 1) != 1)) {
         return false;
     }
     bool good = true;
+    *window = b->rows == 1 ? window_of(r, b) : 0;
     for (int64_t n = 0; good && n < b->rows; n++) {
         for (int64_t i = 0; good && i < b->places; i++) {
             for (int64_t j = 0; good && b->mask[n * b->places + i] != 0 && j < b->places; j++) {
+                bool near = *window == 0 || (i - j <= *window && j - i <= *window);
                 bool through = lets_through(r, score_at(r, n, i, j), &good);
-                good = good && through == (b->mask[n * b->places + j] != 0);
+                good = good && through == (near && b->mask[n * b->places + j] != 0);
             }
         }
     }
@@ -220,19 +234,21 @@ static bool is_same(const struct result *r)
     return true;
 }
 
-static bool answer(const struct result *r, const struct batch *b, enum ft_probe_question question)
+static bool answer(const struct result *r, const struct batch *b, enum ft_probe_question question,
+                   int64_t *number)
 {
     switch (question) {
-    case FT_PROBE_SAME:
-        return is_same(r);
     case FT_PROBE_KEYS:
-        return are_keys(r, b);
+        return are_keys(r, b, number);
     case FT_PROBE_PLACES:
         return are_places(r, b, false);
     case FT_PROBE_MASK:
         return is_mask(r, b);
     case FT_PROBE_COUNT:
         return are_counts(r, b);
+    case FT_PROBE_SAME:
+        *number = (int64_t)r->data[0];
+        return is_same(r);
     }
     return false;
 }
@@ -256,14 +272,70 @@ static enum ft_status ask(struct ft_device *device, const struct ft_graph *part,
             mask[t] = t % batch.places < lengths[b][t / batch.places];
         }
         enum ft_status st = compute(device, part, &batch, &result, yes, err);
-        *yes = st == FT_OK && *yes && answer(&result, &batch, question);
-        *number = *yes ? (int64_t)result.data[0] : 0;
+        *yes = st == FT_OK && *yes && answer(&result, &batch, question, number);
         ft_free(result.data);
         if (st != FT_OK) {
             return st;
         }
     }
     return FT_OK;
+}
+
+/* What each distance says, and whether all pairs agree. */
+static bool read_distances(const struct result *r, int64_t places, int64_t *table)
+{
+    for (int64_t i = 0; i < places; i++) {
+        for (int64_t j = 0; j < places; j++) {
+            int64_t x = (int64_t)r->data[i * places + j];
+            int64_t *to = &table[j - i + places - 1];
+            if (i > 0 && j > 0 && *to != x) {
+                return false;
+            }
+            *to = x;
+        }
+    }
+    return true;
+}
+
+enum ft_status ft_pack_probe_distances(struct ft_packer *p, ft_value v, int64_t **table, int64_t *reach,
+                                       bool *yes, struct ft_err *err)
+{
+    enum { LONG = 700 };
+    enum ft_status st = FT_OK;
+    struct ft_graph *part = NULL;
+    struct ft_device *device = NULL;
+    struct result result = {0};
+    int64_t mask[LONG];
+    int64_t *all = NULL;
+    int64_t far = LONG - 1;
+    *yes = false;
+    for (int i = 0; i < LONG; i++) {
+        mask[i] = 1;
+    }
+    const struct batch batch = {.rows = 1, .places = LONG, .mask = mask};
+    FT_TRY(part_of(p->c.from, v, &part, err));
+    if (part == NULL) {
+        goto done;
+    }
+    FT_TRY(ft_device_open("ref", 1, &device, err));
+    FT_TRY(compute(device, part, &batch, &result, yes, err));
+    FT_TRY(ft_new(2 * LONG - 1, sizeof *all, &all, err));
+    *yes = *yes && ft_elements(&result.type) == (int64_t)LONG * LONG && read_distances(&result, LONG, all);
+    while (far > 1 && all[LONG - 1 - far] == all[LONG - far] && all[LONG - 1 + far] == all[LONG - 2 + far]) {
+        far--;
+    }
+    *yes = *yes && far < LONG - 1;
+    if (*yes) {
+        FT_TRY(ft_new((size_t)(2 * far + 1), sizeof **table, table, err));
+        memcpy(*table, all + LONG - 1 - far, (size_t)(2 * far + 1) * sizeof **table);
+        *reach = far;
+    }
+done:
+    ft_free(all);
+    ft_free(result.data);
+    ft_graph_free(part);
+    ft_device_close(device);
+    return st;
 }
 
 enum ft_status ft_pack_probe(struct ft_packer *p, ft_value v, enum ft_probe_question question, bool *yes,
@@ -275,7 +347,7 @@ enum ft_status ft_pack_probe(struct ft_packer *p, ft_value v, enum ft_probe_ques
     struct ft_device *device = NULL;
     int shift = 2 * (int)question;
     *yes = ((p->verdicts[v] >> shift) & YES) != 0;
-    if (((p->verdicts[v] >> shift) & KNOWN) != 0 && (question != FT_PROBE_SAME || !*yes)) {
+    if (((p->verdicts[v] >> shift) & KNOWN) != 0 && !*yes) {
         return FT_OK;
     }
     FT_TRY(part_of(p->c.from, v, &part, err));
