@@ -52,6 +52,9 @@ enum ft_probe_question {
  * farther says the same as the ends. *yes = false: it is not of that kind. *table: ft_free(). */
 FT_MUST_CHECK enum ft_status ft_pack_probe_distances(struct ft_packer *p, ft_value v, int64_t **table,
                                                      int64_t *reach, bool *yes, struct ft_err *err);
+/* Are these the cosines and sines (..., S, R) of places times base^(-2i/R), the second half as the first? */
+FT_MUST_CHECK enum ft_status ft_pack_probe_rotation(struct ft_packer *p, ft_value cosines, ft_value sines,
+                                                    float *base, bool *yes, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_pack_probe(struct ft_packer *p, ft_value v, enum ft_probe_question question,
                                            bool *yes, struct ft_err *err);
 #endif

@@ -55,32 +55,88 @@ static ft_value unscaled(const struct ft_packer *p, ft_value v, float *k)
 enum { VIEW_ROWS = 2, VIEW_PLACES = 3, MAX_STEPS = 12 };
 
 struct view {
-    const struct ft_packer *p;
-    ft_value tokens; /* (N, S, C) */
+    struct ft_packer *p;
+    ft_value tokens; /* (N, S, C) or (N, S, H, D) */
+    int64_t width;   /* C */
     float scale;
     const struct ft_node *steps[MAX_STEPS]; /* from the last one back */
     int n_steps;
+    int turned_at; /* of the steps before it, rotary places come behind; -1: none */
+    float base;    /* theirs */
 };
 
-/* Back through what only moves numbers, up to tokens that have a packed form. */
-static bool follow(struct view *w, ft_value v)
+/* x cos + (-x2, x1) sin over the last axis: rotary places, as all of them spell it. */
+static bool is_rotation(const struct ft_packer *p, ft_value v, ft_value *x, ft_value *cosines,
+                        ft_value *sines)
 {
-    for (;;) {
-        v = unscaled(w->p, v, &w->scale);
-        const struct ft_type *t = type_of(w->p, v);
-        if (ft_pack_lead(t) == 2 && t->rank == 3 && ft_dim_equal(t->dim[0], ft_dim_symbol(FT_SYMBOL_BATCH)) &&
-            w->p->c.map[v] != FT_NO_VALUE) {
-            w->tokens = v;
+    const struct ft_node *add = made_by(p, v, FT_OP_ADD);
+    for (int k = 0; add != NULL && k < 8; k++) {
+        const struct ft_node *plain = made_by(p, add->in[k & 1], FT_OP_MUL);
+        const struct ft_node *swapped = made_by(p, add->in[1 - (k & 1)], FT_OP_MUL);
+        int a = (k >> 1) & 1;
+        int b = k >> 2;
+        const struct ft_node *joined = swapped == NULL ? NULL : made_by(p, swapped->in[b], FT_OP_CONCAT);
+        if (plain == NULL || joined == NULL || joined->n_in != 2) {
+            continue;
+        }
+        int last = type_of(p, v)->rank - 1;
+        const struct ft_node *neg = made_by(p, joined->in[0], FT_OP_NEG);
+        const struct ft_node *behind = neg == NULL ? NULL : made_by(p, neg->in[0], FT_OP_SLICE);
+        const struct ft_node *front = made_by(p, joined->in[1], FT_OP_SLICE);
+        *x = plain->in[a];
+        *cosines = plain->in[1 - a];
+        *sines = swapped->in[1 - b];
+        int64_t half = type_of(p, *x)->rank == last + 1 ? type_of(p, *x)->dim[last].coef / 2 : 0;
+        if (behind != NULL && front != NULL && behind->in[0] == *x && front->in[0] == *x && half > 0 &&
+            joined->attrs.axis == last && behind->attrs.axis == last && front->attrs.axis == last &&
+            front->attrs.start == 0 && front->attrs.count == half && behind->attrs.start == half &&
+            behind->attrs.count == half && front->attrs.step <= 1 && behind->attrs.step <= 1) {
             return true;
+        }
+    }
+    return false;
+}
+
+static bool is_tokens(const struct ft_packer *p, ft_value v)
+{
+    const struct ft_type *t = type_of(p, v);
+    return ft_pack_lead(t) == 2 && t->rank >= 3 && ft_dim_equal(t->dim[0], ft_dim_symbol(FT_SYMBOL_BATCH)) &&
+           p->c.map[v] != FT_NO_VALUE;
+}
+
+/* Back through what only moves numbers, up to tokens that have a packed form. */
+static enum ft_status follow(struct view *w, ft_value v, bool *ok, struct ft_err *err)
+{
+    ft_value x = FT_NO_VALUE;
+    ft_value cosines = FT_NO_VALUE;
+    ft_value sines = FT_NO_VALUE;
+    *ok = true;
+    w->turned_at = -1;
+    while (*ok) {
+        v = unscaled(w->p, v, &w->scale);
+        if (is_tokens(w->p, v)) {
+            w->tokens = v;
+            w->width = 1;
+            for (int i = 2; i < type_of(w->p, v)->rank; i++) {
+                w->width *= type_of(w->p, v)->dim[i].coef;
+            }
+            return FT_OK;
+        }
+        if (w->turned_at < 0 && is_rotation(w->p, v, &x, &cosines, &sines)) {
+            FT_RETURN_IF_FAILED(ft_pack_probe_rotation(w->p, cosines, sines, &w->base, ok, err));
+            w->turned_at = w->n_steps;
+            v = x;
+            continue;
         }
         const struct ft_node *turn = made_by(w->p, v, FT_OP_TRANSPOSE);
         const struct ft_node *step = turn != NULL ? turn : made_by(w->p, v, FT_OP_RESHAPE);
-        if (step == NULL || w->n_steps == MAX_STEPS) {
-            return false;
+        *ok = step != NULL && w->n_steps < MAX_STEPS;
+        if (*ok) {
+            w->steps[w->n_steps++] = step;
+            v = step->in[0];
         }
-        w->steps[w->n_steps++] = step;
-        v = step->in[0];
     }
+    return FT_OK;
 }
 
 static bool known_type(const struct ft_packer *p, ft_value v, struct ft_type *t)
@@ -109,8 +165,8 @@ static void turn_numbers(const struct ft_type *from, const int *perm, const int6
     }
 }
 
-/* Where each element of the view comes from, for a batch of 2 x 3. */
-static enum ft_status trace(const struct view *w, int64_t **numbers, bool *ok, struct ft_err *err)
+/* Where each element comes from when all steps but the last `but` are done, for a batch of 2 x 3. */
+static enum ft_status trace(const struct view *w, int but, int64_t **numbers, bool *ok, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_type t;
@@ -125,7 +181,7 @@ static enum ft_status trace(const struct view *w, int64_t **numbers, bool *ok, s
     for (int64_t i = 0; i < ft_elements(&t); i++) {
         a[i] = i;
     }
-    for (int s = w->n_steps - 1; *ok && s >= 0; s--) {
+    for (int s = w->n_steps - 1; *ok && s >= but; s--) {
         *ok = known_type(w->p, w->steps[s]->in[0], &t);
         if (*ok && w->steps[s]->op == FT_OP_TRANSPOSE) {
             turn_numbers(&t, w->steps[s]->attrs.perm, a, b);
@@ -142,27 +198,22 @@ done:
     return st;
 }
 
-/* Is v tokens as (N, H, S, D), or with `keys` as (N, H, D, S)? */
-static enum ft_status is_view(struct view *w, ft_value v, int64_t heads, bool keys, bool *ok,
-                              struct ft_err *err)
+/* Is that (N, H, S, D), or with `keys` (N, H, D, S)? */
+static enum ft_status check_view(const struct view *w, int but, int64_t heads, bool keys, bool *ok,
+                                 struct ft_err *err)
 {
     int64_t *numbers = NULL;
-    *ok = follow(w, v);
-    if (!*ok) {
-        return FT_OK;
-    }
-    FT_RETURN_IF_FAILED(trace(w, &numbers, ok, err));
-    int64_t width = type_of(w->p, w->tokens)->dim[2].coef;
-    int64_t size = width / heads;
+    int64_t size = w->width / heads;
     int64_t k = 0;
-    *ok = *ok && size * heads == width;
+    FT_RETURN_IF_FAILED(trace(w, but, &numbers, ok, err));
+    *ok = *ok && size * heads == w->width;
     for (int64_t n = 0; n < VIEW_ROWS && *ok; n++) {
         for (int64_t h = 0; h < heads; h++) {
             for (int64_t i = 0; i < (keys ? size : VIEW_PLACES); i++) {
                 for (int64_t j = 0; j < (keys ? VIEW_PLACES : size); j++, k++) {
                     int64_t place = keys ? j : i;
                     int64_t number = keys ? i : j;
-                    *ok = *ok && numbers[k] == (n * VIEW_PLACES + place) * width + h * size + number;
+                    *ok = *ok && numbers[k] == (n * VIEW_PLACES + place) * w->width + h * size + number;
                 }
             }
         }
@@ -171,11 +222,45 @@ static enum ft_status is_view(struct view *w, ft_value v, int64_t heads, bool ke
     return FT_OK;
 }
 
+static enum ft_status is_view(struct view *w, ft_value v, int64_t heads, bool keys, bool *ok,
+                              struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(follow(w, v, ok, err));
+    if (*ok && w->turned_at >= 0) { /* numbers of one head of one token are turned */
+        FT_RETURN_IF_FAILED(check_view(w, w->turned_at, heads, false, ok, err));
+    }
+    return *ok ? check_view(w, 0, heads, keys, ok, err) : FT_OK;
+}
+
+/* The packed form: (T, C), turned. */
+static enum ft_status add_view(const struct view *w, int64_t heads, ft_value *out, struct ft_err *err)
+{
+    struct ft_packer *p = w->p;
+    struct ft_attrs a;
+    ft_value in[2] = {p->c.map[w->tokens], p->spans};
+    memset(&a, 0, sizeof a);
+    a.shape_rank = 2;
+    a.shape[0] = ft_dim_symbol(FT_SYMBOL_TOKENS);
+    a.shape[1] = ft_dim_of(w->width);
+    if (type_of(p, w->tokens)->rank != 3) {
+        FT_RETURN_IF_FAILED(ft_graph_add(p->c.to, FT_OP_RESHAPE, &a, in, 1, "", in, err));
+    }
+    if (w->turned_at >= 0) {
+        memset(&a, 0, sizeof a);
+        a.group = heads;
+        a.count = w->width / heads;
+        a.alpha = w->base;
+        FT_RETURN_IF_FAILED(ft_graph_add(p->c.to, FT_OP_ROPE, &a, in, 2, "", in, err));
+    }
+    *out = in[0];
+    return FT_OK;
+}
+
 /* ---- attention */
 
 struct attention {
-    ft_value q, k, v; /* tokens of the padded graph */
-    ft_value bias;    /* of the packed graph, or FT_NO_VALUE */
+    struct view q, k, v;
+    ft_value bias; /* of the packed graph, or FT_NO_VALUE */
     int64_t heads, window;
     float scale;
     bool masked;
@@ -252,6 +337,26 @@ done:
     return st;
 }
 
+/* The same beside a mask: their sum, or the numbers where the mask is set. */
+static const struct ft_node *masked_lookup(const struct ft_packer *p, ft_value v, ft_value *mask)
+{
+    float low = 0.0F;
+    const struct ft_node *add = made_by(p, v, FT_OP_ADD);
+    const struct ft_node *where = made_by(p, v, FT_OP_WHERE);
+    for (int i = 0; add != NULL && i < 2; i++) {
+        const struct ft_node *look = bias_lookup(p, add->in[i]);
+        if (look != NULL) {
+            *mask = add->in[1 - i];
+            return look;
+        }
+    }
+    if (where != NULL && is_number(p, where->in[2], &low) && low <= -1e4F) {
+        *mask = where->in[0];
+        return bias_lookup(p, where->in[1]);
+    }
+    return NULL;
+}
+
 /* What is added to scores: a mask, numbers of distances, or the sum of both. */
 static enum ft_status take_addend(struct ft_packer *p, ft_value v, struct attention *a, bool *ok,
                                   struct ft_err *err)
@@ -266,17 +371,15 @@ static enum ft_status take_addend(struct ft_packer *p, ft_value v, struct attent
     if (look != NULL) {
         return add_bias(p, look, &a->bias, ok, err);
     }
-    const struct ft_node *add = made_by(p, v, FT_OP_ADD);
-    for (int i = 0; add != NULL && i < 2 && !*ok; i++) {
-        look = a->bias == FT_NO_VALUE ? bias_lookup(p, add->in[i]) : NULL;
-        if (look != NULL) {
-            FT_RETURN_IF_FAILED(ft_pack_probe(p, add->in[1 - i], FT_PROBE_KEYS, ok, err));
-            a->masked = a->masked || *ok;
-            a->window = p->number;
-        }
-        if (look != NULL && *ok) {
-            FT_RETURN_IF_FAILED(add_bias(p, look, &a->bias, ok, err));
-        }
+    ft_value mask = FT_NO_VALUE;
+    look = a->bias == FT_NO_VALUE ? masked_lookup(p, v, &mask) : NULL;
+    if (look != NULL) {
+        FT_RETURN_IF_FAILED(ft_pack_probe(p, mask, FT_PROBE_KEYS, ok, err));
+    }
+    if (look != NULL && *ok) {
+        a->masked = true;
+        a->window = p->number;
+        return add_bias(p, look, &a->bias, ok, err);
     }
     return FT_OK;
 }
@@ -323,11 +426,13 @@ static enum ft_status less_one(struct ft_packer *p, ft_value *scores, struct att
 static enum ft_status match(struct ft_packer *p, ft_value y, struct attention *a, bool *ok,
                             struct ft_err *err)
 {
-    struct view q = {.p = p, .scale = 1.0F};
-    struct view k = {.p = p, .scale = 1.0F};
-    struct view v = {.p = p, .scale = 1.0F};
     float scale = 1.0F;
     *ok = false;
+    const struct ft_node *same = made_by(p, y, FT_OP_RESHAPE);
+    while (same != NULL && ft_type_same_shape(type_of(p, y), type_of(p, same->in[0]))) {
+        y = same->in[0];
+        same = made_by(p, y, FT_OP_RESHAPE);
+    }
     const struct ft_node *last = made_by(p, y, FT_OP_MATMUL);
     if (last == NULL || last->n_in != 2 || type_of(p, y)->rank != 4 || last->attrs.trans_a != 0 ||
         last->attrs.trans_b != 0 || last->attrs.alpha != 1.0F || !ft_dim_is_known(type_of(p, y)->dim[1])) {
@@ -347,18 +452,15 @@ static enum ft_status match(struct ft_packer *p, ft_value y, struct attention *a
         return FT_OK;
     }
     a->heads = type_of(p, y)->dim[1].coef;
-    FT_RETURN_IF_FAILED(is_view(&q, first->in[0], a->heads, false, ok, err));
+    FT_RETURN_IF_FAILED(is_view(&a->q, first->in[0], a->heads, false, ok, err));
     if (*ok) {
-        FT_RETURN_IF_FAILED(is_view(&k, first->in[1], a->heads, first->attrs.trans_b == 0, ok, err));
+        FT_RETURN_IF_FAILED(is_view(&a->k, first->in[1], a->heads, first->attrs.trans_b == 0, ok, err));
     }
     if (*ok) {
-        FT_RETURN_IF_FAILED(is_view(&v, last->in[1], a->heads, false, ok, err));
+        FT_RETURN_IF_FAILED(is_view(&a->v, last->in[1], a->heads, false, ok, err));
     }
-    a->q = q.tokens;
-    a->k = k.tokens;
-    a->v = v.tokens;
-    a->scale = scale * first->attrs.alpha * q.scale * k.scale;
-    *ok = *ok && v.scale == 1.0F;
+    a->scale = scale * first->attrs.alpha * a->q.scale * a->k.scale;
+    *ok = *ok && a->v.scale == 1.0F && a->v.turned_at < 0;
     return FT_OK;
 }
 
@@ -366,7 +468,8 @@ enum ft_status ft_pack_attention(struct ft_packer *p, const struct ft_node *node
                                  struct ft_err *err)
 {
     static const int rows[4] = {0, 2, 1, 3};
-    struct attention a = {.scale = 1.0F, .bias = FT_NO_VALUE};
+    const struct view none = {.p = p, .scale = 1.0F};
+    struct attention a = {.q = none, .k = none, .v = none, .scale = 1.0F, .bias = FT_NO_VALUE};
     struct ft_attrs attrs;
     *done = false;
     if (node->op != FT_OP_TRANSPOSE || type_of(p, node->in[0])->rank != 4 ||
@@ -377,7 +480,10 @@ enum ft_status ft_pack_attention(struct ft_packer *p, const struct ft_node *node
     if (!*done) {
         return FT_OK;
     }
-    const ft_value in[5] = {p->c.map[a.q], p->c.map[a.k], p->c.map[a.v], p->spans, a.bias};
+    ft_value in[5] = {FT_NO_VALUE, FT_NO_VALUE, FT_NO_VALUE, p->spans, a.bias};
+    FT_RETURN_IF_FAILED(add_view(&a.q, a.heads, &in[0], err));
+    FT_RETURN_IF_FAILED(add_view(&a.k, a.heads, &in[1], err));
+    FT_RETURN_IF_FAILED(add_view(&a.v, a.heads, &in[2], err));
     ft_value y[FT_MAX_OUTPUTS];
     memset(&attrs, 0, sizeof attrs);
     attrs.group = a.heads;

@@ -159,7 +159,9 @@ static bool are_keys(const struct result *r, const struct batch *b, int64_t *win
         return false;
     }
     bool good = true;
-    *window = b->rows == 1 ? window_of(r, b) : 0;
+    if (b->rows == 1) {
+        *window = window_of(r, b);
+    }
     for (int64_t n = 0; good && n < b->rows; n++) {
         for (int64_t i = 0; good && i < b->places; i++) {
             for (int64_t j = 0; good && b->mask[n * b->places + i] != 0 && j < b->places; j++) {
@@ -261,8 +263,8 @@ static enum ft_status ask(struct ft_device *device, const struct ft_graph *part,
                           enum ft_probe_question question, int64_t *number, bool *yes, struct ft_err *err)
 {
     enum { LONG = 700 };
-    static const int64_t lengths[2][3] = {{4, 7, 1}, {LONG, 0, 0}};
-    const int64_t shapes[2][2] = {{3, 7}, {1, question == FT_PROBE_KEYS ? LONG : 29}};
+    static const int64_t lengths[2][3] = {{LONG, 0, 0}, {4, 7, 1}};
+    const int64_t shapes[2][2] = {{1, question == FT_PROBE_KEYS ? LONG : 29}, {3, 7}};
     int64_t mask[LONG];
     *yes = true;
     for (int b = 0; *yes && b < 2; b++) {
@@ -297,13 +299,34 @@ static bool read_distances(const struct result *r, int64_t places, int64_t *tabl
     return true;
 }
 
+/* A value for one batch whose tokens are all there; NULL data: it cannot be told. */
+static enum ft_status compute_value(struct ft_packer *p, ft_value v, const struct batch *batch,
+                                    struct result *result, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_graph *part = NULL;
+    struct ft_device *device = NULL;
+    bool told = false;
+    FT_TRY(part_of(p->c.from, v, &part, err));
+    if (part != NULL) {
+        FT_TRY(ft_device_open("ref", 1, &device, err));
+        FT_TRY(compute(device, part, batch, result, &told, err));
+    }
+    if (!told) {
+        ft_free(result->data);
+        result->data = NULL;
+    }
+done:
+    ft_graph_free(part);
+    ft_device_close(device);
+    return st;
+}
+
 enum ft_status ft_pack_probe_distances(struct ft_packer *p, ft_value v, int64_t **table, int64_t *reach,
                                        bool *yes, struct ft_err *err)
 {
     enum { LONG = 700 };
     enum ft_status st = FT_OK;
-    struct ft_graph *part = NULL;
-    struct ft_device *device = NULL;
     struct result result = {0};
     int64_t mask[LONG];
     int64_t *all = NULL;
@@ -313,14 +336,10 @@ enum ft_status ft_pack_probe_distances(struct ft_packer *p, ft_value v, int64_t 
         mask[i] = 1;
     }
     const struct batch batch = {.rows = 1, .places = LONG, .mask = mask};
-    FT_TRY(part_of(p->c.from, v, &part, err));
-    if (part == NULL) {
-        goto done;
-    }
-    FT_TRY(ft_device_open("ref", 1, &device, err));
-    FT_TRY(compute(device, part, &batch, &result, yes, err));
+    FT_TRY(compute_value(p, v, &batch, &result, err));
     FT_TRY(ft_new(2 * LONG - 1, sizeof *all, &all, err));
-    *yes = *yes && ft_elements(&result.type) == (int64_t)LONG * LONG && read_distances(&result, LONG, all);
+    *yes = result.data != NULL && ft_elements(&result.type) == (int64_t)LONG * LONG &&
+           read_distances(&result, LONG, all);
     while (far > 1 && all[LONG - 1 - far] == all[LONG - far] && all[LONG - 1 + far] == all[LONG - 2 + far]) {
         far--;
     }
@@ -333,8 +352,59 @@ enum ft_status ft_pack_probe_distances(struct ft_packer *p, ft_value v, int64_t 
 done:
     ft_free(all);
     ft_free(result.data);
-    ft_graph_free(part);
-    ft_device_close(device);
+    return st;
+}
+
+/* The base that the second frequency tells, to the integer where it is one but for rounding. */
+static float base_of(const struct result *cosines, int64_t half)
+{
+    if (half < 2) {
+        return 10000.0F;
+    }
+    double base = pow(acos(cosines->data[2 * half + 1]), -(double)half);
+    double whole = round(base);
+    return (float)(fabs(base - whole) < 1e-4 * whole ? whole : base);
+}
+
+static bool is_rotation(const struct result *r, int64_t places, float base, double (*function)(double))
+{
+    int64_t size = ft_extent(&r->type, r->type.rank - 1);
+    for (int64_t t = 0; t < places; t++) {
+        for (int64_t i = 0; i < size; i++) {
+            double angle = (double)t * pow((double)base, (double)(-2 * (i % (size / 2))) / (double)size);
+            if (!(fabs(r->data[t * size + i] - function(angle)) < 1e-4)) { /* frequencies are float */
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+enum ft_status ft_pack_probe_rotation(struct ft_packer *p, ft_value cosines, ft_value sines, float *base,
+                                      bool *yes, struct ft_err *err)
+{
+    enum { PLACES = 29 };
+    enum ft_status st = FT_OK;
+    struct result c = {0};
+    struct result s = {0};
+    int64_t mask[PLACES];
+    const struct batch batch = {.rows = 1, .places = PLACES, .mask = mask};
+    for (int i = 0; i < PLACES; i++) {
+        mask[i] = 1;
+    }
+    *yes = false;
+    FT_TRY(compute_value(p, cosines, &batch, &c, err));
+    FT_TRY(compute_value(p, sines, &batch, &s, err));
+    if (c.data != NULL && s.data != NULL && c.type.rank > 0 && s.type.rank > 0) {
+        int64_t size = ft_extent(&c.type, c.type.rank - 1);
+        bool shaped = size % 2 == 0 && ft_elements(&c.type) == PLACES * size &&
+                      ft_elements(&s.type) == PLACES * size && ft_extent(&s.type, s.type.rank - 1) == size;
+        *base = shaped ? base_of(&c, size / 2) : 0.0F;
+        *yes = shaped && is_rotation(&c, PLACES, *base, cos) && is_rotation(&s, PLACES, *base, sin);
+    }
+done:
+    ft_free(c.data);
+    ft_free(s.data);
     return st;
 }
 
