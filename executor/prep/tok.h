@@ -192,6 +192,8 @@ struct ft_tok_scratch {
     struct ft_tok_best *best;
     size_t best_capacity;
     struct ft_tok_match *match; /* PCRE2's */
+    bool
+        first; /* s->text begins with what the text before normalisation began with: nothing was taken away */
 };
 
 /* ---- the steps ---- */

@@ -20,6 +20,12 @@ static enum ft_status begin(struct ft_tok_scratch *s, struct ft_err *err)
     return ft_buf_reserve(&s->other, s->text.size + 16, err);
 }
 
+/* A character is not taken over. */
+static void leave_out(struct ft_tok_scratch *s)
+{
+    s->first = s->first && s->other.size > 0;
+}
+
 /* ---- normal forms ---- */
 
 static enum ft_status flush_points(bool compose, struct ft_tok_scratch *s, struct ft_err *err)
@@ -104,6 +110,8 @@ static enum ft_status bert_flush(const struct ft_tok_normalizer *n, struct ft_to
         uint32_t flags = ft_tok_flags(c);
         if ((flags & FT_TOK_BERT_MARK) == 0) {
             FT_RETURN_IF_FAILED(put_lower(c, n->lower ? flags : 0, &s->other, err));
+        } else {
+            leave_out(s);
         }
     }
     s->points.count = 0;
@@ -115,6 +123,7 @@ static enum ft_status bert_point(const struct ft_tok_normalizer *n, uint32_t c, 
 {
     uint32_t flags = ft_tok_flags(c);
     if (n->clean && (flags & FT_TOK_OTHER) != 0) {
+        s->first = s->first && s->other.size + s->points.count > 0;
         return FT_OK;
     }
     if (n->clean && (flags & FT_TOK_SPACE) != 0) {
@@ -136,6 +145,8 @@ static enum ft_status bert_point(const struct ft_tok_normalizer *n, uint32_t c, 
         FT_RETURN_IF_FAILED(bert_flush(n, s, err));
     } else if (!n->accents || (flags & FT_TOK_BERT_MARK) == 0) {
         FT_RETURN_IF_FAILED(put_lower(c, n->lower ? flags : 0, &s->other, err));
+    } else {
+        leave_out(s);
     }
     return alone ? ft_tok_put(&s->other, ' ', err) : FT_OK;
 }
@@ -172,6 +183,9 @@ static enum ft_status bert_normalize(const struct ft_tok_normalizer *n, struct f
         size_t left = s->text.size - at;
         FT_RETURN_IF_FAILED(ft_buf_reserve(&s->other, left + 16, err));
         uint8_t *out = s->other.data + s->other.size;
+        if (n->clean && ascii[p[0]] == 0) {
+            leave_out(s);
+        }
         size_t i = 0;
         for (; i < left && p[i] < 0x80; i++) {
             uint8_t c = ascii[p[i]];
@@ -196,6 +210,7 @@ static enum ft_status each_point(point_step step, struct ft_tok_scratch *s, stru
     size_t n = 0;
     for (size_t at = 0; at < s->text.size; at += n) {
         FT_RETURN_IF_FAILED(step(ft_tok_point(s->text.data + at, &n), &s->other, err));
+        s->first = s->first && s->other.size > 0;
     }
     change_places(s);
     return FT_OK;
@@ -223,8 +238,9 @@ static enum ft_status nmt(uint32_t c, struct ft_buf *out, struct ft_err *err)
     return ft_tok_put(out, space ? ' ' : c, err);
 }
 
-static void strip(const struct ft_tok_normalizer *n, struct ft_buf *text)
+static void strip(const struct ft_tok_normalizer *n, struct ft_tok_scratch *s)
 {
+    struct ft_buf *text = &s->text;
     size_t from = 0;
     size_t size = 0;
     while (n->left && from < text->size &&
@@ -240,6 +256,7 @@ static void strip(const struct ft_tok_normalizer *n, struct ft_buf *text)
         end = last;
     }
     if (from > 0) {
+        s->first = false;
         memmove(text->data, text->data + from, end - from);
     }
     text->size = end - from;
@@ -268,6 +285,9 @@ static enum ft_status replace(const struct ft_tok_normalizer *n, struct ft_tok_s
         if (!found) {
             break;
         }
+        /* To tokenizers the replacement stands where the last character of the match stood. */
+        bool from_first = range[0] > 0 || (n->content[0] != '\0' && ft_tok_before(text.data, range[1]) == 0);
+        s->first = s->first && from_first;
         FT_RETURN_IF_FAILED(ft_buf_append(&s->other, text.data + done, range[0] - done, err));
         FT_RETURN_IF_FAILED(ft_buf_text(&s->other, n->content, err));
         done = at = range[1];
@@ -362,7 +382,7 @@ static enum ft_status step(const struct ft_tok_normalizer *n, struct ft_tok_scra
     case FT_TOK_NMT:
         return each_point(nmt, s, err);
     case FT_TOK_STRIP:
-        strip(n, &s->text);
+        strip(n, s);
         return FT_OK;
     case FT_TOK_REPLACE:
         return replace(n, s, err);
@@ -379,6 +399,7 @@ static enum ft_status step(const struct ft_tok_normalizer *n, struct ft_tok_scra
 enum ft_status ft_tok_normalize(const struct ft_tokenizer *t, struct ft_tok_scratch *s, struct ft_err *err)
 {
     s->points.count = 0;
+    s->first = true;
     for (size_t i = 0; i < t->normalizer_count; i++) {
         FT_RETURN_IF_FAILED(step(t->normalizers + i, s, err));
     }

@@ -195,7 +195,7 @@ static enum ft_status piece_to_ids(struct encoding *e, struct ft_bytes piece, bo
 {
     FT_RETURN_IF_FAILED(set_text(&e->s->text, piece, e->err));
     FT_RETURN_IF_FAILED(ft_tok_normalize(e->t, e->s, e->err));
-    return e->s->text.size > 0 ? normal_to_ids(e, first) : FT_OK;
+    return e->s->text.size > 0 ? normal_to_ids(e, first && e->s->first) : FT_OK;
 }
 
 static enum ft_status text_to_ids(struct encoding *e, struct ft_bytes text)

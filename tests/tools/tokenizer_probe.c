@@ -1,16 +1,13 @@
-/* tokenizer_probe KIND MAX_TOKENS REPEAT FILE...: what a tokenizer makes of texts, for
+/* tokenizer_probe KIND MAX_TOKENS FILE...: what a tokenizer makes of texts, for
  * tests/oracle/test_tokenizers.py. KIND is json (tokenizer.json), vocab or vocab-lower (vocab.txt), merges
  * (vocab.json merges.txt). Texts come on stdin, each behind its size in bytes (uint32, little-endian); for
  * each a count (int32), ids and type ids (int32) go to stdout. A failure of one text is a count of -1 and its
- * story on stderr. REPEAT 0 does that; REPEAT n > 0 encodes all of them n times on the clock and prints
- * texts, tokens and seconds of the fastest round. */
+ * story on stderr. */
 /* links: ft_prep ft_codec ft_base */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "executor/base/alloc.h"
-#include "executor/base/clock.h"
 #include "executor/base/file.h"
 #include "executor/base/limits.h"
 #include "executor/prep/tokenizer.h"
@@ -53,70 +50,41 @@ static bool put(const struct ft_tokenizer *t, const char *text, size_t size, siz
            fwrite(tokens->type_ids, sizeof(int32_t), n, stdout) == n;
 }
 
-/* All texts once; the tokens of all. */
-static size_t run(const struct ft_tokenizer *t, const struct ft_buf *texts, size_t max_tokens, bool write,
-                  struct ft_tokens *tokens)
+static int put_all(const struct ft_tokenizer *t, const struct ft_buf *texts, size_t max_tokens)
 {
-    struct ft_err err = {0};
-    size_t total = 0;
-    for (size_t at = 0; at + 4 <= texts->size;) {
+    struct ft_tokens tokens = {0};
+    bool written = true;
+    for (size_t at = 0; at + 4 <= texts->size && written;) {
         size_t size = ft_get_u32(texts->data + at);
         const char *text = (const char *)texts->data + at + 4;
         at += 4 + size;
-        if (at > texts->size || (write && !put(t, text, size, max_tokens, tokens)) ||
-            (!write && ft_tokenizer_encode(t, text, size, max_tokens, tokens, &err) != FT_OK)) {
-            (void)fprintf(stderr, "tokenizer_probe: %s\n", err.text);
-            exit(1);
-        }
-        total += tokens->count;
+        written = at <= texts->size && put(t, text, size, max_tokens, &tokens);
     }
-    return total;
-}
-
-static void measure(const struct ft_tokenizer *t, const struct ft_buf *texts, size_t max_tokens, long repeat,
-                    struct ft_tokens *tokens)
-{
-    size_t total = run(t, texts, max_tokens, false, tokens);
-    double best = 1e30;
-    for (long i = 0; i < repeat; i++) {
-        double began = ft_clock_seconds();
-        total = run(t, texts, max_tokens, false, tokens);
-        double took = ft_clock_seconds() - began;
-        best = took < best ? took : best;
-    }
-    printf("%zu %.6f\n", total, best);
+    ft_tokens_release(&tokens);
+    return written ? 0 : 1;
 }
 
 int main(int argc, char **argv)
 {
     struct ft_err err = {0};
     struct ft_tokenizer *t = NULL;
-    struct ft_tokens tokens = {0};
     struct ft_buf texts = {0};
-    if (argc < 5) {
-        (void)fprintf(stderr, "tokenizer_probe KIND MAX_TOKENS REPEAT FILE...\n");
+    if (argc < 4) {
+        (void)fprintf(stderr, "tokenizer_probe KIND MAX_TOKENS FILE...\n");
         return 2;
     }
-    enum ft_status st = open_tokenizer(argv[1], argv + 4, &t, &err);
+    enum ft_status st = open_tokenizer(argv[1], argv + 3, &t, &err);
     size_t n = 1;
     while (st == FT_OK && n > 0) {
         st = ft_buf_reserve(&texts, 1 << 20, &err);
         n = st == FT_OK ? fread(texts.data + texts.size, 1, 1 << 20, stdin) : 0;
         texts.size += n;
     }
+    int code = st == FT_OK ? put_all(t, &texts, strtoull(argv[2], NULL, 10)) : 3;
     if (st != FT_OK) {
         (void)fprintf(stderr, "%s: %s\n", ft_status_text(st), err.text);
-        return 3;
     }
-    size_t max_tokens = strtoull(argv[2], NULL, 10);
-    long repeat = strtol(argv[3], NULL, 10);
-    if (repeat > 0) {
-        measure(t, &texts, max_tokens, repeat, &tokens);
-    } else {
-        (void)run(t, &texts, max_tokens, true, &tokens);
-    }
-    ft_tokens_release(&tokens);
     ft_tokenizer_free(t);
     ft_buf_release(&texts);
-    return 0;
+    return code;
 }
