@@ -578,20 +578,23 @@ static enum ft_status backward_run(struct ft_kernel *kernel, const struct ft_arg
 
 /* ---- preparation */
 
-static enum ft_status prepare(struct ft_device *device, const struct ft_call *call, int q, int seq, int bias,
-                              struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
+static enum ft_status prepare(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,
+                              size_t *scratch, struct ft_err *err)
 {
-    const struct ft_type *x = &call->in[q];
+    bool forward =
+        call->op == FT_OP_ATTENTION; /* q, k, v, seq, [bias]; else dy, q, k, v, y, lse, seq, [bias] */
+    int seq = forward ? 3 : 6;
+    const struct ft_type *x = &call->in[forward ? 0 : 1];
     const struct ft_cpu *cpu = ft_cpu_of(device);
     FT_RETURN_IF_FAILED(ft_cpu_row_major(call, err));
     FT_RETURN_IF_FAILED(ft_cpu_kernel(device, call, sizeof(struct attention),
-                                      q == 0 ? forward_run : backward_run, kernel, err));
+                                      forward ? forward_run : backward_run, kernel, err));
     struct attention *k = (struct attention *)(void *)*kernel;
     k->attrs = call->attrs;
     k->s = ft_sequences_of(x, 1, &call->in[seq]);
     k->channels = ft_extent(x, x->rank - 1);
     k->size = k->channels / k->attrs.group;
-    k->distances = call->n_in > bias ? ft_extent(&call->in[bias], 1) : 0;
+    k->distances = call->n_in > seq + 1 ? ft_extent(&call->in[seq + 1], 1) : 0;
     k->cols = cpu->vec->product_cols;
     k->scratch = scratch_of(k, k->s.length);
     *scratch = (size_t)(k->scratch * cpu->threads) * sizeof(float);
@@ -601,20 +604,13 @@ static enum ft_status prepare(struct ft_device *device, const struct ft_call *ca
     return FT_OK;
 }
 
-enum ft_status ft_cpu_attention(struct ft_device *device, const struct ft_call *call,
-                                struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
-{
-    return prepare(device, call, 0, 3, 4, kernel, scratch, err);
-}
+#define FT_ATTENTION_ROW(name)                                                                               \
+    enum ft_status ft_cpu_##name(struct ft_device *device, const struct ft_call *call,                       \
+                                 struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)             \
+    {                                                                                                        \
+        return prepare(device, call, kernel, scratch, err);                                                  \
+    }
 
-enum ft_status ft_cpu_attention_bwd(struct ft_device *device, const struct ft_call *call,
-                                    struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
-{
-    return prepare(device, call, 1, 6, 7, kernel, scratch, err);
-}
-
-enum ft_status ft_cpu_attention_bwd_bias(struct ft_device *device, const struct ft_call *call,
-                                         struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
-{
-    return prepare(device, call, 1, 6, 7, kernel, scratch, err);
-}
+FT_ATTENTION_ROW(attention)
+FT_ATTENTION_ROW(attention_bwd)
+FT_ATTENTION_ROW(attention_bwd_bias)

@@ -28,16 +28,18 @@ static const struct sequence *sequence_of(const struct ft_kernel *kernel)
     return (const struct sequence *)(const void *)kernel;
 }
 
-static enum ft_status prepare(struct ft_device *device, const struct ft_call *call, ft_cpu_run run,
-                              const struct ft_type *x, int channels, const struct ft_type *seq,
-                              struct ft_kernel **kernel, struct ft_err *err)
+/* x and seq: numbers of inputs. */
+static enum ft_status prepare(struct ft_device *device, const struct ft_call *call, ft_cpu_run run, int x,
+                              int seq, struct ft_kernel **kernel, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_cpu_row_major(call, err));
     FT_RETURN_IF_FAILED(ft_cpu_kernel(device, call, sizeof(struct sequence), run, kernel, err));
     struct sequence *k = (struct sequence *)(void *)*kernel;
     k->attrs = call->attrs;
-    k->s = ft_sequences_of(x, channels, seq);
-    k->channels = channels == 0 ? 1 : ft_extent(x, x->rank - 1);
+    const struct ft_type *t = &call->in[x];
+    bool ids = call->op == FT_OP_POSITIONS; /* tokens without channels */
+    k->s = ft_sequences_of(t, ids ? 0 : 1, &call->in[seq]);
+    k->channels = ids ? 1 : ft_extent(t, t->rank - 1);
     return FT_OK;
 }
 
@@ -132,7 +134,7 @@ static enum ft_status rope_run(struct ft_kernel *kernel, const struct ft_arg *in
 enum ft_status ft_cpu_rope(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,
                            size_t *scratch, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(prepare(device, call, rope_run, &call->in[0], 1, &call->in[1], kernel, err));
+    FT_RETURN_IF_FAILED(prepare(device, call, rope_run, 0, 1, kernel, err));
     const struct sequence *k = sequence_of(*kernel);
     *scratch = (size_t)(k->s.length * k->attrs.count) * sizeof(float);
     return FT_OK;
@@ -166,7 +168,7 @@ enum ft_status ft_cpu_positions(struct ft_device *device, const struct ft_call *
                                 struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
     *scratch = 0;
-    FT_RETURN_IF_FAILED(prepare(device, call, positions_run, &call->in[1], 0, &call->in[0], kernel, err));
+    FT_RETURN_IF_FAILED(prepare(device, call, positions_run, 1, 0, kernel, err));
     ((struct sequence *)(void *)*kernel)->attrs.count = call->n_in == 3; /* is there an n? */
     return FT_OK;
 }
@@ -296,12 +298,12 @@ enum ft_status ft_cpu_seq_pool(struct ft_device *device, const struct ft_call *c
                                struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
     *scratch = 0;
-    return prepare(device, call, pool_run, &call->in[0], 1, &call->in[1], kernel, err);
+    return prepare(device, call, pool_run, 0, 1, kernel, err);
 }
 
 enum ft_status ft_cpu_seq_pool_bwd(struct ft_device *device, const struct ft_call *call,
                                    struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
     *scratch = 0;
-    return prepare(device, call, pool_run, &call->in[1], 1, &call->in[3], kernel, err);
+    return prepare(device, call, pool_run, 1, 3, kernel, err);
 }
