@@ -1,5 +1,6 @@
 /* links: ft_codec ft_base */
-/* covers: executor/codec/safetensors.c executor/codec/tensor_floats.c executor/codec/safetensors_write.c */
+/* covers: executor/codec/safetensors.c executor/codec/safetensors_floats.c executor/codec/safetensors_write.c
+ */
 /* Any bytes: refused, or a set whose tensors lie in the file, can be widened, and are written and read back.
  */
 #include "tests/fuzz/target.h"
@@ -18,7 +19,7 @@ static void widen(const struct ft_safetensors *set, struct ft_tensor_out *out, f
         struct ft_err err = {0};
         floats[i] = ft_calloc((size_t)t->count + 1, sizeof(float));
         assert(floats[i] != NULL);
-        enum ft_status st = ft_tensor_floats(t, floats[i], &err);
+        enum ft_status st = ft_safetensors_floats(t, floats[i], &err);
         assert(st == FT_OK || st == FT_UNSUPPORTED);
         out[i] = (struct ft_tensor_out){.name = t->name, .rank = t->rank, .dims = t->dims, .data = floats[i]};
     }

@@ -300,7 +300,7 @@ static void what_is_no_model_is_refused(void **state)
     LOAD_FAILS(NOT_FOUND, "no model at", f, "nothing");
     LOAD_FAILS(INVALID, "not a model folder", f, "d");
     write_below(f, "d/config.json", "{}");
-    LOAD_FAILS(UNSUPPORTED, "sentence-transformers", f, "d");
+    LOAD_FAILS(UNSUPPORTED, "model_type", f, "d");
     write_below(f, "d/config.yml", "a: 1\n");
     LOAD_FAILS(CORRUPT, "no models/<name>/model.onnx", f, "d");
     write_below(f, "d/models/m/model.pt", "x");

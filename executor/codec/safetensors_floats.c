@@ -38,7 +38,7 @@ static float brain(uint16_t h)
     }                                                                                                        \
     return FT_OK
 
-enum ft_status ft_tensor_floats(const struct ft_tensor *tensor, float *out, struct ft_err *err)
+enum ft_status ft_safetensors_floats(const struct ft_tensor *tensor, float *out, struct ft_err *err)
 {
     switch (tensor->dtype) {
     case FT_TENSOR_F32:

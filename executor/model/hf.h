@@ -1,0 +1,23 @@
+/*
+ * hf.h - a Hugging Face or sentence-transformers folder as a model: config.json and safetensors become the
+ * canonical padded graph of a text encoder.
+ *
+ * Families (config.json's model_type): bert, distilbert, roberta, xlm-roberta, mpnet, albert, electra, t5
+ * (its encoder), modernbert, nomic_bert (as transformers has it, and as nomic-ai's own code lays the config
+ * out). Inputs of the graph: input_ids (N, S), attention_mask (N, S) and, where the model has several,
+ * token_type_ids (N, S), all I64. Output: last_hidden_state (N, S, C); or, where modules.json says how
+ * sentence-transformers goes on, embedding (N, D) after pooling, Dense and Normalize. Parameters are named as
+ * the files of the base model name them ("encoder.layer.0.attention.self.query.weight"; those of a Dense
+ * "2_Dense.linear.weight"), nodes after their modules. Dropout is left out. Weights are read from
+ * model.safetensors or its shards; a pytorch_model.bin alone is refused, since it is a program in pickle.
+ * Every value of the config that changes what the model computes is read and checked, or refused by name.
+ */
+#ifndef FT_MODEL_HF_H
+#define FT_MODEL_HF_H
+
+#include "executor/model/model.h"
+
+/* FT_NOT_FOUND (config.json, weights), FT_CORRUPT, FT_INVALID, FT_UNSUPPORTED, FT_LIMIT; tensors that are
+ * missing or belong to nothing are named. *model is the caller's: ft_model_free(). */
+FT_MUST_CHECK enum ft_status ft_hf_load(const char *dir, struct ft_model **model, struct ft_err *err);
+#endif

@@ -1,0 +1,169 @@
+/*
+ * hf_internal.h - what the families of hf.h share: the config's values, weights by name, layers; private to
+ * model/.
+ *
+ * A family reads its config into sizes, takes its weights under the names of the base model, and appends
+ * layers. Module names are relative to the scope (ft_hf_enter()): "attention.self.query" in scope
+ * "encoder.layer.0". A weight that the file lacks becomes a graph input for the time being, so that all of
+ * them can be named at once by ft_hf_finish(). Widths are checked against the shapes in the file before
+ * anything is allocated. Thread-safety: one thread.
+ */
+#ifndef FT_MODEL_HF_INTERNAL_H
+#define FT_MODEL_HF_INTERNAL_H
+
+#include "executor/codec/safetensors.h"
+#include "executor/model/hf.h"
+
+enum { FT_HF_NAME = 256, FT_HF_SCOPE = 128 };
+
+struct ft_hf {
+    struct ft_graph *graph;
+    const struct ft_json *config;
+    const char *config_path;
+    struct ft_safetensors *weights; /* owned */
+    const char *prefix;             /* in front of the base model's names in the file: "bert.", "" */
+    const char *shown;              /* in front of the names that parameters get: "", "2_Dense." */
+    bool *used;                     /* tensors of weights */
+    struct ft_buf missing;
+    size_t n_missing;
+    char scope[FT_HF_SCOPE];
+    ft_value ids, mask, types; /* inputs; types may be FT_NO_VALUE */
+    int64_t max_length;        /* tokens that the model has places for; 0: any number */
+};
+
+/* Takes the weights of a folder. ft_hf_release() frees what hf owns, but neither graph nor config. */
+FT_MUST_CHECK enum ft_status ft_hf_open(struct ft_hf *hf, const char *dir, struct ft_err *err);
+void ft_hf_release(struct ft_hf *hf);
+
+/* ---- config.json */
+/* A whole number in lo .. hi; `fallback` where the key is absent or null, which is refused if fallback is out
+ * of the range. */
+FT_MUST_CHECK enum ft_status ft_hf_int(const struct ft_hf *hf, const char *key, int64_t fallback,
+                                       const int64_t range[2], int64_t *out, struct ft_err *err);
+/* A positive number, at most `most`. */
+FT_MUST_CHECK enum ft_status ft_hf_positive(const struct ft_hf *hf, const char *key, double fallback,
+                                            double most, double *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_flag(const struct ft_hf *hf, const char *key, bool fallback, bool *out,
+                                        struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_text(const struct ft_hf *hf, const char *key, const char *fallback,
+                                        const char **out, struct ft_err *err);
+/* FT_UNSUPPORTED unless the key is absent, null or `value` (JSON text: "false", "\"absolute\"", "1.0"). */
+FT_MUST_CHECK enum ft_status ft_hf_only(const struct ft_hf *hf, const char *key, const char *value,
+                                        struct ft_err *err);
+
+/* What every encoder has, under the family's own keys; a NULL key leaves the fallback. */
+struct ft_hf_sizes {
+    int64_t vocab, hidden, layers, heads, inner, positions, types;
+    double eps;
+    const char *act;
+};
+struct ft_hf_keys {
+    const char *vocab, *hidden, *layers, *heads, *inner, *positions, *types, *eps, *act;
+    bool any_heads; /* the heads have a width of their own */
+};
+/* sizes holds the fallbacks. heads divides hidden, unless they are any_heads. */
+FT_MUST_CHECK enum ft_status ft_hf_read_sizes(const struct ft_hf *hf, const struct ft_hf_keys *keys,
+                                              struct ft_hf_sizes *sizes, struct ft_err *err);
+
+/* ---- inputs and weights */
+FT_MUST_CHECK enum ft_status ft_hf_inputs(struct ft_hf *hf, bool types, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_enter(struct ft_hf *hf, struct ft_err *err, const char *fmt, ...)
+    FT_PRINTF(3, 4);
+/* Parameter "<scope>.<name>"; asked for again, the same value. FT_INVALID: another shape in the file. */
+FT_MUST_CHECK enum ft_status ft_hf_weight(struct ft_hf *hf, const char *name, int rank, const int64_t *dims,
+                                          ft_value *out, struct ft_err *err);
+/* Is it in the file, under the scope? */
+bool ft_hf_has(const struct ft_hf *hf, const char *name);
+/* FT_CORRUPT: names what the model lacks, and what the file holds that belongs to nothing; `ignored` are
+ * prefixes of tensors of heads, "*" in front means suffixes; ends with NULL. */
+FT_MUST_CHECK enum ft_status ft_hf_finish(struct ft_hf *hf, const char *const *ignored, struct ft_err *err);
+
+/* ---- layers; `module` names the node and its weights; x is (N, S, C) or (N, C). All names are
+ * "<scope>.<module>". */
+struct ft_hf_op {
+    enum ft_op op;
+    const struct ft_attrs *attrs; /* may be NULL */
+    const char *module;
+};
+FT_MUST_CHECK enum ft_status ft_hf_node(struct ft_hf *hf, struct ft_hf_op what, const ft_value *in, int n_in,
+                                        ft_value *out, struct ft_err *err);
+/* Rows of <module>.weight (rows, width). */
+FT_MUST_CHECK enum ft_status ft_hf_embed(struct ft_hf *hf, const char *module, ft_value ids,
+                                         const int64_t shape[2], ft_value *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_linear(struct ft_hf *hf, const char *module, ft_value x, int64_t width,
+                                          bool bias, ft_value *out, struct ft_err *err);
+/* LayerNorm over the last axis; without bias where `bias` is false. */
+FT_MUST_CHECK enum ft_status ft_hf_norm(struct ft_hf *hf, const char *module, ft_value x, double eps,
+                                        bool bias, ft_value *out, struct ft_err *err);
+/* x / sqrt(mean(x^2) + eps) * <module>.weight */
+FT_MUST_CHECK enum ft_status ft_hf_rms_norm(struct ft_hf *hf, const char *module, ft_value x, double eps,
+                                            ft_value *out, struct ft_err *err);
+/* A function of transformers' ACT2FN by name; FT_UNSUPPORTED names it and `key`. */
+FT_MUST_CHECK enum ft_status ft_hf_activate(struct ft_hf *hf, const char *key, const char *act, ft_value x,
+                                            ft_value *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_add(struct ft_hf *hf, const char *module, ft_value a, ft_value b,
+                                       ft_value *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_multiply(struct ft_hf *hf, const char *module, ft_value a, ft_value b,
+                                            ft_value *out, struct ft_err *err);
+/* `count` columns from `start` on. */
+FT_MUST_CHECK enum ft_status ft_hf_columns(struct ft_hf *hf, const char *module, ft_value x, int64_t start,
+                                           int64_t count, ft_value *out, struct ft_err *err);
+/* q and k by their places, in each of `heads` heads all numbers: base^(-2i/head). */
+FT_MUST_CHECK enum ft_status ft_hf_rotate(struct ft_hf *hf, const char *module, int64_t heads,
+                                          int64_t rotated, double base, ft_value *x, struct ft_err *err);
+struct ft_hf_attention {
+    ft_value q, k, v;
+    ft_value bias; /* (heads, 2D + 1) or FT_NO_VALUE */
+    int64_t heads;
+    double scale;
+    int64_t window; /* keys at most so far away; 0: all */
+};
+FT_MUST_CHECK enum ft_status ft_hf_attend(struct ft_hf *hf, const char *module,
+                                          const struct ft_hf_attention *a, ft_value *out, struct ft_err *err);
+/* <module>.weight (buckets, heads) by T5's buckets of j - i -> (heads, 2 max_distance + 1) for ATTENTION;
+ * `buckets` are computed with, at most table_rows, which the weight has. */
+struct ft_hf_buckets {
+    int64_t buckets, table_rows, max_distance, heads;
+};
+FT_MUST_CHECK enum ft_status ft_hf_relative(struct ft_hf *hf, const char *module,
+                                            const struct ft_hf_buckets *b, ft_value *out, struct ft_err *err);
+
+/* ---- families: from the inputs to the last hidden state. */
+typedef enum ft_status (*ft_hf_build)(struct ft_hf *hf, int arg, ft_value *out, struct ft_err *err);
+struct ft_hf_family {
+    const char *model_type;
+    ft_hf_build build;
+    int arg;
+    const char *prefixes[4];    /* that files put in front; "" is always tried */
+    const char *probe;          /* a tensor that shows which prefix it is */
+    const char *const *ignored; /* see ft_hf_finish() */
+};
+/* hf_bert.c: everything with BERT's block. */
+enum ft_hf_bert { FT_HF_BERT, FT_HF_ROBERTA, FT_HF_ELECTRA, FT_HF_DISTILBERT, FT_HF_MPNET, FT_HF_ALBERT };
+FT_MUST_CHECK enum ft_status ft_hf_build_bert(struct ft_hf *hf, int kind, ft_value *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_build_t5(struct ft_hf *hf, int arg, ft_value *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_build_modernbert(struct ft_hf *hf, int arg, ft_value *out,
+                                                    struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_build_nomic(struct ft_hf *hf, int arg, ft_value *out, struct ft_err *err);
+
+/* ---- files of a folder */
+/* JSON of dir/name; *json is NULL where there is no such file. ft_json_free(). */
+FT_MUST_CHECK enum ft_status ft_hf_json(const char *dir, const char *name, struct ft_json **json,
+                                        struct ft_err *err);
+
+/* ---- sentence-transformers */
+/* Which folder below holds the Transformer: "" for the model's own; modules may be NULL. */
+FT_MUST_CHECK enum ft_status ft_hf_transformer(const struct ft_json *modules, const char **folder,
+                                               struct ft_err *err);
+/* The modules after the Transformer, from last_hidden_state *x on; each has a folder below dir. */
+FT_MUST_CHECK enum ft_status ft_hf_modules(struct ft_hf *hf, const char *dir, const struct ft_json *modules,
+                                           ft_value *x, struct ft_err *err);
+/* Tokenizer, longest text and prompt of the model; dir is the model's folder, base the Transformer's, places
+ * as ft_hf's max_length. */
+FT_MUST_CHECK enum ft_status ft_hf_text_options(const char *dir, const char *base, int64_t places,
+                                                struct ft_model *model, struct ft_err *err);
+/* The tokenizer.json of vocab.txt, or of vocab.json and merges.txt, as transformers makes it; nothing where
+ * base has neither. config: tokenizer_config.json, may be NULL. */
+FT_MUST_CHECK enum ft_status ft_hf_vocab(const char *base, const struct ft_json *config, bool mpnet,
+                                         struct ft_buf *out, struct ft_err *err);
+#endif

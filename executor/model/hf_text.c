@@ -1,0 +1,204 @@
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/file.h"
+#include "executor/model/hf_internal.h"
+
+/* What a folder says about texts: its tokenizer, the longest text, a prompt in front of each. */
+
+enum { LENGTH_UNSAID = 512, LENGTH_MOST = 1 << 20 };
+
+/* Of sentence-transformers' Transformer module: max_seq_length and do_lower_case. Older versions named the
+ * file after the family. */
+static enum ft_status read_transformer(const char *base, struct ft_json **json, struct ft_err *err)
+{
+    static const char *const names[] = {"sentence_bert_config.json",        "sentence_roberta_config.json",
+                                        "sentence_distilbert_config.json",  "sentence_albert_config.json",
+                                        "sentence_xlm-roberta_config.json", "sentence_camembert_config.json"};
+    *json = NULL;
+    for (size_t i = 0; *json == NULL && i < sizeof names / sizeof *names; i++) {
+        FT_RETURN_IF_FAILED(ft_hf_json(base, names[i], json, err));
+    }
+    return FT_OK;
+}
+
+/* A length of a file: 0 where it says nothing, or the huge number that transformers writes for "no limit". */
+static enum ft_status read_length(const struct ft_json *json, const char *key, int64_t *length,
+                                  struct ft_err *err)
+{
+    const struct ft_json *value = ft_json_get(json, key);
+    *length = 0;
+    if (ft_json_kind(value) == FT_JSON_NULL || ft_json_real(value) > (double)LENGTH_MOST) {
+        return FT_OK;
+    }
+    *length = ft_json_int(value);
+    if (!ft_json_is_integral(value) || *length < 1) {
+        return FT_FAIL(err, INVALID, "%s must be a number of tokens", key);
+    }
+    return FT_OK;
+}
+
+static int64_t least(int64_t a, int64_t b) /* 0: no limit */
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+/* sentence-transformers' limit goes before the tokenizer's; neither can be beyond the model's places. */
+static enum ft_status find_length(const struct ft_json *transformer, const struct ft_json *tokenizer,
+                                  int64_t places, int64_t *length, struct ft_err *err)
+{
+    int64_t said = 0;
+    int64_t kept = 0;
+    FT_RETURN_IF_FAILED(read_length(transformer, "max_seq_length", &said, err));
+    FT_RETURN_IF_FAILED(read_length(tokenizer, "model_max_length", &kept, err));
+    *length = least(said != 0 ? said : kept, places);
+    *length = *length != 0 ? *length : LENGTH_UNSAID;
+    return FT_OK;
+}
+
+/* ---- prompt: config_sentence_transformers.json's default, if it names one */
+
+static enum ft_status read_prompt(const char *dir, struct ft_model *model, struct ft_err *err)
+{
+    struct ft_json *json = NULL;
+    const char *text = NULL;
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_hf_json(dir, "config_sentence_transformers.json", &json, err));
+    const struct ft_json *name = ft_json_get(json, "default_prompt_name");
+    if (ft_json_kind(name) == FT_JSON_NULL) {
+        goto done;
+    }
+    if (ft_json_text(name, NULL) != NULL) {
+        text = ft_json_text(ft_json_get(ft_json_get(json, "prompts"), ft_json_text(name, NULL)), NULL);
+    }
+    if (text == NULL) {
+        st = FT_FAIL(err, INVALID,
+                     "%s/config_sentence_transformers.json: default_prompt_name names no prompt", dir);
+        goto done;
+    }
+    FT_TRY(ft_new_text(text, &model->prompt, err));
+done:
+    ft_json_free(json);
+    return st;
+}
+
+/* ---- tokenizer.json */
+
+static bool lowers(const struct ft_json *normalizer)
+{
+    const char *type = ft_json_text(ft_json_get(normalizer, "type"), NULL);
+    const struct ft_json *list = ft_json_get(normalizer, "normalizers");
+    if (type == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < ft_json_count(list); i++) {
+        if (lowers(ft_json_at(list, i))) {
+            return true;
+        }
+    }
+    return strcmp(type, "Lowercase") == 0 ||
+           (strcmp(type, "BertNormalizer") == 0 && ft_json_bool(ft_json_get(normalizer, "lowercase")));
+}
+
+static enum ft_status push_copy(struct ft_json *list, const struct ft_json *json, struct ft_err *err)
+{
+    return ft_json_push(list, ft_json_copy(json), err);
+}
+
+/* {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, ...]} */
+static enum ft_status lowered(const struct ft_json *normalizer, struct ft_json **out, struct ft_err *err)
+{
+    const struct ft_json *inner = ft_json_get(normalizer, "normalizers");
+    struct ft_json *list = ft_json_array();
+    struct ft_json *lower = ft_json_object();
+    struct ft_json *all = ft_json_object();
+    enum ft_status st = FT_OK;
+    if (list == NULL || lower == NULL || all == NULL) {
+        st = FT_FAIL(err, NOMEM, "no memory for a normalizer");
+        goto done;
+    }
+    FT_TRY(ft_json_set(lower, "type", ft_json_of_text("Lowercase"), err));
+    FT_TRY(push_copy(list, lower, err));
+    for (size_t i = 0; i < ft_json_count(inner); i++) {
+        FT_TRY(push_copy(list, ft_json_at(inner, i), err));
+    }
+    if (inner == NULL && ft_json_kind(normalizer) != FT_JSON_NULL) {
+        FT_TRY(push_copy(list, normalizer, err));
+    }
+    FT_TRY(ft_json_set(all, "type", ft_json_of_text("Sequence"), err));
+    st = ft_json_set(all, "normalizers", list, err);
+    list = NULL;
+    FT_TRY(st);
+    *out = all;
+    all = NULL;
+done:
+    ft_json_free(list);
+    ft_json_free(lower);
+    ft_json_free(all);
+    return st;
+}
+
+/* do_lower_case: as sentence-transformers does it, by a Lowercase in front of the file's own normalizer. */
+static enum ft_status lower_tokenizer(const char *base, struct ft_buf *text, struct ft_err *err)
+{
+    struct ft_json *json = NULL;
+    struct ft_json *normalizer = NULL;
+    enum ft_status st = ft_json_parse(ft_buf_bytes(text), &json, err);
+    if (st != FT_OK) {
+        return ft_err_wrap(err, "%s/tokenizer.json", base);
+    }
+    if (ft_json_kind(json) != FT_JSON_OBJECT || lowers(ft_json_get(json, "normalizer"))) {
+        goto done;
+    }
+    FT_TRY(lowered(ft_json_get(json, "normalizer"), &normalizer, err));
+    FT_TRY(ft_json_set(json, "normalizer", normalizer, err));
+    text->size = 0;
+    FT_TRY(ft_json_write(json, 0, text, err));
+done:
+    ft_json_free(json);
+    return st;
+}
+
+/* tokenizer.json, or made of the older files. A folder without any is a model to look at; who wants to give
+ * it texts is told. */
+static enum ft_status read_tokenizer(const char *base, const struct ft_json *config, bool lower,
+                                     struct ft_model *model, struct ft_err *err)
+{
+    const char *family = ft_json_text(ft_json_get(ft_json_get(model->meta, "config"), "model_type"), NULL);
+    char *path = NULL;
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_path_join(base, "tokenizer.json", &path, err));
+    if (ft_path_kind(path) == FT_PATH_FILE) {
+        FT_TRY(ft_file_read(path, FT_MAX_TOKENIZER_BYTES, &model->tokenizer, err));
+    } else {
+        bool mpnet = family != NULL && strcmp(family, "mpnet") == 0;
+        FT_TRY(ft_hf_vocab(base, config, mpnet, &model->tokenizer, err));
+    }
+    if (lower && model->tokenizer.size > 0) {
+        FT_TRY(lower_tokenizer(base, &model->tokenizer, err));
+    }
+done:
+    ft_free(path);
+    return st;
+}
+
+enum ft_status ft_hf_text_options(const char *dir, const char *base, int64_t places, struct ft_model *model,
+                                  struct ft_err *err)
+{
+    struct ft_json *transformer = NULL;
+    struct ft_json *tokenizer = NULL;
+    enum ft_status st = FT_OK;
+    FT_TRY(read_transformer(base, &transformer, err));
+    FT_TRY(ft_hf_json(base, "tokenizer_config.json", &tokenizer, err));
+    if ((st = find_length(transformer, tokenizer, places, &model->max_length, err)) != FT_OK) {
+        (void)ft_err_wrap(err, "%s", base);
+        goto done;
+    }
+    FT_TRY(read_prompt(dir, model, err));
+    FT_TRY(
+        read_tokenizer(base, tokenizer, ft_json_bool(ft_json_get(transformer, "do_lower_case")), model, err));
+done:
+    ft_json_free(tokenizer);
+    ft_json_free(transformer);
+    return st;
+}
