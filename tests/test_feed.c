@@ -60,7 +60,8 @@ static void augmented_batches_depend_on_seed_step_and_place_only(void **state)
         ASSERT_OK(ft_rows_init_augmented(&rows[i], data, &how, NULL, &err));
         sampler[i] = sampler_of(data, &shape);
         ft_sampler_seek(sampler[i], sets[i].start);
-        ASSERT_OK(ft_feed_new(&rows[i], NULL, sampler[i], shape.batch, &feed[i], &err));
+        ASSERT_OK(
+            ft_feed_new(&rows[i], NULL, sampler[i], &(struct ft_feed_size){shape.batch, 0}, &feed[i], &err));
     }
     assert_int_equal(ft_rows_bytes(&rows[0]), ROWS * 37 * 29 * 3);
     assert_int_equal(ft_rows_bytes(&rows[1]), 0);

@@ -369,7 +369,8 @@ static void batches_are_the_same_kept_or_prepared_on_the_way(void **state)
     for (int i = 0; i < 2; i++) {
         ASSERT_OK(ft_rows_init(&rows[i], data, &prep, 2, i == 0 ? SIZE_MAX : 0, NULL, &err));
         sampler[i] = sampler_of(data, &shape);
-        ASSERT_OK(ft_feed_new(&rows[i], NULL, sampler[i], shape.batch, &feed[i], &err));
+        ASSERT_OK(
+            ft_feed_new(&rows[i], NULL, sampler[i], &(struct ft_feed_size){shape.batch, 0}, &feed[i], &err));
     }
     assert_true(rows[0].kept != NULL && rows[1].kept == NULL);
     for (int n = 0; n < 30; n++) {
@@ -407,7 +408,7 @@ static void a_document_that_does_not_fit_is_named(void **state)
     FAILS(INVALID, "train.jsonl:1", ft_rows_init(&rows, data, &prep, 2, SIZE_MAX, NULL, &err));
     ASSERT_OK(ft_rows_init(&rows, data, &prep, 2, 0, NULL, &err));
     struct ft_sampler *sampler = sampler_of(data, &shape);
-    ASSERT_OK(ft_feed_new(&rows, NULL, sampler, shape.batch, &feed, &err));
+    ASSERT_OK(ft_feed_new(&rows, NULL, sampler, &(struct ft_feed_size){shape.batch, 0}, &feed, &err));
     FAILS(INVALID, "train.jsonl:", ft_feed_next(feed, &batch, &err));
     ft_feed_free(feed);
     ft_sampler_free(sampler);

@@ -109,7 +109,8 @@ static void bad_options_say_what_is_accepted(void **state)
         const char *part;
     } cases[] = {
         {"{\"colour\": 1}", "unknown preprocess option \"colour\" of an image; accepted: kind, size"},
-        {"{\"kind\": \"sound\"}", "\"image\" or \"vector\""},
+        {"{\"kind\": \"sound\"}", "\"image\", \"vector\" or \"text\""},
+        {"{\"kind\": \"text\"}", "the model takes no texts"},
         {"{\"resize\": \"big\"}", "\"exact\", \"short\" or \"none\""},
         {"{\"filter\": 3}", "\"bilinear\", \"bicubic\", \"nearest\""},
         {"{\"layout\": \"nchw\"}", "\"chw\" or \"hwc\""},

@@ -29,7 +29,7 @@ enum { DIM = 4, ARTIFACT_BYTES = (9 << 20) + 5 };
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool blocked; /* compute() waits while set */
+    bool blocked; /* encode() waits while set */
     bool waiting; /* and this is set while it does */
     char opened[512];
     atomic_int computed;
@@ -88,12 +88,13 @@ static void pass_gate(void)
     (void)pthread_mutex_unlock(&engine.mutex);
 }
 
-static enum ft_status compute(void *encoder, const float *rows_in, size_t rows, float *out, struct ft_err *e)
+static enum ft_status encode(void *encoder, const struct ft_document *docs, size_t count, float *out,
+                             size_t *failed, struct ft_err *e)
 {
-    (void)encoder;
-    (void)e;
+    for (*failed = 0; *failed < count; ++*failed) {
+        FT_RETURN_IF_FAILED(prepare(encoder, &docs[*failed].content, out + *failed * DIM, e));
+    }
     pass_gate();
-    memcpy(out, rows_in, rows * DIM * sizeof *out);
     (void)atomic_fetch_add(&engine.computed, 1);
     return FT_OK;
 }
@@ -130,7 +131,7 @@ static enum ft_status check_fit(const struct ft_json *options, struct ft_err *e)
     return FT_OK;
 }
 
-static const struct ft_engine ENGINE = {open_model, close_model, four, four, prepare, compute, check_fit};
+static const struct ft_engine ENGINE = {open_model, close_model, four, encode, check_fit};
 
 /* ---- a worker: what spec.json's act says */
 

@@ -82,7 +82,8 @@ static void wrong_options_are_refused(void **state)
     FAILS(INVALID, "whole number", ft_fit_options_set(&o, "epochs", "1.5", &err));
     FAILS(INVALID, "number", ft_fit_options_set(&o, "epochs", "many", &err));
     FAILS(INVALID, "number", ft_fit_options_set(&o, "clip-norm", "nan", &err));
-    FAILS(INVALID, "default|avg|GeM", ft_fit_options_set(&o, "pooler", "av", &err));
+    FAILS(INVALID, "default|avg|mean|GeM|max|cls|last|weighted_mean",
+          ft_fit_options_set(&o, "pooler", "av", &err));
     FAILS(INVALID, "loss_options", ft_fit_options_set(&o, "loss-options", "{", &err));
     FAILS(INVALID, "object", ft_fit_options_set(&o, "loss-options", "[]", &err));
     FAILS(INVALID, "true or false", ft_fit_options_set(&o, "normalize", "maybe", &err));

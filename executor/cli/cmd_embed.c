@@ -30,15 +30,22 @@ struct screen {
     double start;
 };
 
-static void on_progress(void *arg, size_t done, size_t count)
+/* Texts take as long as they have tokens. */
+static void on_progress(void *arg, const struct ft_encode_done *d)
 {
     struct screen *screen = arg;
-    char rest[64];
+    char rest[96];
     double spent = ft_clock_seconds() - screen->start;
-    double rate = spent > 0 ? (double)done / spent : 0;
-    (void)snprintf(rest, sizeof rest, "%.0f documents/s", rate);
-    ft_bar_draw(&screen->bar, "Encoding", (int64_t)done, (int64_t)count,
-                rate > 0 ? (double)(count - done) / rate : -1, rest);
+    double pace = spent > 0 ? 1 / spent : 0;
+    bool texts = d->tokens_all > 0;
+    size_t done = texts ? d->tokens : d->done;
+    size_t all = texts ? d->tokens_all : d->count;
+    int n = snprintf(rest, sizeof rest, "%.0f documents/s", (double)d->done * pace);
+    if (texts) {
+        (void)snprintf(rest + n, sizeof rest - (size_t)n, ", %.0f tokens/s", (double)d->tokens * pace);
+    }
+    ft_bar_draw(&screen->bar, "Encoding", (int64_t)done, (int64_t)all,
+                done > 0 ? (double)(all - done) * spent / (double)done : -1, rest);
 }
 
 /* out->data is open already. */
@@ -84,6 +91,10 @@ static enum ft_status open_encoder(const struct ft_args *args, const struct ft_m
     if (!m->quiet) {
         (void)fprintf(stderr, "model %s: %s\n", ft_path_base(args->positional[0]),
                       ft_encoder_about(*encoder));
+        const char *padded = ft_encoder_padded(*encoder);
+        if (padded != NULL && padded[0] != '\0') {
+            (void)fprintf(stderr, "texts are padded to the longest of a batch: %s\n", padded);
+        }
         if (ft_encoder_batch_max(*encoder) < m->batch_size) {
             (void)fprintf(stderr, "batches of %" PRId64 " documents, the most that fits\n",
                           ft_encoder_batch_max(*encoder));
@@ -105,13 +116,27 @@ done:
     return st;
 }
 
-static enum ft_status encode_json(size_t count, int64_t dim, double seconds, const char *out,
-                                  struct ft_err *err)
+/* tokens, and whether texts ran as they are ("packed") or not, and why. */
+static enum ft_status texts_json(const struct ft_encoder *encoder, struct ft_json *json, struct ft_err *err)
+{
+    const char *padded = ft_encoder_padded(encoder);
+    if (padded == NULL) {
+        return FT_OK;
+    }
+    int64_t tokens = (int64_t)ft_encoder_tokens(encoder);
+    FT_RETURN_IF_FAILED(ft_json_set(json, "tokens", ft_json_of_int(tokens), err));
+    FT_RETURN_IF_FAILED(ft_json_set(json, "packed", ft_json_of_bool(padded[0] == '\0'), err));
+    return padded[0] != '\0' ? ft_json_set(json, "padded_because", ft_json_of_text(padded), err) : FT_OK;
+}
+
+static enum ft_status encode_json(const struct ft_encoder *encoder, size_t count, double seconds,
+                                  const char *out, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_json *json = ft_json_object();
     FT_TRY(ft_json_set(json, "count", ft_json_of_int((int64_t)count), err));
-    FT_TRY(ft_json_set(json, "dim", ft_json_of_int(dim), err));
+    FT_TRY(ft_json_set(json, "dim", ft_json_of_int(ft_encoder_dim(encoder)), err));
+    FT_TRY(texts_json(encoder, json, err));
     FT_TRY(ft_json_set(json, "seconds", ft_json_of_real(seconds), err));
     FT_TRY(ft_json_set(json, "out", ft_json_of_text(out), err));
     FT_TRY(ft_print_json(json, err));
@@ -140,7 +165,7 @@ enum ft_status ft_cmd_encode(int argc, char **argv, struct ft_err *err)
     size_t count = ft_dataset_count(data.data);
     FT_TRY(write_npy(out, data.rows, count, ft_encoder_dim(encoder), err));
     if (m.json) {
-        FT_TRY(encode_json(count, ft_encoder_dim(encoder), seconds, out, err));
+        FT_TRY(encode_json(encoder, count, seconds, out, err));
     } else {
         printf("%zu documents, %" PRId64 " dimensions, %.2f s, %.0f documents/s -> %s\n", count,
                ft_encoder_dim(encoder), seconds, seconds > 0 ? (double)count / seconds : 0.0, out);

@@ -17,10 +17,16 @@ static enum ft_status prep_json(const struct ft_model *model, const struct ft_gr
                                 const struct ft_json *asked, struct ft_json **out, const char **hint,
                                 struct ft_err *err)
 {
+    enum ft_status st = FT_OK;
     struct ft_prep prep;
-    FT_RETURN_IF_FAILED(ft_input_prep(graph, model, asked, &prep, err));
+    struct ft_tokenizer *tokenizer = NULL;
+    FT_TRY(ft_input_tokenizer(model, &tokenizer, err));
+    FT_TRY(ft_input_prep(graph, model, tokenizer, asked, &prep, err));
     *hint = ft_input_hint(model, asked, &prep);
-    return ft_prep_write(&prep, out, err);
+    FT_TRY(ft_prep_write(&prep, out, err));
+done:
+    ft_tokenizer_free(tokenizer);
+    return st;
 }
 
 static enum ft_status write_onnx(const struct ft_model *model, const struct ft_graph *graph,
@@ -46,6 +52,7 @@ static enum ft_status write_artifact(const struct ft_model *model, const struct 
                                    .model_name = model->name,
                                    .graph = graph,
                                    .prep = prep,
+                                   .tokenizer = ft_buf_bytes(&model->tokenizer),
                                    .config = empty,
                                    .metrics = empty,
                                    .card = empty};
@@ -68,18 +75,30 @@ static enum ft_status prep_text(const struct ft_json *prep, const struct ft_err 
 static enum ft_status inspect(const struct ft_model_args *m, const struct ft_graph *graph,
                               struct ft_inspection *what, struct ft_err *err)
 {
+    enum ft_status st = FT_OK;
     struct ft_cost cost;
     struct ft_err why = {0};
+    struct ft_input input;
+    struct ft_graph *packed = NULL;
+    char padded[FT_ERR_TEXT];
     const enum ft_cost_measure measure = strcmp(m->measure, "yes") == 0  ? FT_COST_ALWAYS
                                          : strcmp(m->measure, "no") == 0 ? FT_COST_NEVER
                                                                          : FT_COST_AUTO;
-    if (ft_cost_find(graph, measure, &cost, &why) == FT_OK) {
+    if (ft_input_find(graph, &input, &why) == FT_OK && input.is_text) {
+        FT_TRY(ft_input_pack(graph, &packed, padded, err));
+        what->padded = padded;
+    }
+    if (why.code == FT_OK && ft_cost_find(packed != NULL ? packed : graph, what->model->max_length, measure,
+                                          &cost, &why) == FT_OK) {
         what->cost = &cost;
     }
     what->no_cost = why.text;
     what->full = m->full;
-    enum ft_status st = m->json ? ft_inspect_print_json(what, err) : ft_inspect_print(what, err);
+    st = m->json ? ft_inspect_print_json(what, err) : ft_inspect_print(what, err);
     what->cost = NULL;
+    what->padded = NULL;
+done:
+    ft_graph_free(packed);
     return st;
 }
 

@@ -87,7 +87,7 @@ static enum ft_status print_folded(const struct ft_tailor_report *report, struct
 
 /* ---- what it will cost */
 
-static void print_cost(const struct ft_cost *c)
+static void print_cost(const struct ft_cost *c, bool texts)
 {
     printf("memory     training %.0f MB in batches of %" PRId64 ", encoding %.0f MB in batches of %" PRId64
            "; --memory limits it\n",
@@ -98,10 +98,10 @@ static void print_cost(const struct ft_cost *c)
     }
     if (c->timed_batch > 0) {
         printf("time       for 1,000 documents: an epoch %.3g s%s (%s of %" PRId64
-               "); encoding %.3g s; on this machine, without preparing them\n",
+               "); encoding %.3g s; on this machine, without preparing them%s\n",
                c->train_seconds, c->frozen_bytes > 0 ? " from the second on" : "",
                c->step_is_measured ? "measured on a step" : "three times a forward pass", c->timed_batch,
-               c->encode_seconds);
+               c->encode_seconds, texts ? "; texts of 64 tokens at most" : "");
     }
 }
 
@@ -148,6 +148,10 @@ enum ft_status ft_inspect_print(const struct ft_inspection *in, struct ft_err *e
                ft_type_text(ft_graph_type(model->graph, v), shape));
     }
     printf("prepared   %s\n", in->prep_text);
+    if (in->padded != NULL) {
+        printf("texts      %s%s\n",
+               in->padded[0] == '\0' ? "without padding" : "padded to the longest of a batch: ", in->padded);
+    }
     if (in->hint != NULL) {
         printf("hint       %s\n", in->hint);
     }
@@ -157,7 +161,7 @@ enum ft_status ft_inspect_print(const struct ft_inspection *in, struct ft_err *e
     printf("parameters %s, of them trained %s\n", ft_count_text(report->params_total, total),
            ft_count_text(report->params_trainable, trained));
     if (in->cost != NULL) {
-        print_cost(in->cost);
+        print_cost(in->cost, in->padded != NULL);
     } else {
         printf("training   %s\n", in->no_cost);
     }
@@ -208,6 +212,12 @@ enum ft_status ft_inspect_print_json(const struct ft_inspection *in, struct ft_e
     FT_TRY(ft_json_set(json, "why", ft_json_of_text(report->why), err));
     FT_TRY(ft_json_set(json, "parameters", ft_json_of_int(report->params_total), err));
     FT_TRY(ft_json_set(json, "trained_parameters", ft_json_of_int(report->params_trainable), err));
+    if (in->padded != NULL) {
+        FT_TRY(ft_json_set(json, "packed", ft_json_of_bool(in->padded[0] == '\0'), err));
+    }
+    if (in->padded != NULL && in->padded[0] != '\0') {
+        FT_TRY(ft_json_set(json, "padded_because", ft_json_of_text(in->padded), err));
+    }
     if (in->prep != NULL) {
         FT_TRY(ft_json_set(json, "prep", ft_json_copy(in->prep), err));
     }

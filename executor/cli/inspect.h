@@ -18,8 +18,9 @@ struct ft_inspection { /* all borrowed */
     const char *prep_text, *hint; /* hint may be NULL */
     const struct ft_cost *cost;   /* NULL: it has none, for `no_cost` says why */
     const char *no_cost;
-    const char *out; /* of `tailor`; NULL: nothing was written */
-    bool full;       /* one line a layer */
+    const char *padded; /* of texts: why they are padded, "" if they are not; NULL: of no texts */
+    const char *out;    /* of `tailor`; NULL: nothing was written */
+    bool full;          /* one line a layer */
 };
 FT_MUST_CHECK enum ft_status ft_inspect_print(const struct ft_inspection *inspection, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_inspect_print_json(const struct ft_inspection *inspection,

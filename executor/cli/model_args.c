@@ -28,7 +28,8 @@ static const struct row rows[] = {
     {"keep-head", FLAG, AT(tailor.keep_head), 0, 0, "", "do not cut the classifier's head", NULL},
     {"output-dim", INTEGER, AT(tailor.output_dim), 0, 65536, "D",
      "add Finetuner's projection head to D dimensions", NULL},
-    {"pooler", POOLER, AT(tailor.pooler), 0, 0, "avg|GeM", "replace the model's spatial pooling", NULL},
+    {"pooler", POOLER, AT(tailor.pooler), 0, 0, "NAME",
+     "replace the model's pooling: avg (mean), GeM; of texts also max, cls, last, weighted_mean", NULL},
     {"normalize", FLAG, AT(tailor.normalize), 0, 0, "", "L2-normalise the embedding inside the model", NULL},
     {"freeze", TEXT, AT(tailor.freeze), 0, 0, "WHAT",
      "all (but the last layer, or but what tailoring adds), a number of leading layers, or names or "
@@ -128,13 +129,11 @@ enum ft_status ft_arg_flag(const char *key, const char *value, bool *out, struct
 
 static enum ft_status set_pooler(const char *value, enum ft_pooler *pooler, struct ft_err *err)
 {
-    if (strcmp(value, "avg") == 0) {
-        *pooler = FT_POOLER_AVG;
-    } else if (strcmp(value, "GeM") == 0) {
-        *pooler = FT_POOLER_GEM;
-    } else {
-        return FT_FAIL(err, USAGE, "--pooler takes avg or GeM, not '%s'", value);
+    enum ft_pooler found = FT_POOLER_DEFAULT;
+    if (ft_pooler_find(value, &found, err) != FT_OK) {
+        return FT_FAIL(err, USAGE, "--pooler takes " FT_POOLER_NAMES ", not '%s'", value);
     }
+    *pooler = found;
     return FT_OK;
 }
 

@@ -13,16 +13,21 @@
 
 /* ---- files below a folder */
 
-static enum ft_status write_file(const char *dir, const char *name, const struct ft_buf *text,
-                                 struct ft_err *err)
+static enum ft_status write_bytes(const char *dir, const char *name, struct ft_bytes text, struct ft_err *err)
 {
     char *path = NULL;
     enum ft_status st = FT_OK;
     FT_TRY(ft_path_join(dir, name, &path, err));
-    FT_TRY(ft_file_write(path, ft_buf_bytes(text), err));
+    FT_TRY(ft_file_write(path, text, err));
 done:
     ft_free(path);
     return st;
+}
+
+static enum ft_status write_file(const char *dir, const char *name, const struct ft_buf *text,
+                                 struct ft_err *err)
+{
+    return write_bytes(dir, name, ft_buf_bytes(text), err);
 }
 
 typedef enum ft_status (*text_writer)(const struct ft_artifact *artifact, const char *name,
@@ -119,6 +124,7 @@ static enum ft_status write_tree(const char *dir, const struct ft_artifact *a, c
     FT_TRY(write_model(dir, a, name, err));
     FT_TRY(write_text(dir, "models/input-map.yml", ft_metadata_input_map, a, name, err));
     FT_TRY(write_json(preprocess, "prep.json", a->prep, false, err));
+    FT_TRY(a->tokenizer.size > 0 ? write_bytes(dir, "tokenizer.json", a->tokenizer, err) : FT_OK);
     FT_TRY(write_json(dir, "metrics.json", a->metrics, false, err));
     FT_TRY(write_json(dir, "metrics.yml", a->metrics, true, err));
     FT_TRY(write_text(dir, "metadata.yml", ft_metadata_run, a, name, err));

@@ -2,8 +2,8 @@
  * artifact.h - what a run hands over: a folder or .zip in Finetuner's layout (DESIGN 4, finetuner/SPEC.md E).
  *
  * config.yml  metadata.yml  models/<name>/{model.onnx, metadata.yml}  models/input-map.yml
- * preprocess/prep.json metrics.json  metrics.yml  README.md (model card). No clock, host or path: equal runs
- * give equal bytes. In a .zip every path starts with <run name>/ as Finetuner's do.
+ * preprocess/prep.json metrics.json  metrics.yml  README.md (model card); of texts tokenizer.json. No clock,
+ * host or path: equal runs give equal bytes. In a .zip every path starts with <run name>/ as Finetuner's do.
  */
 #ifndef FT_MODEL_ARTIFACT_H
 #define FT_MODEL_ARTIFACT_H
@@ -15,6 +15,7 @@ struct ft_artifact {
     const char *model_name;
     const struct ft_graph *graph;  /* tailored, trained weights inside */
     const struct ft_json *prep;    /* preprocess options */
+    struct ft_bytes tokenizer;     /* text of tokenizer.json; empty: not of texts */
     const struct ft_json *config;  /* run options as used */
     const struct ft_json *metrics; /* {"before": {...}, "after": {...}}, may be empty */
     const struct ft_json

@@ -229,6 +229,19 @@ done:
     return st;
 }
 
+/* Of a model of texts: its tokenizer, and how long a text may be, which is an option like the others. */
+static enum ft_status read_text_parts(struct files *f, struct ft_model *model, struct ft_err *err)
+{
+    bool found = false;
+    const struct ft_json *length = ft_json_get(model->prep, "max_length");
+    FT_RETURN_IF_FAILED(
+        read_file(f, "tokenizer.json", FT_MAX_TOKENIZER_BYTES, &model->tokenizer, &found, err));
+    model->max_length = ft_json_is_integral(length) && ft_json_int(length) > 0 ? ft_json_int(length) : 0;
+    return !found || model->max_length > 0
+               ? FT_OK
+               : FT_FAIL(err, CORRUPT, "preprocess/prep.json has no max_length beside a tokenizer.json");
+}
+
 static enum ft_status read_around(struct files *f, const char *folder, struct ft_model *model,
                                   struct ft_err *err)
 {
@@ -249,6 +262,7 @@ static enum ft_status read_around(struct files *f, const char *folder, struct ft
         prep = NULL;
     }
     FT_TRY(read_meta(f, model, err));
+    FT_TRY(read_text_parts(f, model, err));
     model->is_embedding = true;
 done:
     ft_json_free(prep);

@@ -6,6 +6,8 @@
 #include <strings.h>
 
 #include "executor/base/alloc.h"
+#include "executor/model/blocks.h"
+#include "executor/model/text_pool.h"
 
 enum { LONGEST_PATTERN = 256 }; /* of a pattern */
 
@@ -131,14 +133,10 @@ static bool freeze_name(const struct ft_graph *original, const char *name, size_
 }
 
 /* The first `count` layers with weights, in the order of the graph. */
-static enum ft_status freeze_leading(const struct ft_graph *original, const bool *needed, const char *digits,
-                                     size_t size, struct ft_graph *tailored, struct ft_err *err)
+static enum ft_status freeze_leading(const struct ft_graph *original, const bool *needed, int64_t count,
+                                     struct ft_graph *tailored, struct ft_err *err)
 {
-    int64_t count = 0;
     int64_t there = 0;
-    for (size_t i = 0; i < size && count < FT_MAX_NODES; i++) {
-        count = count * 10 + (digits[i] - '0');
-    }
     for (int n = 0; n < ft_graph_nodes(original); n++) {
         if (needed[n] && has_weights(original, n)) {
             if (there++ < count) {
@@ -149,6 +147,50 @@ static enum ft_status freeze_leading(const struct ft_graph *original, const bool
     if (count > there) {
         return FT_FAIL(err, INVALID, "freeze: %lld layers are asked for, the model has %lld with weights",
                        (long long)count, (long long)there);
+    }
+    return FT_OK;
+}
+
+/* ---- transformers: layers are blocks, and embeddings stand before them */
+
+/* What the graph of a text model has of blocks; blocks = 0: none, or it is none. */
+struct blocks {
+    int count;
+    int *depth; /* by parameter of the original */
+};
+
+static enum ft_status find_blocks(const struct ft_graph *original, struct blocks *b, struct ft_err *err)
+{
+    *b = (struct blocks){0};
+    if (!ft_graph_reads_texts(original)) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_new((size_t)ft_graph_params(original), sizeof *b->depth, &b->depth, err));
+    b->count = ft_block_depths(original, b->depth);
+    return FT_OK;
+}
+
+/* Set the flag of what is at depth low .. high. */
+static void flag_depths(const struct ft_graph *original, const struct blocks *b, int low, int high,
+                        struct ft_graph *tailored, bool frozen)
+{
+    for (int p = 0; p < ft_graph_params(original); p++) {
+        int there = param_in(tailored, original, ft_graph_param_at(original, p));
+        if (there >= 0 && b->depth[p] >= low && b->depth[p] <= high) {
+            ft_graph_param_freeze(tailored, there, frozen);
+        }
+    }
+}
+
+static enum ft_status freeze_blocks(const struct ft_graph *original, const struct blocks *b, int64_t count,
+                                    struct ft_graph *tailored, struct ft_err *err)
+{
+    if (count > b->count) {
+        return FT_FAIL(err, INVALID, "freeze: %lld layers are asked for, the model has %d", (long long)count,
+                       b->count);
+    }
+    if (count > 0) {
+        flag_depths(original, b, 0, (int)count, tailored, true);
     }
     return FT_OK;
 }
@@ -168,23 +210,56 @@ static bool is_word(const char *text, size_t size, const char *word)
     return strlen(word) == size && strncasecmp(text, word, size) == 0;
 }
 
-static enum ft_status freeze_entry(const struct ft_graph *original, const bool *needed, const char *p,
-                                   size_t size, bool projected, struct ft_graph *tailored, struct ft_err *err)
+static int64_t number(const char *digits, size_t size)
+{
+    int64_t count = 0;
+    for (size_t i = 0; i < size && count < FT_MAX_NODES; i++) {
+        count = count * 10 + (digits[i] - '0');
+    }
+    return count;
+}
+
+/* What freezing looks at. */
+struct freezing {
+    const struct ft_graph *original;
+    const bool *needed; /* nodes of it */
+    struct blocks blocks;
+    bool projected; /* tailoring adds weights behind it */
+    struct ft_graph *tailored;
+};
+
+static void freeze_all(const struct freezing *f)
+{
+    freeze_original(f->original, f->tailored);
+    if (f->projected) {
+        return;
+    }
+    if (f->blocks.count > 0) {
+        flag_depths(f->original, &f->blocks, f->blocks.count, f->blocks.count + 1, f->tailored, false);
+    } else {
+        thaw_last_layer(f->original, f->needed, f->tailored);
+    }
+}
+
+static enum ft_status freeze_entry(const struct freezing *f, const char *p, size_t size, struct ft_err *err)
 {
     if (size == 0 || is_word(p, size, "false") || is_word(p, size, "none")) {
         return FT_OK;
     }
     if (is_word(p, size, "all") || is_word(p, size, "true")) {
-        freeze_original(original, tailored);
-        if (!projected) {
-            thaw_last_layer(original, needed, tailored);
-        }
+        freeze_all(f);
         return FT_OK;
     }
     if (only_digits(p, size)) {
-        return freeze_leading(original, needed, p, size, tailored, err);
+        int64_t count = number(p, size);
+        return f->blocks.count > 0 ? freeze_blocks(f->original, &f->blocks, count, f->tailored, err)
+                                   : freeze_leading(f->original, f->needed, count, f->tailored, err);
     }
-    if (!freeze_name(original, p, size, tailored)) {
+    if (is_word(p, size, "embeddings") && f->blocks.count > 0) {
+        flag_depths(f->original, &f->blocks, 0, 0, f->tailored, true);
+        return FT_OK;
+    }
+    if (!freeze_name(f->original, p, size, f->tailored)) {
         return FT_FAIL(err, INVALID,
                        "freeze: '%.*s' is no layer, node or weight of the model; `inspect` lists them",
                        size > 200 ? 200 : (int)size, p);
@@ -199,11 +274,14 @@ enum ft_status ft_freeze(const struct ft_graph *original, ft_value at,
     bool *needed = NULL;
     const char *p = options->freeze;
     enum ft_status st = FT_OK;
+    struct freezing f = {.original = original, .projected = options->output_dim > 0, .tailored = tailored};
     if (p == NULL || p[0] == '\0') {
         return FT_OK;
     }
     FT_TRY(ft_new((size_t)ft_graph_nodes(original), sizeof *needed, &needed, err));
     ft_layers_needed(original, at, needed);
+    f.needed = needed;
+    FT_TRY(find_blocks(original, &f.blocks, err));
     while (*p != '\0') {
         size_t size = strcspn(p, ",");
         size_t lead = strspn(p, " ");
@@ -212,10 +290,11 @@ enum ft_status ft_freeze(const struct ft_graph *original, ft_value at,
         while (tail > lead && p[tail - 1] == ' ') {
             tail--;
         }
-        FT_TRY(freeze_entry(original, needed, p + lead, tail - lead, options->output_dim > 0, tailored, err));
+        FT_TRY(freeze_entry(&f, p + lead, tail - lead, err));
         p += size + (p[size] == ',');
     }
 done:
+    ft_free(f.blocks.depth);
     ft_free(needed);
     return st;
 }

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "executor/base/alloc.h"
+#include "executor/model/text_pool.h"
 
 enum { LISTED = 12 }; /* layers or outputs named in a message */
 
@@ -292,6 +293,23 @@ done:
     return st;
 }
 
+/* Encoders of texts say what an output is by its name; others of theirs (pooler_output) were made for a task
+ * that is not ours. */
+static bool named_by_text_model(const struct ft_graph *g, struct ft_cut *cut)
+{
+    static const char *const names[] = {"sentence_embedding", "last_hidden_state", "token_embeddings"};
+    for (size_t k = 0; ft_graph_reads_texts(g) && k < sizeof names / sizeof names[0]; k++) {
+        for (int i = 0; i < ft_graph_outputs(g); i++) {
+            if (strcmp(ft_graph_output_name(g, i), names[k]) == 0) {
+                cut->at = ft_graph_output_at(g, i);
+                cut->why = k == 0 ? "the model calls it its embedding" : "the rows of its tokens are pooled";
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static enum ft_status cut_by_rule(const struct ft_model *model, int64_t labels, struct ft_arena *arena,
                                   struct ft_cut *cut, struct ft_err *err)
 {
@@ -299,6 +317,9 @@ static enum ft_status cut_by_rule(const struct ft_model *model, int64_t labels, 
     struct finding first = {0};
     bool *scratch = NULL;
     enum ft_status st = FT_OK;
+    if (named_by_text_model(g, cut)) {
+        return FT_OK;
+    }
     FT_TRY(ft_new((size_t)ft_graph_nodes(g), sizeof *scratch, &scratch, err));
     for (int i = 0; i < ft_graph_outputs(g); i++) {
         struct finding f;

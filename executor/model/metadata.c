@@ -10,16 +10,28 @@
  * knows. */
 
 static const char batch_name[] = "batch-size";
+static const char length_name[] = "sequence-length";
+
+static bool is_kind(const struct ft_artifact *a, const char *wanted)
+{
+    const char *kind = ft_json_text(ft_json_get(a->prep, "kind"), NULL);
+    return kind != NULL && strcmp(kind, wanted) == 0;
+}
 
 static bool is_image(const struct ft_artifact *a)
 {
-    const char *kind = ft_json_text(ft_json_get(a->prep, "kind"), NULL);
-    return kind != NULL && strcmp(kind, "image") == 0;
+    return is_kind(a, "image");
+}
+
+static bool is_length(struct ft_dim d)
+{
+    return ft_dim_equal(d, ft_dim_symbol(FT_SYMBOL_LENGTH));
 }
 
 static struct ft_json *dim_json(struct ft_dim d)
 {
-    return ft_dim_is_known(d) ? ft_json_of_int(d.coef) : ft_json_of_text(batch_name);
+    return ft_dim_is_known(d) ? ft_json_of_int(d.coef)
+                              : ft_json_of_text(is_length(d) ? length_name : batch_name);
 }
 
 static enum ft_status shape_json(const struct ft_type *type, int from, struct ft_json **out,
@@ -112,6 +124,12 @@ static enum ft_status set_output(struct ft_json *o, const struct ft_graph *g, st
     return ft_json_set(o, "output_shape", shape, err);
 }
 
+static bool has_length(const struct ft_graph *g, ft_value v)
+{
+    const struct ft_type *t = ft_graph_type(g, v);
+    return t->rank > 1 && is_length(t->dim[1]);
+}
+
 /* Which axes vary: {name: {0: batch-size}}. The inner key is a number in Finetuner's files; see
  * unquote_axes(). */
 static enum ft_status set_dynamic_axes(struct ft_json *o, const struct ft_graph *g, struct ft_err *err)
@@ -129,6 +147,9 @@ static enum ft_status set_dynamic_axes(struct ft_json *o, const struct ft_graph 
             goto done;
         }
         FT_TRY(set_text(axis, "0", batch_name, err));
+        if (i < ft_graph_inputs(g) && has_length(g, ft_graph_input_at(g, i))) {
+            FT_TRY(set_text(axis, "1", length_name, err));
+        }
         taken = axis;
         axis = NULL;
         FT_TRY(ft_json_set(map, name, taken, err));
@@ -146,8 +167,11 @@ done:
  * of it stands in preprocess/prep.json. */
 static enum ft_status set_preprocess(struct ft_json *o, const struct ft_artifact *a, struct ft_err *err)
 {
-    struct ft_json *kind = ft_json_of_text(is_image(a) ? "VisionPreprocess" : "DefaultPreprocess");
-    struct ft_json *collate = ft_json_of_text("DefaultCollate");
+    bool text = is_kind(a, "text");
+    struct ft_json *kind = ft_json_of_text(is_image(a) ? "VisionPreprocess"
+                                           : text      ? "TextPreprocess"
+                                                       : "DefaultPreprocess");
+    struct ft_json *collate = ft_json_of_text(text ? "TransformersCollate" : "DefaultCollate");
     struct ft_json *none = ft_json_object();
     struct ft_json *options = ft_json_object();
     const struct ft_type *type = ft_graph_type(a->graph, ft_graph_input_at(a->graph, 0));
@@ -199,13 +223,18 @@ static enum ft_status set_tailoring(struct ft_json *o, const struct ft_artifact 
 static enum ft_status model_json(const struct ft_artifact *a, const char *name, struct ft_json *o,
                                  struct ft_err *err)
 {
-    bool image = is_image(a);
+    static const char *const kinds[3][3] = {{"any", "mlp", "MLPBuilder"},
+                                            {"image-to-image", "cnn", "CNNBuilder"},
+                                            {"text-to-text", "transformer", "TextTransformerBuilder"}};
+    const char *const *kind = kinds[is_image(a) ? 1 : is_kind(a, "text") ? 2 : 0];
     FT_RETURN_IF_FAILED(set_text(o, "name", name, err));
     FT_RETURN_IF_FAILED(set_text(o, "descriptor", name, err));
-    FT_RETURN_IF_FAILED(set_text(o, "description", "tuned from an ONNX model", err));
-    FT_RETURN_IF_FAILED(set_text(o, "task", image ? "image-to-image" : "any", err));
-    FT_RETURN_IF_FAILED(set_text(o, "architecture", image ? "cnn" : "mlp", err));
-    FT_RETURN_IF_FAILED(set_text(o, "builder", image ? "CNNBuilder" : "MLPBuilder", err));
+    FT_RETURN_IF_FAILED(
+        set_text(o, "description",
+                 is_kind(a, "text") ? "tuned from a model of texts" : "tuned from an ONNX model", err));
+    FT_RETURN_IF_FAILED(set_text(o, "task", kind[0], err));
+    FT_RETURN_IF_FAILED(set_text(o, "architecture", kind[1], err));
+    FT_RETURN_IF_FAILED(set_text(o, "builder", kind[2], err));
     FT_RETURN_IF_FAILED(set_inputs(o, a->graph, err));
     FT_RETURN_IF_FAILED(set_output(o, a->graph, err));
     FT_RETURN_IF_FAILED(set_dynamic_axes(o, a->graph, err));
@@ -216,16 +245,16 @@ static enum ft_status model_json(const struct ft_artifact *a, const char *name, 
 /* The only keys "0" stand in dynamic_axes: YAML's integer 0 there, as Finetuner writes it. */
 static enum ft_status unquote_axes(const struct ft_buf *text, struct ft_buf *out, struct ft_err *err)
 {
-    static const char *const quoted[2] = {"'0': ", "\"0\": "};
+    static const char *const quoted[4] = {"'0': ", "\"0\": ", "'1': ", "\"1\": "};
     const char *p = (const char *)text->data;
     while (*p != '\0') {
         const char *end = strchr(p, '\n');
         size_t size = end == NULL ? strlen(p) : (size_t)(end - p) + 1;
         size_t indent = strspn(p, " ");
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 4; i++) {
             if (indent > 0 && strncmp(p + indent, quoted[i], strlen(quoted[i])) == 0) {
                 FT_RETURN_IF_FAILED(ft_buf_append(out, p, indent, err));
-                FT_RETURN_IF_FAILED(ft_buf_text(out, "0: ", err));
+                FT_RETURN_IF_FAILED(ft_buf_text(out, i < 2 ? "0: " : "1: ", err));
                 p += indent + strlen(quoted[i]);
                 size -= indent + strlen(quoted[i]);
             }
@@ -369,9 +398,10 @@ enum ft_status ft_metadata_card(const struct ft_artifact *artifact, const char *
         out, err,
         "# %s\n\nAn embedding model, tuned by finetuner " FT_VERSION " in the run `%s`.\n\n"
         "`models/%s/model.onnx` is the whole model: `%s` %s in, `%s` %s out.\n"
-        "`preprocess/prep.json` says how content becomes its input.\n",
+        "`preprocess/prep.json` says how content becomes its input%s.\n",
         name, artifact->run_name, name, ft_graph_name(g, input), ft_type_text(ft_graph_type(g, input), in),
-        ft_graph_output_name(g, 0), ft_type_text(ft_graph_type(g, ft_graph_output_at(g, 0)), to)));
+        ft_graph_output_name(g, 0), ft_type_text(ft_graph_type(g, ft_graph_output_at(g, 0)), to),
+        artifact->tokenizer.size > 0 ? ", with `tokenizer.json`" : ""));
     FT_RETURN_IF_FAILED(put_metrics(artifact->metrics, out, err));
     return put_facts(artifact->card, out, err);
 }

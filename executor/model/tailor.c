@@ -8,6 +8,7 @@
 #include "executor/base/rand.h"
 #include "executor/model/freeze.h"
 #include "executor/model/head.h"
+#include "executor/model/text_pool.h"
 
 /* ---- adding to the graph */
 
@@ -143,6 +144,9 @@ static enum ft_status add_pooling(struct ft_graph *g, const struct ft_tailor_opt
     if (t->rank <= 2) {
         return FT_OK;
     }
+    if (ft_is_token_map(t)) {
+        return ft_add_text_pooling(g, o, v, err);
+    }
     if (o->pooler == FT_POOLER_GEM) {
         return add_gem(g, o, *v, v, err);
     }
@@ -232,6 +236,24 @@ static enum ft_status add_normalize(struct ft_graph *g, ft_value *v, struct ft_e
 
 /* ---- all of it */
 
+enum ft_status ft_pooler_find(const char *name, enum ft_pooler *pooler, struct ft_err *err)
+{
+    static const struct {
+        const char *name;
+        enum ft_pooler pooler;
+    } names[] = {{"default", FT_POOLER_DEFAULT}, {"avg", FT_POOLER_AVG},
+                 {"mean", FT_POOLER_AVG},        {"GeM", FT_POOLER_GEM},
+                 {"max", FT_POOLER_MAX},         {"cls", FT_POOLER_CLS},
+                 {"last", FT_POOLER_LAST},       {"weighted_mean", FT_POOLER_WEIGHTED_MEAN}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(names[i].name, name) == 0) {
+            *pooler = names[i].pooler;
+            return FT_OK;
+        }
+    }
+    return FT_FAIL(err, INVALID, "there is no pooler \"%.100s\": " FT_POOLER_NAMES, name);
+}
+
 static enum ft_status check_options(const struct ft_tailor_options *o, struct ft_err *err)
 {
     if (o->output_dim < 0 || o->output_dim > 1 << 20) {
@@ -246,12 +268,31 @@ static enum ft_status check_options(const struct ft_tailor_options *o, struct ft
     return FT_OK;
 }
 
+static enum ft_status choose_tokens(const struct ft_graph *g, ft_value *at, bool *normalized,
+                                    struct ft_err *err)
+{
+    ft_value map = ft_token_map(g, *at, normalized);
+    if (map == FT_NO_VALUE) {
+        return FT_FAIL(err, INVALID,
+                       "a pooler is asked for, but the model has layers behind its own pooling; --cut its "
+                       "last row of tokens to lose them");
+    }
+    *at = map;
+    return FT_OK;
+}
+
 /* A pooler that is asked for replaces the model's own pooling right before the embedding. */
 static enum ft_status choose_map(const struct ft_graph *g, const struct ft_tailor_options *o, ft_value *at,
-                                 struct ft_err *err)
+                                 bool *normalized, struct ft_err *err)
 {
     if (o->pooler == FT_POOLER_DEFAULT) {
         return FT_OK;
+    }
+    if (ft_graph_reads_texts(g)) {
+        return choose_tokens(g, at, normalized, err);
+    }
+    if (o->pooler > FT_POOLER_GEM) {
+        return FT_FAIL(err, INVALID, "this pooler is for texts; models of other things take avg or GeM");
     }
     ft_value map = ft_pooled_map(g, *at);
     if (map == FT_NO_VALUE) {
@@ -283,7 +324,7 @@ static enum ft_status check_embedding(const struct ft_graph *g, ft_value v, stru
         return FT_FAIL(err, INVALID, "the embedding would be %s: its first axis is not the batch",
                        ft_type_text(t, text));
     }
-    for (int i = 1; i < t->rank; i++) {
+    for (int i = ft_is_token_map(t) ? 2 : 1; i < t->rank; i++) {
         if (!ft_dim_is_known(t->dim[i])) {
             return FT_FAIL(err, INVALID, "the embedding would be %s: its width depends on the batch",
                            ft_type_text(t, text));
@@ -293,7 +334,7 @@ static enum ft_status check_embedding(const struct ft_graph *g, ft_value v, stru
 }
 
 static enum ft_status build(const struct ft_graph *g, const struct ft_tailor_options *o, ft_value at,
-                            struct ft_graph **out, struct ft_err *err)
+                            bool normalize, struct ft_graph **out, struct ft_err *err)
 {
     static const char *const names[1] = {"embedding"};
     struct ft_graph *t = NULL;
@@ -304,7 +345,7 @@ static enum ft_status build(const struct ft_graph *g, const struct ft_tailor_opt
     if (o->output_dim > 0) {
         FT_TRY(add_projection(t, o, &v, err));
     }
-    if (o->normalize) {
+    if (normalize) {
         FT_TRY(add_normalize(t, &v, err));
     }
     ft_graph_clear_outputs(t);
@@ -322,6 +363,7 @@ enum ft_status ft_tailor(const struct ft_model *model, const struct ft_tailor_op
     struct ft_arena arena = {0};
     struct ft_graph *t = NULL;
     struct ft_cut cut;
+    bool normalized = false; /* behind a pooling that is replaced */
     enum ft_status st = FT_OK;
     *tailored = NULL;
     if (report != NULL) {
@@ -330,9 +372,9 @@ enum ft_status ft_tailor(const struct ft_model *model, const struct ft_tailor_op
     FT_TRY(check_options(options, err));
     FT_TRY(ft_cut_find(model, options, &arena, &cut, err));
     ft_value at = cut.at;
-    FT_TRY(choose_map(model->graph, options, &at, err));
+    FT_TRY(choose_map(model->graph, options, &at, &normalized, err));
     FT_TRY(check_embedding(model->graph, at, err));
-    FT_TRY(build(model->graph, options, at, &t, err));
+    FT_TRY(build(model->graph, options, at, options->normalize || normalized, &t, err));
     FT_TRY(ft_freeze(model->graph, at, options, t, err));
     if (report != NULL) {
         FT_TRY(ft_tailor_describe(model->graph, at, &cut, t, report, err));

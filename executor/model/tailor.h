@@ -13,11 +13,20 @@
 
 #include "executor/model/model.h"
 
+/* Replaces the model's own pooling, spatial or over tokens (mean where a text model has none). The names are
+ * Finetuner's, its avg and mean being one. */
 enum ft_pooler {
     FT_POOLER_DEFAULT,
-    FT_POOLER_AVG,
-    FT_POOLER_GEM
-}; /* replaces the model's own spatial pooling */
+    FT_POOLER_AVG,           /* "avg", "mean" */
+    FT_POOLER_GEM,           /* "GeM" */
+    FT_POOLER_MAX,           /* "max": texts only, like all below */
+    FT_POOLER_CLS,           /* "cls": the first token */
+    FT_POOLER_LAST,          /* "last" */
+    FT_POOLER_WEIGHTED_MEAN, /* "weighted_mean": the k-th token counts k times */
+};
+#define FT_POOLER_NAMES "default|avg|mean|GeM|max|cls|last|weighted_mean"
+/* FT_INVALID lists the names. */
+FT_MUST_CHECK enum ft_status ft_pooler_find(const char *name, enum ft_pooler *pooler, struct ft_err *err);
 
 struct ft_tailor_options {
     const char *cut; /* node or value whose output is the embedding; NULL = head rule */
@@ -26,13 +35,15 @@ struct ft_tailor_options {
     int64_t output_dim;    /* > 0: Finetuner's ProjectionHead (finetuner/SPEC A.1) to that width */
     int projection_layers; /* 0 = 2, its default */
     enum ft_pooler pooler;
-    float gem_p, gem_eps; /* 0 = 3 and 1e-6; p is a trainable parameter */
+    float gem_p, gem_eps; /* 0 = 3 and 1e-6; p is a trainable parameter, of texts a constant */
     bool normalize;       /* L2-normalise the embedding inside the model */
     /* NULL/"" = nothing, "all" or "true" = all but what tailoring adds or, without a projection, all but the
      * last layer with weights (Finetuner's freeze; a BatchNorm or bias behind a convolution or product is one
      * layer with it), else a comma-separated list of layer names, origins, weights, prefixes of them up to a
      * '.' or '/' ("layer1") or patterns of them ("*.bn?.*"), or a number: so many leading layers with
-     * weights. */
+     * weights. Of a text model layers are the blocks of its transformer (blocks.h): a number freezes the
+     * embeddings and so many blocks, "true" leaves the last block, and "embeddings" are what stands before
+     * them. */
     const char *freeze;
     uint64_t seed; /* of new weights (torch's Linear init: U(-1/sqrt(fan_in), 1/sqrt(fan_in))) */
 };

@@ -173,10 +173,10 @@ static enum ft_status floats_item(const struct ft_prep *prep, const struct ft_co
         return wrong_content(prep, content, err);
     }
     if (c == 1 || view.channels_last == prep->channels_last) {
-        return ft_tensor_floats(content, row, n, err);
+        return ft_content_floats(content, row, n, err);
     }
     FT_TRY(ft_new(n, sizeof *values, &values, err));
-    FT_TRY(ft_tensor_floats(content, values, n, err));
+    FT_TRY(ft_content_floats(content, values, n, err));
     for (size_t i = 0; i < n / c; i++) {
         for (size_t k = 0; k < c; k++) {
             size_t last = i * c + k;

@@ -16,6 +16,7 @@ struct prep_row {
 static const struct prep_row rows[] = {
     [FT_PREP_IMAGE] = {"image", ft_prep_image_item},
     [FT_PREP_VECTOR] = {"vector", ft_prep_vector_item},
+    [FT_PREP_TEXT] = {"text", NULL}, /* its rows are ragged: ft_prep_text() */
 };
 
 static const char *const resizes[] = {
@@ -28,7 +29,7 @@ static const char *const layouts[] = {"chw", "hwc"};
 
 size_t ft_prep_elements(const struct ft_prep *prep)
 {
-    size_t n = 1;
+    size_t n = prep->kind == FT_PREP_TEXT ? 0 : 1;
     for (int i = 0; i < prep->rank; i++) {
         n *= (size_t)prep->dims[i];
     }
@@ -38,6 +39,7 @@ size_t ft_prep_elements(const struct ft_prep *prep)
 enum ft_status ft_prep_item(const struct ft_prep *prep, const struct ft_content *content, float *row,
                             struct ft_err *err)
 {
+    assert(rows[prep->kind].item != NULL);
     return rows[prep->kind].item(prep, content, row, err);
 }
 
@@ -296,16 +298,20 @@ static enum ft_status read_image_key(const char *key, const struct ft_json *json
 
 static enum ft_status read_kind(const struct ft_json *options, struct ft_prep *p, struct ft_err *err)
 {
-    static const char *const names[] = {"image", "vector"};
+    static const char *const names[] = {"image", "vector", "text"};
     const struct ft_json *json = ft_json_get(options, "kind");
     size_t which = 0;
     if (json == NULL) {
         return FT_OK;
     }
-    if (!one_of(json, names, 2, &which)) {
-        return bad("kind", "\"image\" or \"vector\"", err);
+    if (!one_of(json, names, 3, &which)) {
+        return bad("kind", "\"image\", \"vector\" or \"text\"", err);
     }
-    enum ft_prep_kind kind = which == 0 ? FT_PREP_IMAGE : FT_PREP_VECTOR;
+    enum ft_prep_kind kind = (enum ft_prep_kind)which;
+    if ((kind == FT_PREP_TEXT) != (p->kind == FT_PREP_TEXT)) {
+        return FT_FAIL(err, INVALID, "preprocess option \"kind\" is \"%s\", but the model takes %s",
+                       names[which], p->kind == FT_PREP_TEXT ? "texts" : "no texts");
+    }
     if (kind == FT_PREP_IMAGE && p->kind != FT_PREP_IMAGE) {
         set_image_defaults(p);
     }
@@ -352,6 +358,9 @@ static enum ft_status settle(const struct ft_json *options, struct ft_prep *p, s
         FT_RETURN_IF_FAILED(check_channel_counts(options, p, err));
         return settle_image(p, err);
     }
+    if (p->kind == FT_PREP_TEXT) {
+        return FT_OK;
+    }
     for (int i = 0; i < p->rank; i++) {
         if (p->dims[i] == 0) {
             return FT_FAIL(err, INVALID, "preprocess option \"shape\" must be given for this model");
@@ -376,6 +385,8 @@ enum ft_status ft_prep_read(const struct ft_json *options, struct ft_prep *prep,
         }
         if (p.kind == FT_PREP_IMAGE) {
             FT_RETURN_IF_FAILED(read_image_key(key, ft_json_value(it), &p, err));
+        } else if (p.kind == FT_PREP_TEXT) {
+            FT_RETURN_IF_FAILED(ft_prep_text_key(key, ft_json_value(it), &p, err));
         } else if (strcmp(key, "shape") == 0) {
             FT_RETURN_IF_FAILED(read_shape(ft_json_value(it), &p, err));
         } else {
@@ -446,6 +457,8 @@ enum ft_status ft_prep_write(const struct ft_prep *prep, struct ft_json **option
     FT_TRY(ft_json_set(o, "kind", ft_json_of_text(rows[prep->kind].name), err));
     if (prep->kind == FT_PREP_IMAGE) {
         FT_TRY(write_image(prep, o, err));
+    } else if (prep->kind == FT_PREP_TEXT) {
+        FT_TRY(ft_prep_text_write(prep, o, err));
     } else {
         FT_TRY(set_integers(o, "shape", prep->dims, prep->rank, err));
     }

@@ -87,7 +87,8 @@ static const struct dtype_row *dtype_row(const char *dtype)
     return NULL;
 }
 
-enum ft_status ft_tensor_floats(const struct ft_content *tensor, float *out, size_t count, struct ft_err *err)
+enum ft_status ft_content_floats(const struct ft_content *tensor, float *out, size_t count,
+                                 struct ft_err *err)
 {
     const struct dtype_row *row = dtype_row(tensor->dtype);
     if (row == NULL) {
@@ -140,5 +141,5 @@ enum ft_status ft_prep_vector_item(const struct ft_prep *prep, const struct ft_c
         return FT_FAIL(err, INVALID, "the model wants a tensor of %zu numbers, this is %s", want,
                        ft_content_shown(content, shown));
     }
-    return ft_tensor_floats(content, row, want, err);
+    return ft_content_floats(content, row, want, err);
 }

@@ -34,8 +34,6 @@ struct ft_encode {
     /* Below: the encode thread's own, and the starting thread's before that one runs. */
     struct loaded *models; /* config->models_loaded of them; path NULL = free */
     uint64_t clock;
-    float *rows;
-    size_t rows_capacity;
 };
 
 static void unload(struct ft_encode *encode, struct loaded *model)
@@ -81,25 +79,14 @@ done:
     return st;
 }
 
-/* Prepare and compute rows first .. first + count of the request. */
-static enum ft_status encode_batch(struct ft_encode *encode, const struct ft_request *request, void *encoder,
-                                   size_t first, size_t count, float *out, struct ft_err *err)
+/* Documents first .. first + count of the request. */
+static enum ft_status encode_batch(const struct ft_encode *encode, const struct ft_request *request,
+                                   void *encoder, size_t first, size_t count, float *out, struct ft_err *err)
 {
-    const struct ft_engine *engine = encode->service->engine;
-    size_t row = engine->row_size(encoder);
-    size_t need = 0;
-    if (!ft_mul_size(row, count, &need)) {
-        return FT_FAIL(err, LIMIT, "a batch of %zu inputs is too large", count);
-    }
-    FT_RETURN_IF_FAILED(ft_grow(&encode->rows, &encode->rows_capacity, need, sizeof(float), err));
-    for (size_t i = 0; i < count; i++) {
-        enum ft_status st =
-            engine->prepare(encoder, &request->docs[first + i].content, encode->rows + i * row, err);
-        if (st != FT_OK) {
-            return ft_wrap_document(request, first + i, err);
-        }
-    }
-    return engine->compute(encoder, encode->rows, count, out, err);
+    size_t failed = count;
+    enum ft_status st =
+        encode->service->engine->encode(encoder, request->docs + first, count, out, &failed, err);
+    return st != FT_OK && failed < count ? ft_wrap_document(request, first + failed, err) : st;
 }
 
 static enum ft_status encode_request(struct ft_encode *encode, const struct ft_request *request,
@@ -264,7 +251,6 @@ void ft_encode_free(struct ft_encode *encode)
     }
     ft_queue_free(encode->queue);
     ft_free(encode->models);
-    ft_free(encode->rows);
     ft_free(encode);
 }
 

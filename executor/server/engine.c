@@ -1,7 +1,5 @@
 #include "executor/server/engine.h"
 
-#include <string.h>
-
 #include "executor/model/artifact.h"
 #include "executor/train/encoder.h"
 #include "executor/train/fit.h"
@@ -15,21 +13,17 @@ static enum ft_status open_encoder(const struct ft_config *config, const char *m
                                    struct ft_err *err)
 {
     struct ft_encoder *opened = NULL;
+    *encoder = NULL;
     struct ft_tailor_options tailor = {
         .cut = none_if_empty(config->cut),
         .keep_head = config->keep_head,
         .normalize = config->normalize,
         .output_dim = config->output_dim,
     };
-    if (strcmp(config->pooler, "avg") == 0) {
-        tailor.pooler = FT_POOLER_AVG;
-    } else if (strcmp(config->pooler, "GeM") == 0) {
-        tailor.pooler = FT_POOLER_GEM;
-    }
+    FT_RETURN_IF_FAILED(ft_pooler_find(config->pooler, &tailor.pooler, err));
     struct ft_model_options options = {.input_shape = none_if_empty(config->input_shape)};
     /* An artifact was tailored when it was made, and knows how its input is prepared. */
     bool artifact = ft_artifact_known(model);
-    *encoder = NULL;
     struct ft_encoder_spec spec = {
         .model_path = model,
         .tailor = artifact ? NULL : &tailor,
@@ -54,20 +48,10 @@ static size_t encoder_dim(void *encoder)
     return (size_t)ft_encoder_dim(encoder);
 }
 
-static size_t encoder_row(void *encoder)
+static enum ft_status encode(void *encoder, const struct ft_document *docs, size_t count, float *out,
+                             size_t *failed, struct ft_err *err)
 {
-    return ft_prep_elements(ft_encoder_prep(encoder));
-}
-
-static enum ft_status prepare(void *encoder, const struct ft_content *content, float *row, struct ft_err *err)
-{
-    return ft_prep_item(ft_encoder_prep(encoder), content, row, err);
-}
-
-static enum ft_status compute(void *encoder, const float *rows_in, size_t rows, float *out,
-                              struct ft_err *err)
-{
-    return ft_encoder_rows(encoder, rows_in, rows, out, err);
+    return ft_encoder_documents(encoder, docs, count, out, failed, err);
 }
 
 static enum ft_status check_fit(const struct ft_json *options, struct ft_err *err)
@@ -90,9 +74,7 @@ const struct ft_engine *ft_engine_standard(void)
         .open = open_encoder,
         .close = close_encoder,
         .dim = encoder_dim,
-        .row_size = encoder_row,
-        .prepare = prepare,
-        .compute = compute,
+        .encode = encode,
         .check_fit = check_fit,
     };
     return &engine;

@@ -10,20 +10,34 @@ enum { LEAST_CLASSES = 2 };
 
 /* ---- parts */
 
-enum ft_status ft_encoder_price(struct ft_device *device, const struct ft_graph *graph, int64_t batch,
-                                size_t *bytes, struct ft_err *err)
+static enum ft_status price_forward(struct ft_device *device, const struct ft_graph *graph,
+                                    const int64_t symbols[FT_MAX_SYMBOLS], size_t *bytes, struct ft_err *err)
 {
-    struct ft_plan_spec spec;
     struct ft_plan_stats stats;
     ft_value embedding = ft_graph_output_at(graph, 0);
-    memset(&spec, 0, sizeof spec);
-    spec.symbols[FT_SYMBOL_BATCH] = batch;
-    spec.wanted = &embedding;
-    spec.n_wanted = 1;
+    struct ft_plan_spec spec = {.wanted = &embedding, .n_wanted = 1};
+    memcpy(spec.symbols, symbols, sizeof spec.symbols);
     FT_RETURN_IF_FAILED(ft_plan_price(device, graph, &spec, &stats, err));
     /* The last rows of a data set have a plan of an eighth of the batch, or less; weights are bound, and
      * packed once a plan. */
     *bytes = stats.activation_bytes + stats.activation_bytes / 8 + stats.bound_bytes * 2;
+    return FT_OK;
+}
+
+enum ft_status ft_encoder_price(struct ft_device *device, const struct ft_graph *graph, int64_t batch,
+                                int64_t longest, size_t *bytes, struct ft_err *err)
+{
+    int64_t symbols[FT_MAX_SYMBOLS] = {[FT_SYMBOL_BATCH] = batch};
+    struct ft_input input;
+    size_t more = 0;
+    FT_RETURN_IF_FAILED(ft_input_find(graph, &input, err));
+    if (input.is_text) {
+        struct ft_text_limits limits = ft_encoder_limits(batch, longest);
+        ft_text_largest(&input.text, &limits, symbols);
+        more = ft_text_in_bytes(&input.text, &limits);
+    }
+    FT_RETURN_IF_FAILED(price_forward(device, graph, symbols, bytes, err));
+    *bytes += more;
     return FT_OK;
 }
 
@@ -96,13 +110,29 @@ done:
     return st;
 }
 
+/* The validation loss runs on batches of its own, of about the size of the training's. */
+static enum ft_status price_validation(const struct ft_run *run, const struct ft_step_spec *spec,
+                                       size_t *bytes, struct ft_err *err)
+{
+    int64_t symbols[FT_MAX_SYMBOLS] = {[FT_SYMBOL_BATCH] = (int64_t)spec->batch};
+    struct ft_input input;
+    FT_RETURN_IF_FAILED(ft_input_find(run->form, &input, err));
+    if (input.is_text) {
+        struct ft_text_limits limits = ft_step_limits(&input.text, spec);
+        ft_text_largest(&input.text, &limits, symbols);
+    }
+    const struct ft_graph *part = run->frontier.n > 0 ? run->frontier.suffix : run->form;
+    return price_forward(run->device, part, symbols, bytes, err);
+}
+
 /* ---- a batch */
 
 static enum ft_status need_of(const struct ft_run *run, size_t batch, struct ft_memory_need *need,
                               struct ft_err *err)
 {
-    struct ft_step_spec spec = ft_run_step_spec(run, batch);
+    struct ft_step_spec spec = ft_run_step_spec(run, &run->train, batch);
     memset(need, 0, sizeof *need);
+    FT_RETURN_IF_FAILED(ft_run_most_tokens(run, &run->train, batch, &spec.tokens, err));
     FT_RETURN_IF_FAILED(ft_step_need(&spec, need, err));
     need->program = FT_PROGRAM_BYTES;
     need->loaded = ft_alloc_stats().live_bytes;
@@ -112,14 +142,13 @@ static enum ft_status need_of(const struct ft_run *run, size_t batch, struct ft_
     size_t slots = run->frontier.n > 0 ? 3 : 2;
     need->activations += slots * batch * ft_prep_elements(&run->prep) * sizeof(float);
     if (run->val.data != NULL) {
-        const struct ft_graph *part = run->frontier.n > 0 ? run->frontier.suffix : run->graph;
         size_t val = 0;
-        FT_RETURN_IF_FAILED(ft_encoder_price(run->device, part, (int64_t)batch, &val, err));
+        FT_RETURN_IF_FAILED(price_validation(run, &spec, &val, err));
         need->activations += val;
     }
     if (run->eval.data != NULL) {
-        FT_RETURN_IF_FAILED(
-            ft_encoder_price(run->device, run->graph, run->options.eval_batch_size, &need->encoder, err));
+        FT_RETURN_IF_FAILED(ft_encoder_price(run->device, run->form, run->options.eval_batch_size,
+                                             run->prep.max_length, &need->encoder, err));
     }
     FT_RETURN_IF_FAILED(price_prefix(run, &need->prefix, err));
     need->total = need->program + need->loaded + need->rows + need->weights + need->optimizer +
@@ -208,8 +237,8 @@ enum ft_status ft_run_choose_batch(struct ft_run *run, struct ft_err *err)
     /* Evaluation must not take what training needs: it is as good with less at a time. */
     while (run->options.memory > 0 && run->eval.data != NULL && run->options.eval_batch_size > 1) {
         size_t bytes = 0;
-        FT_RETURN_IF_FAILED(
-            ft_encoder_price(run->device, run->graph, run->options.eval_batch_size, &bytes, err));
+        FT_RETURN_IF_FAILED(ft_encoder_price(run->device, run->form, run->options.eval_batch_size,
+                                             run->prep.max_length, &bytes, err));
         if (bytes <= (size_t)run->options.memory / 4) {
             break;
         }
@@ -226,7 +255,7 @@ enum ft_status ft_run_choose_batch(struct ft_run *run, struct ft_err *err)
 enum ft_status ft_run_check_memory(struct ft_run *run, size_t before, bool *again, struct ft_err *err)
 {
     struct ft_memory_need need;
-    struct ft_step_spec spec = ft_run_step_spec(run, run->train.shape.batch);
+    struct ft_step_spec spec = ft_run_step_spec(run, &run->train, run->train.shape.batch);
     size_t taken = ft_alloc_stats().live_bytes - before;
     *again = false;
     if (run->options.memory == 0) {

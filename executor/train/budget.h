@@ -33,9 +33,11 @@ struct ft_memory_need {
     size_t artifact;    /* while it is written: the trained weights once more, and the file */
     size_t total;
 };
-/* Of an encoder of batches up to `batch`, with its packed weights. */
+/* Of an encoder of batches up to `batch`, with its packed weights; `longest`: the tokens of the longest text,
+ * 0 where there are none. */
 FT_MUST_CHECK enum ft_status ft_encoder_price(struct ft_device *device, const struct ft_graph *graph,
-                                              int64_t batch, size_t *bytes, struct ft_err *err);
+                                              int64_t batch, int64_t longest, size_t *bytes,
+                                              struct ft_err *err);
 /* Of a step alone: weights, optimizer and activations are filled in. */
 FT_MUST_CHECK enum ft_status ft_step_need(const struct ft_step_spec *spec, struct ft_memory_need *need,
                                           struct ft_err *err);

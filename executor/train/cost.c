@@ -21,6 +21,7 @@ struct finder {
     struct ft_device *device;
     struct ft_input input;
     size_t elements; /* of a row */
+    int64_t longest; /* text, in tokens */
     struct ft_frontier frontier;
     struct ft_step_spec spec;
     struct ft_cost *cost;
@@ -52,10 +53,13 @@ static enum ft_status find_memory(struct finder *f, struct ft_err *err)
     struct ft_cost *c = f->cost;
     size_t loaded = ft_alloc_stats().live_bytes + FT_PROGRAM_BYTES;
     c->encode_batch = ENCODE_BATCH;
-    FT_RETURN_IF_FAILED(ft_encoder_price(f->device, f->graph, c->encode_batch, &c->encode_bytes, err));
+    FT_RETURN_IF_FAILED(
+        ft_encoder_price(f->device, f->graph, c->encode_batch, f->longest, &c->encode_bytes, err));
     size_t row = f->elements * sizeof(float);
     c->encode_bytes += loaded + 2 * (size_t)c->encode_batch * row;
     f->spec.batch = (size_t)c->train_batch;
+    f->spec.longest = f->longest;
+    f->spec.tokens = f->longest * c->train_batch;
     FT_RETURN_IF_FAILED(ft_step_need(&f->spec, &need, err));
     /* Batches on their way, and copies for checkpoints. */
     c->train_bytes = loaded + need.weights + 2 * need.optimizer + need.activations + need.artifact +
@@ -73,34 +77,95 @@ static void fill(float *data, size_t count)
     }
 }
 
+/* Of texts, on which time is measured. */
+static int64_t usual_length(const struct finder *f)
+{
+    return f->longest < FT_COST_TEXT_TOKENS ? f->longest : FT_COST_TEXT_TOKENS;
+}
+
+/* No token of them says anything. */
+static enum ft_status init_texts(const struct finder *f, size_t rows, struct ft_batch *batch,
+                                 struct ft_err *err)
+{
+    size_t tokens = (size_t)usual_length(f);
+    FT_RETURN_IF_FAILED(ft_batch_init_texts(batch, rows, rows * tokens, err)); /* ids are 0 */
+    for (size_t i = 0; i < rows; i++) {
+        (void)ft_batch_add_text(batch, tokens);
+    }
+    return FT_OK;
+}
+
+/* What a plan reads. */
+struct inputs {
+    struct ft_flat x;
+    struct ft_text_in text;
+    int64_t rng[2];
+};
+
+static enum ft_status put_texts(struct finder *f, size_t rows, struct inputs *in,
+                                int64_t symbols[FT_MAX_SYMBOLS], struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    int64_t tokens = usual_length(f);
+    struct ft_batch batch = {0};
+    const struct ft_text_limits limits = {(int64_t)rows, (int64_t)rows * tokens, tokens, true};
+    ft_text_largest(&f->input.text, &limits, symbols);
+    FT_TRY(init_texts(f, rows, &batch, err));
+    FT_TRY(ft_text_in_init(&in->text, f->device, &f->input.text, &limits, err));
+    FT_TRY(ft_text_in_put(&in->text, &batch, symbols, err));
+done:
+    ft_batch_release(&batch);
+    return st;
+}
+
+static enum ft_status put_rows(struct finder *f, size_t rows, struct inputs *in,
+                               int64_t symbols[FT_MAX_SYMBOLS], struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    float *host = NULL;
+    symbols[FT_SYMBOL_BATCH] = (int64_t)rows;
+    FT_TRY(ft_flat_init(&in->x, f->device, rows * f->elements, err));
+    FT_TRY(ft_new(in->x.count, sizeof *host, &host, err));
+    fill(host, in->x.count);
+    FT_TRY(ft_flat_put(&in->x, 0, host, in->x.count, err));
+done:
+    ft_free(host);
+    return st;
+}
+
+static enum ft_status bind_inputs(struct finder *f, struct inputs *in, const struct ft_graph *graph,
+                                  struct ft_plan *plan, struct ft_err *err)
+{
+    ft_value rng = ft_graph_find(graph, "rng");
+    if (f->input.rng != FT_NO_VALUE && rng != FT_NO_VALUE) {
+        FT_RETURN_IF_FAILED(ft_plan_bind(plan, rng, in->rng, err));
+    }
+    if (f->input.is_text) {
+        return ft_text_in_bind(&in->text, plan, err);
+    }
+    for (int i = 0; i < ft_graph_inputs(graph); i++) {
+        ft_value v = ft_graph_input_at(graph, i);
+        FT_RETURN_IF_FAILED(v != rng ? ft_plan_bind(plan, v, in->x.data, err) : FT_OK);
+    }
+    return FT_OK;
+}
+
 /* Seconds of the second of two runs of `graph` on `rows` rows. */
 static enum ft_status time_forward(struct finder *f, const struct ft_graph *graph, const int *numbers,
                                    size_t rows, double *seconds, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    struct ft_plan_spec spec;
     struct ft_plan *plan = NULL;
     struct ft_params params = {0};
-    struct ft_flat x = {0};
-    float *host = NULL;
-    int64_t rng[2] = {0, 0};
+    struct inputs in = {0};
     ft_value wanted = ft_graph_output_at(graph, 0);
-    memset(&spec, 0, sizeof spec);
-    spec.symbols[FT_SYMBOL_BATCH] = (int64_t)rows;
-    spec.wanted = &wanted;
-    spec.n_wanted = 1;
+    struct ft_plan_spec spec = {.wanted = &wanted, .n_wanted = 1};
     FT_TRY(ft_params_init(&params, f->device, f->graph, NULL, err));
+    FT_TRY(f->input.is_text ? put_texts(f, rows, &in, spec.symbols, err)
+                            : put_rows(f, rows, &in, spec.symbols, err));
     FT_TRY(ft_plan_new(f->device, graph, &spec, &plan, err));
     FT_TRY(ft_params_bind(&params, plan, graph, numbers, err));
-    FT_TRY(ft_flat_init(&x, f->device, rows * f->elements, err));
-    FT_TRY(ft_new(x.count, sizeof *host, &host, err));
-    fill(host, x.count);
-    FT_TRY(ft_flat_put(&x, 0, host, x.count, err));
-    for (int i = 0; i < ft_graph_inputs(graph); i++) {
-        ft_value v = ft_graph_input_at(graph, i);
-        bool is_rng = ft_graph_type(graph, v)->dtype == FT_I64;
-        FT_TRY(ft_plan_bind(plan, v, is_rng ? (void *)rng : x.data, err));
-    }
+    FT_TRY(bind_inputs(f, &in, graph, plan, err));
     ft_params_show(&params, plan);
     for (int i = 0; i < 2; i++) {
         double began = ft_clock_seconds();
@@ -109,8 +174,8 @@ static enum ft_status time_forward(struct finder *f, const struct ft_graph *grap
         *seconds = ft_clock_seconds() - began;
     }
 done:
-    ft_free(host);
-    ft_flat_release(&x);
+    ft_flat_release(&in.x);
+    ft_text_in_release(&in.text);
     ft_plan_free(plan);
     ft_params_release(&params);
     return st;
@@ -120,8 +185,9 @@ static enum ft_status init_batch(struct finder *f, struct ft_batch *batch, struc
 {
     struct ft_batch_input input = {.name = "input", .row_elements = f->elements};
     size_t rows = f->spec.batch;
-    FT_RETURN_IF_FAILED(f->frontier.n > 0 ? ft_prefix_batch_init(&f->frontier, rows, batch, err)
-                                          : ft_batch_init(batch, &input, 1, rows, err));
+    FT_RETURN_IF_FAILED(f->input.is_text    ? init_texts(f, rows, batch, err)
+                        : f->frontier.n > 0 ? ft_prefix_batch_init(&f->frontier, rows, batch, err)
+                                            : ft_batch_init(batch, &input, 1, rows, err));
     for (int k = 0; k < batch->n_inputs; k++) {
         fill(batch->input[k].data, rows * batch->input[k].row_elements);
     }
@@ -139,6 +205,7 @@ static enum ft_status time_step(struct finder *f, size_t rows, double *seconds, 
     struct ft_batch batch = {0};
     struct ft_step_result result;
     f->spec.batch = rows;
+    f->spec.tokens = usual_length(f) * (int64_t)rows;
     FT_TRY(ft_step_new(&f->spec, &step, err));
     FT_TRY(init_batch(f, &batch, err));
     for (int i = 0; i < 2; i++) {
@@ -192,8 +259,34 @@ static enum ft_status find_time(struct finder *f, enum ft_cost_measure measure, 
 
 /* ---- the whole */
 
-enum ft_status ft_cost_find(const struct ft_graph *graph, enum ft_cost_measure measure, struct ft_cost *cost,
-                            struct ft_err *err)
+static enum ft_status count_elements(struct finder *f, struct ft_err *err)
+{
+    const struct ft_type *t = ft_graph_type(f->graph, f->input.data);
+    f->elements = 1;
+    for (int i = 1; i < t->rank; i++) {
+        if (!ft_dim_is_known(t->dim[i])) {
+            return FT_FAIL(err, UNSUPPORTED, "the input has open axes; input-shape fixes them");
+        }
+        f->elements *= (size_t)ft_extent(t, i);
+    }
+    return FT_OK;
+}
+
+/* What is frozen is not kept of texts. */
+static enum ft_status find_frozen(struct finder *f, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(f->input.is_text ? FT_OK : ft_frontier_find(f->graph, &f->frontier, err));
+    if (f->frontier.n > FT_BATCH_INPUTS) {
+        ft_frontier_release(&f->frontier);
+    }
+    f->cost->frozen_bytes = f->frontier.row_elements * sizeof(uint16_t);
+    f->cost->frozen_nodes = f->frontier.nodes_before;
+    f->cost->nodes = ft_graph_nodes(f->graph);
+    return FT_OK;
+}
+
+enum ft_status ft_cost_find(const struct ft_graph *graph, int64_t longest, enum ft_cost_measure measure,
+                            struct ft_cost *cost, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct finder f;
@@ -201,24 +294,11 @@ enum ft_status ft_cost_find(const struct ft_graph *graph, enum ft_cost_measure m
     memset(cost, 0, sizeof *cost);
     f.graph = graph;
     f.cost = cost;
+    f.longest = longest;
     FT_TRY(ft_input_find(graph, &f.input, err));
-    const struct ft_type *t = ft_graph_type(graph, f.input.data);
-    f.elements = 1;
-    for (int i = 1; i < t->rank; i++) {
-        if (!ft_dim_is_known(t->dim[i])) {
-            st = FT_FAIL(err, UNSUPPORTED, "the input has open axes; input-shape fixes them");
-            goto done;
-        }
-        f.elements *= (size_t)ft_extent(t, i);
-    }
+    FT_TRY(f.input.is_text ? FT_OK : count_elements(&f, err));
     FT_TRY(ft_device_open("auto", 0, &f.device, err));
-    FT_TRY(ft_frontier_find(graph, &f.frontier, err));
-    if (f.frontier.n > FT_BATCH_INPUTS) {
-        ft_frontier_release(&f.frontier);
-    }
-    cost->frozen_bytes = f.frontier.row_elements * sizeof(uint16_t);
-    cost->frozen_nodes = f.frontier.nodes_before;
-    cost->nodes = ft_graph_nodes(graph);
+    FT_TRY(find_frozen(&f, err));
     FT_TRY(default_spec(&f, err));
     FT_TRY(find_memory(&f, err));
     if (measure != FT_COST_NEVER && cost->train_bytes <= ft_memory_limit()) {

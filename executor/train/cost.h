@@ -13,6 +13,7 @@
 
 #include "executor/graph/graph.h"
 
+enum { FT_COST_TEXT_TOKENS = 64 }; /* of the texts that time is measured on, if they may be as long */
 enum ft_cost_measure { FT_COST_AUTO, FT_COST_NEVER, FT_COST_ALWAYS };
 
 struct ft_cost {
@@ -25,7 +26,9 @@ struct ft_cost {
     size_t frozen_bytes;   /* of a document at the end of the frozen prefix; 0: there is none */
     int frozen_nodes, nodes;
 };
-/* graph: tailored. FT_UNSUPPORTED and the like: it cannot be trained as it is, said why. */
-FT_MUST_CHECK enum ft_status ft_cost_find(const struct ft_graph *graph, enum ft_cost_measure measure,
-                                          struct ft_cost *cost, struct ft_err *err);
+/* graph: tailored. longest: tokens of the longest text, 0 where there are none; batches of texts are taken to
+ * be full of them. FT_UNSUPPORTED and the like: it cannot be trained as it is, said why. */
+FT_MUST_CHECK enum ft_status ft_cost_find(const struct ft_graph *graph, int64_t longest,
+                                          enum ft_cost_measure measure, struct ft_cost *cost,
+                                          struct ft_err *err);
 #endif

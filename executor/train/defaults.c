@@ -20,9 +20,13 @@ enum { LOSSES = sizeof losses / sizeof *losses };
 
 static const struct {
     const char *optimizer;
-    double learning_rate;
-} rates[] = {{"AdamW", 1e-3}, {"Adam", 1e-3}, {"SGD", 1e-2}};
+    double learning_rate, of_texts;
+} rates[] = {{"AdamW", 1e-3, 2e-5}, {"Adam", 1e-3, 2e-5}, {"SGD", 1e-2, 1e-2}};
 enum { RATES = sizeof rates / sizeof *rates };
+
+/* Those of texts are what people who tune sentence encoders take (sentence-transformers' examples), not yet
+ * measured here. */
+enum { TEXT_BATCH = 64 };
 
 const struct ft_loss_default *ft_defaults_loss(const char *loss)
 {
@@ -44,18 +48,32 @@ double ft_defaults_learning_rate(const char *optimizer)
     return 0;
 }
 
+void ft_defaults_of_texts(const struct ft_fit_options *asked, struct ft_fit_options *o)
+{
+    for (size_t i = 0; i < RATES; i++) {
+        if (asked->learning_rate <= 0 && strcmp(rates[i].optimizer, o->optimizer) == 0) {
+            o->learning_rate = rates[i].of_texts;
+        }
+    }
+    if (!asked->batch_size_given) {
+        o->batch_size = TEXT_BATCH;
+    }
+}
+
 enum ft_status ft_defaults_help(struct ft_buf *out, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(
-        ft_buf_text(out, "\nMeasured defaults (images and vectors), where nothing is said:\n", err));
+        ft_buf_text(out, "\nDefaults, measured on images and vectors, where nothing is said:\n", err));
     for (size_t i = 0; i < LOSSES; i++) {
         FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "  %-18s miner %s, options %s: %s\n", losses[i].loss,
                                           losses[i].miner, losses[i].loss_options, losses[i].why));
     }
     for (size_t i = 0; i < RATES; i++) {
-        FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "  %-18s learning rate %g\n", rates[i].optimizer,
-                                          rates[i].learning_rate));
+        FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "  %-18s learning rate %g; of texts %g\n",
+                                          rates[i].optimizer, rates[i].learning_rate, rates[i].of_texts));
     }
+    FT_RETURN_IF_FAILED(
+        ft_buf_printf(out, err, "  %-18s batches of %d documents; not measured yet\n", "texts", TEXT_BATCH));
     return FT_OK;
 }
 

@@ -19,4 +19,6 @@ FT_MUST_CHECK enum ft_status ft_defaults_help(struct ft_buf *out, struct ft_err 
 /* Fill in what was left open: miner "auto", loss_options NULL, learning_rate 0. FT_INVALID: unknown names,
  * with the known. */
 FT_MUST_CHECK enum ft_status ft_defaults_resolve(struct ft_fit_options *options, struct ft_err *err);
+/* Once it is known that the model reads texts: what was left open in `asked` becomes what suits them. */
+void ft_defaults_of_texts(const struct ft_fit_options *asked, struct ft_fit_options *options);
 #endif

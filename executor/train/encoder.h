@@ -1,6 +1,10 @@
 /*
  * encoder.h - a model ready to embed: device, plan(s), preprocessing. Used by encode, evaluate, fit's
- * evaluation, the server. Threads: one thread at a time (it owns the device).
+ * evaluation, the server.
+ *
+ * Texts are computed from the longest to the shortest in batches of a number of tokens, without padding where
+ * the graph can be packed (graph/pack.h), else padded to the longest of each batch; results are in the order
+ * of the documents. Threads: one thread at a time (it owns the device).
  */
 #ifndef FT_TRAIN_ENCODER_H
 #define FT_TRAIN_ENCODER_H
@@ -11,6 +15,8 @@
 #include "executor/store/dataset.h"
 
 struct ft_encoder; /* opaque */
+/* Tokens that a batch of texts may have for each of its rows: batches of 64 have up to 4,096. */
+enum { FT_ENCODE_ROW_TOKENS = 64 };
 /* All borrowed for the call to ft_encoder_open(). */
 struct ft_encoder_spec {
     const char *model_path;
@@ -20,7 +26,7 @@ struct ft_encoder_spec {
     const char *device;
     enum ft_precision precision; /* of computing; embeddings are f32 */
     int threads;                 /* 0 = one a processor */
-    int64_t batch_max;           /* rows of one ft_encoder_rows() */
+    int64_t batch_max;           /* rows computed at once */
     /* Bytes, 0 = no budget: batch_max becomes the largest of its halves that fits; FT_LIMIT with the figure
      * if one row does not. Without a budget what the machine cannot hold is refused in the same way. */
     int64_t memory;
@@ -34,11 +40,23 @@ const char *ft_encoder_about(const struct ft_encoder *encoder);
 int64_t ft_encoder_batch_max(const struct ft_encoder *encoder);
 int64_t ft_encoder_dim(const struct ft_encoder *encoder);
 const struct ft_prep *ft_encoder_prep(const struct ft_encoder *encoder);
-/* rows <= batch_max prepared rows (rows, ft_prep_elements) -> out (rows, dim). */
+/* Of a model of texts: "" when they run without padding, else why they are padded. NULL: of no texts. */
+const char *ft_encoder_padded(const struct ft_encoder *encoder);
+uint64_t ft_encoder_tokens(const struct ft_encoder *encoder); /* of all texts embedded so far */
+/* rows <= batch_max prepared rows (rows, ft_prep_elements) -> out (rows, dim); not of texts. */
 FT_MUST_CHECK enum ft_status ft_encoder_rows(struct ft_encoder *encoder, const float *rows_in, size_t rows,
                                              float *out, struct ft_err *err);
+/* Any number of documents, in order: out (count, dim). *failed: the one that cannot be prepared, which the
+ * caller names; count when it is not that. */
+FT_MUST_CHECK enum ft_status ft_encoder_documents(struct ft_encoder *encoder, const struct ft_document *docs,
+                                                  size_t count, float *out, size_t *failed,
+                                                  struct ft_err *err);
 /* All documents of a dataset in order: out (count, dim). Errors name the document. progress may be NULL. */
-typedef void (*ft_encode_progress)(void *arg, size_t done, size_t count);
+struct ft_encode_done {
+    size_t done, count;        /* documents */
+    size_t tokens, tokens_all; /* 0 of other than texts */
+};
+typedef void (*ft_encode_progress)(void *arg, const struct ft_encode_done *done);
 FT_MUST_CHECK enum ft_status ft_encoder_dataset(struct ft_encoder *encoder, const struct ft_dataset *dataset,
                                                 float *out, const struct ft_cancel *cancel,
                                                 ft_encode_progress progress, void *arg, struct ft_err *err);

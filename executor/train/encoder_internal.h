@@ -9,13 +9,17 @@
 #include "executor/train/encoder.h"
 #include "executor/train/params.h"
 #include "executor/train/rows.h"
+#include "executor/train/text_in.h"
 
 struct ft_encoder_parts { /* all borrowed */
     struct ft_device *device;
-    const struct ft_graph *graph; /* evaluation form */
+    const struct ft_graph *graph; /* evaluation form; packed if it can be */
+    const char *padded;           /* why it is not packed; NULL or "": it is, or has no texts */
     const struct ft_params *params;
     const struct ft_prep *prep;
 };
+/* How large the batches of an encoder of texts become. */
+struct ft_text_limits ft_encoder_limits(int64_t batch_max, int64_t longest);
 FT_MUST_CHECK enum ft_status ft_encoder_share(const struct ft_encoder_parts *parts, int threads,
                                               int64_t batch_max, struct ft_encoder **encoder,
                                               struct ft_err *err);

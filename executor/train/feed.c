@@ -1,7 +1,6 @@
 #include "executor/train/feed.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "executor/base/alloc.h"
 
@@ -23,57 +22,19 @@ struct ft_feed {
     struct ft_pool *pool; /* helps the thread where rows are prepared; NULL where they are only copied */
 };
 
-/* One batch on its way; `failed` is the smallest place that did, or SIZE_MAX. */
-struct job {
-    const struct ft_rows *rows;
-    struct ft_batch *batch;
-    uint64_t step;
-    atomic_size_t failed;
-};
-
-static enum ft_status fill_row(const struct job *job, size_t i, struct ft_err *err)
-{
-    struct ft_batch *b = job->batch;
-    return ft_rows_draw(job->rows, b->items[i], job->step, i, b->input[0].data + i * b->input[0].row_elements,
-                        err);
-}
-
-static void fill_one(void *arg, size_t i)
-{
-    struct job *job = arg;
-    struct ft_err err = {0};
-    size_t failed = atomic_load(&job->failed);
-    if (failed < i || fill_row(job, i, &err) == FT_OK) {
-        return;
-    }
-    while (i < failed && !atomic_compare_exchange_weak(&job->failed, &failed, i)) {
-    }
-}
-
 static void fill(struct ft_feed *feed, struct slot *slot)
 {
     struct ft_batch *b = &slot->batch;
-    struct job job = {.rows = feed->rows, .batch = b, .step = ft_sampler_position(feed->sampler)};
-    atomic_init(&job.failed, SIZE_MAX);
+    uint64_t step = ft_sampler_position(feed->sampler);
     ft_sampler_next(feed->sampler, b->items, b->labels);
     b->rows = b->rows_max;
     slot->status = FT_OK;
-    if (feed->cache != NULL) {
-        for (size_t i = 0; i < b->rows; i++) {
-            ft_prefix_cache_get(feed->cache, b->items[i], b, i);
-        }
+    if (feed->cache == NULL) {
+        slot->status = ft_rows_batch(feed->rows, step, b, feed->pool, &slot->err);
         return;
     }
-    if (feed->pool != NULL) {
-        ft_pool_run(feed->pool, b->rows, fill_one, &job);
-    } else {
-        for (size_t i = 0; i < b->rows; i++) {
-            fill_one(&job, i);
-        }
-    }
-    /* Again from there, for the story: the pool's threads have no room for one each. */
-    for (size_t i = atomic_load(&job.failed); i < b->rows && slot->status == FT_OK; i++) {
-        slot->status = fill_row(&job, i, &slot->err);
+    for (size_t i = 0; i < b->rows; i++) {
+        ft_prefix_cache_get(feed->cache, b->items[i], b, i);
     }
 }
 
@@ -92,21 +53,14 @@ static void produce(void *arg)
     }
 }
 
-static enum ft_status init_batch(const struct ft_feed *f, size_t rows, struct ft_batch *batch,
-                                 struct ft_err *err)
+/* Are rows made when they are asked for? */
+static bool prepares(const struct ft_rows *rows)
 {
-    struct ft_batch_input input;
-    if (f->cache != NULL) {
-        return ft_prefix_batch_init(ft_prefix_cache_frontier(f->cache), rows, batch, err);
-    }
-    memset(&input, 0, sizeof input);
-    input.name = "input";
-    input.row_elements = f->rows->elements;
-    return ft_batch_init(batch, &input, 1, rows, err);
+    return rows->is_text ? rows->texts.kept < rows->count : rows->kept == NULL;
 }
 
 enum ft_status ft_feed_new(const struct ft_rows *rows, const struct ft_prefix_cache *cache,
-                           struct ft_sampler *sampler, size_t batch, struct ft_feed **feed,
+                           struct ft_sampler *sampler, const struct ft_feed_size *size, struct ft_feed **feed,
                            struct ft_err *err)
 {
     enum ft_status st = FT_OK;
@@ -117,13 +71,15 @@ enum ft_status ft_feed_new(const struct ft_rows *rows, const struct ft_prefix_ca
     f->cache = cache;
     f->sampler = sampler;
     size_t threads = rows->threads > 0 ? (size_t)rows->threads : ft_thread_cpus();
-    if (cache == NULL && rows->kept == NULL && threads > 1) {
+    if (cache == NULL && prepares(rows) && threads > 1) {
         FT_TRY(ft_pool_new(threads - 1, &f->pool, err)); /* and the feed's own */
     }
     FT_TRY(ft_queue_new(SLOTS, &f->empty, err));
     FT_TRY(ft_queue_new(SLOTS, &f->ready, err));
     for (int i = 0; i < SLOTS; i++) {
-        FT_TRY(init_batch(f, batch, &f->slots[i].batch, err));
+        struct ft_batch *batch = &f->slots[i].batch;
+        FT_TRY(cache != NULL ? ft_prefix_batch_init(ft_prefix_cache_frontier(cache), size->rows, batch, err)
+                             : ft_rows_batch_init(rows, size->rows, size->text_tokens, batch, err));
         bool pushed = ft_queue_try_push(f->empty, &f->slots[i]);
         assert(pushed);
     }

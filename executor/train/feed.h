@@ -14,12 +14,16 @@
 #include "executor/train/sampler.h"
 
 struct ft_feed; /* opaque */
+struct ft_feed_size {
+    size_t rows;        /* of each batch */
+    size_t text_tokens; /* that a batch of texts has room for; 0 of other rows */
+};
 /* Starts preparing at once. Batches hold rows; with a cache (NULL: none) what is kept there instead, and rows
  * are not looked at. Both and the sampler are borrowed; the sampler belongs to the feed until ft_feed_free().
  */
 FT_MUST_CHECK enum ft_status ft_feed_new(const struct ft_rows *rows, const struct ft_prefix_cache *cache,
-                                         struct ft_sampler *sampler, size_t batch, struct ft_feed **feed,
-                                         struct ft_err *err);
+                                         struct ft_sampler *sampler, const struct ft_feed_size *size,
+                                         struct ft_feed **feed, struct ft_err *err);
 void ft_feed_free(struct ft_feed *feed); /* NULL is fine */
 /* The next batch, borrowed until ft_feed_done(). Waits for it; a failure of its preparation comes out here.
  */

@@ -131,6 +131,7 @@ static enum ft_status write_artifact(struct ft_run *run, struct ft_err *err)
                                    .model_name = run->model->name,
                                    .graph = run->graph,
                                    .prep = prep,
+                                   .tokenizer = ft_buf_bytes(&run->model->tokenizer),
                                    .config = config,
                                    .metrics = metrics,
                                    .card = card};

@@ -238,8 +238,9 @@ enum ft_status ft_run_train(struct ft_run *run, struct ft_err *err)
         return FT_OK;
     }
     FT_RETURN_IF_FAILED(ft_run_prefix_start(run, err));
-    FT_RETURN_IF_FAILED(ft_feed_new(&run->train.rows, run->train.cache, run->train.sampler,
-                                    run->train.shape.batch, &run->feed, err));
+    const struct ft_feed_size size = {run->train.shape.batch, (size_t)run->train.tokens};
+    FT_RETURN_IF_FAILED(
+        ft_feed_new(&run->train.rows, run->train.cache, run->train.sampler, &size, &run->feed, err));
     while (run->done < run->total && !run->stopped) {
         if (ft_cancelled(run->job->cancel)) {
             run->cancelled = true;

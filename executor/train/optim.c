@@ -1,8 +1,10 @@
 #include "executor/train/optim.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
+#include "executor/base/alloc.h"
 #include "executor/train/named.h"
 
 enum { HYPER = 8 };
@@ -46,10 +48,11 @@ static enum ft_status refuse_others(const char *name, const struct ft_json *opti
 static enum ft_status parse_sgd(const char *name, const struct ft_json *o, struct ft_optim_spec *spec,
                                 struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_named_check(name, o,
-                                       "momentum dampening weight_decay nesterov lr maximize differentiable "
-                                       "foreach fused",
-                                       err));
+    FT_RETURN_IF_FAILED(ft_named_check(
+        name, o,
+        "momentum dampening weight_decay nesterov layer_wise_lr_decay lr maximize differentiable "
+        "foreach fused",
+        err));
     FT_RETURN_IF_FAILED(ft_named_real(name, o, "momentum", 0, 1, &spec->momentum, err));
     FT_RETURN_IF_FAILED(ft_named_real(name, o, "dampening", 0, 1, &spec->dampening, err));
     FT_RETURN_IF_FAILED(ft_named_bool(name, o, "nesterov", &spec->nesterov, err));
@@ -62,10 +65,11 @@ static enum ft_status parse_sgd(const char *name, const struct ft_json *o, struc
 static enum ft_status parse_adam(const char *name, const struct ft_json *o, struct ft_optim_spec *spec,
                                  struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_named_check(name, o,
-                                       "betas eps weight_decay amsgrad lr maximize differentiable capturable "
-                                       "foreach fused",
-                                       err));
+    FT_RETURN_IF_FAILED(ft_named_check(
+        name, o,
+        "betas eps weight_decay layer_wise_lr_decay amsgrad lr maximize differentiable capturable "
+        "foreach fused",
+        err));
     spec->eps = 1e-8;
     spec->weight_decay = spec->kind == FT_OPTIM_ADAMW ? 1e-2 : 0;
     FT_RETURN_IF_FAILED(parse_betas(name, o, spec, err));
@@ -84,6 +88,8 @@ enum ft_status ft_optim_parse(const char *name, const struct ft_json *options, s
     FT_RETURN_IF_FAILED(kind == 0 ? parse_sgd(name, options, spec, err)
                                   : parse_adam(name, options, spec, err));
     FT_RETURN_IF_FAILED(refuse_others(name, options, err));
+    spec->layer_decay = 1;
+    FT_RETURN_IF_FAILED(ft_named_real(name, options, "layer_wise_lr_decay", 0, 1, &spec->layer_decay, err));
     return ft_named_real(name, options, "weight_decay", 0, 1e6, &spec->weight_decay, err);
 }
 
@@ -144,28 +150,48 @@ double ft_optim_clip(double norm, double max_norm)
 
 /* ---- steps */
 
-static enum ft_status init_kernels(struct ft_optim *o, struct ft_err *err)
+static enum ft_status init_step(const struct ft_optim *o, struct ft_optim_part *part, struct ft_err *err)
 {
     struct ft_attrs attrs;
-    size_t n = o->weights->count;
+    struct ft_device *device = o->weights->device;
+    size_t n = part->count;
     size_t extents[5] = {n, n, n, HYPER, 0};
     memset(&attrs, 0, sizeof attrs);
-    FT_RETURN_IF_FAILED(
-        ft_one_init(&o->sum_squares, o->weights->device, FT_OP_SUM_SQUARES, &attrs, extents, 1, err));
     if (o->spec.kind == FT_OPTIM_SGD) {
         attrs.kind = o->spec.nesterov;
-        return ft_one_init(&o->step, o->weights->device, FT_OP_SGD_STEP, &attrs, extents, 4, err);
+        return ft_one_init(&part->step, device, FT_OP_SGD_STEP, &attrs, extents, 4, err);
     }
     attrs.kind = o->spec.kind == FT_OPTIM_ADAMW;
     extents[3] = n;
     extents[4] = HYPER;
-    return ft_one_init(&o->step, o->weights->device, FT_OP_ADAM_STEP, &attrs, extents, 5, err);
+    return ft_one_init(&part->step, device, FT_OP_ADAM_STEP, &attrs, extents, 5, err);
+}
+
+static enum ft_status init_parts(struct ft_optim *o, const struct ft_optim_part *parts, size_t n_parts,
+                                 struct ft_err *err)
+{
+    const struct ft_optim_part all = {.count = o->weights->count, .factor = 1};
+    const struct ft_optim_part *from = n_parts > 0 ? parts : &all;
+    size_t at = 0;
+    size_t n = n_parts > 0 ? n_parts : 1;
+    FT_RETURN_IF_FAILED(ft_new(n, sizeof *o->parts, &o->parts, err));
+    FT_RETURN_IF_FAILED(ft_flat_init(&o->hyper, o->weights->device, n * HYPER, err));
+    for (; o->n_parts < n; o->n_parts++) {
+        struct ft_optim_part *part = &o->parts[o->n_parts];
+        *part = from[o->n_parts];
+        assert(part->at == at);
+        at += part->count;
+        FT_RETURN_IF_FAILED(init_step(o, part, err));
+    }
+    assert(at == o->weights->count);
+    return FT_OK;
 }
 
 enum ft_status ft_optim_init(struct ft_optim *o, const struct ft_optim_spec *spec, struct ft_flat *weights,
-                             struct ft_err *err)
+                             const struct ft_optim_part *parts, size_t n_parts, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
+    struct ft_attrs attrs;
     memset(o, 0, sizeof *o);
     o->spec = *spec;
     o->weights = weights;
@@ -173,9 +199,10 @@ enum ft_status ft_optim_init(struct ft_optim *o, const struct ft_optim_spec *spe
     FT_TRY(ft_flat_init(&o->grads, device, weights->count, err));
     FT_TRY(ft_flat_init(&o->first, device, weights->count, err));
     FT_TRY(ft_flat_init(&o->second, device, spec->kind == FT_OPTIM_SGD ? 0 : weights->count, err));
-    FT_TRY(ft_flat_init(&o->hyper, device, HYPER, err));
     FT_TRY(ft_flat_init(&o->norm, device, 1, err));
-    FT_TRY(init_kernels(o, err));
+    memset(&attrs, 0, sizeof attrs);
+    FT_TRY(ft_one_init(&o->sum_squares, device, FT_OP_SUM_SQUARES, &attrs, &weights->count, 1, err));
+    FT_TRY(init_parts(o, parts, n_parts, err));
 done:
     if (st != FT_OK) {
         ft_optim_release(o);
@@ -185,7 +212,10 @@ done:
 
 void ft_optim_release(struct ft_optim *o)
 {
-    ft_one_release(&o->step);
+    for (size_t i = 0; i < o->n_parts; i++) {
+        ft_one_release(&o->parts[i].step);
+    }
+    ft_free(o->parts);
     ft_one_release(&o->sum_squares);
     ft_flat_release(&o->grads);
     ft_flat_release(&o->first);
@@ -207,6 +237,27 @@ enum ft_status ft_optim_norm(struct ft_optim *o, double *norm, struct ft_err *er
     return FT_OK;
 }
 
+static enum ft_status run_part(struct ft_optim *o, size_t number, float *hyper, double learning_rate,
+                               struct ft_err *err)
+{
+    bool sgd = o->spec.kind == FT_OPTIM_SGD;
+    struct ft_optim_part *part = &o->parts[number];
+    size_t at = part->at;
+    hyper[0] = (float)(learning_rate * part->factor);
+    FT_RETURN_IF_FAILED(ft_flat_put(&o->hyper, number * HYPER, hyper, HYPER, err));
+    void *weights = ft_flat_at(o->weights, at);
+    void *first = ft_flat_at(&o->first, at);
+    void *second = sgd ? NULL : ft_flat_at(&o->second, at);
+    void *numbers = ft_flat_at(&o->hyper, number * HYPER);
+    const struct ft_arg in[5] = {{weights, 0},
+                                 {ft_flat_at(&o->grads, at), 0},
+                                 {first, 0},
+                                 {sgd ? numbers : second, 0},
+                                 {sgd ? NULL : numbers, 0}};
+    const struct ft_arg out[3] = {{weights, 0}, {first, 0}, {second, 0}};
+    return ft_one_run(&part->step, in, out, err);
+}
+
 enum ft_status ft_optim_step(struct ft_optim *o, int64_t t, double learning_rate, double scale,
                              struct ft_err *err)
 {
@@ -217,7 +268,7 @@ enum ft_status ft_optim_step(struct ft_optim *o, int64_t t, double learning_rate
     double beta1 = (double)(float)s->beta1;
     double beta2 = (double)(float)s->beta2;
     float hyper[HYPER] = {
-        (float)learning_rate,
+        0.0F, /* the learning rate of each part */
         (float)(sgd ? s->momentum : s->beta1),
         (float)(sgd ? s->dampening : s->beta2),
         (float)s->eps,
@@ -226,10 +277,8 @@ enum ft_status ft_optim_step(struct ft_optim *o, int64_t t, double learning_rate
         sgd ? 0.0F : (float)(1.0 - pow(beta2, (double)t)),
         (float)scale,
     };
-    FT_RETURN_IF_FAILED(ft_flat_put(&o->hyper, 0, hyper, HYPER, err));
-    struct ft_arg in[5] = {{o->weights->data, 0}, {o->grads.data, 0}, {o->first.data, 0}};
-    struct ft_arg out[3] = {{o->weights->data, 0}, {o->first.data, 0}, {o->second.data, 0}};
-    in[3].data = sgd ? o->hyper.data : o->second.data;
-    in[4].data = o->hyper.data;
-    return ft_one_run(&o->step, in, out, err);
+    for (size_t i = 0; i < o->n_parts; i++) {
+        FT_RETURN_IF_FAILED(run_part(o, i, hyper, learning_rate, err));
+    }
+    return FT_OK;
 }

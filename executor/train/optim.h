@@ -18,6 +18,8 @@ struct ft_optim_spec {
     bool nesterov;
     double beta1, beta2, eps; /* Adam, AdamW */
     double weight_decay;
+    double layer_decay; /* "layer_wise_lr_decay", Finetuner's: of the learning rate, from layer to layer; 1 =
+                           none */
 };
 /* FT_INVALID: unknown names (with the known ones) or values; FT_UNSUPPORTED: torch's amsgrad, maximize. */
 FT_MUST_CHECK enum ft_status ft_optim_parse(const char *name, const struct ft_json *options,
@@ -35,14 +37,24 @@ FT_MUST_CHECK enum ft_status ft_schedule_parse(const char *name, const struct ft
 /* What the learning rate is multiplied with at step (or epoch) t, counted from 0. */
 double ft_schedule_factor(const struct ft_schedule *schedule, int64_t t);
 
+/* Weights at .. at + count learn at `factor` times the learning rate. */
+struct ft_optim_part {
+    size_t at, count;
+    double factor;
+    struct ft_one step;
+};
 struct ft_optim {
     struct ft_optim_spec spec;
     struct ft_flat *weights;                          /* borrowed */
     struct ft_flat grads, first, second, hyper, norm; /* first: momentum or m; second: v, empty for SGD */
-    struct ft_one step, sum_squares;
+    struct ft_one sum_squares;
+    struct ft_optim_part *parts;
+    size_t n_parts;
 };
+/* parts: of all weights, in order, without gaps (step is filled in); n_parts 0: all learn alike. */
 FT_MUST_CHECK enum ft_status ft_optim_init(struct ft_optim *optim, const struct ft_optim_spec *spec,
-                                           struct ft_flat *weights, struct ft_err *err);
+                                           struct ft_flat *weights, const struct ft_optim_part *parts,
+                                           size_t n_parts, struct ft_err *err);
 void ft_optim_release(struct ft_optim *optim);
 /* The norm of all gradients; waits for the device. */
 FT_MUST_CHECK enum ft_status ft_optim_norm(struct ft_optim *optim, double *norm, struct ft_err *err);

@@ -62,12 +62,13 @@ static const struct row rows[] = {
      "JSON list of {\"name\", \"options\"}: BestModelCheckpoint, EarlyStopping, EvaluationCallback"},
     {"freeze", TEXT, AT(freeze), NULL, 0, 0, NULL,
      "all (but what tailoring adds; without output_dim: but the last layer), a number of leading layers, or "
-     "names or patterns (layer1, *.bn1) separated by commas"},
+     "names or patterns (layer1, *.bn1) separated by commas; of texts layers are blocks, and embeddings a "
+     "name"},
     {"cut", TEXT, AT(cut), NULL, 0, 0, NULL, "layer whose output is the embedding (see finetuner inspect)"},
     {"keep_head", FLAG, AT(keep_head), "false", 0, 0, NULL, "do not cut a classifier head off"},
     {"output_dim", INTEGER, AT(output_dim), "0", 0, 65536, NULL,
      "add a projection head to so many numbers; 0 = none"},
-    {"pooler", NAME, AT(pooler), "default", 0, 0, "default|avg|GeM",
+    {"pooler", NAME, AT(pooler), "default", 0, 0, FT_POOLER_NAMES,
      "spatial pooling in place of the model's own"},
     {"normalize", FLAG, AT(normalize), "false", 0, 0, NULL, "embeddings of length one"},
     {"input_shape", TEXT, AT(input_shape), NULL, 0, 0, NULL, "for a model with open axes, e.g. N,3,224,224"},

@@ -10,7 +10,7 @@ size_t ft_rows_keep_max(void)
     return ft_memory_limit() / 4;
 }
 
-static enum ft_status wrap(const struct ft_rows *rows, size_t i, struct ft_err *err)
+enum ft_status ft_rows_wrap(const struct ft_rows *rows, size_t i, struct ft_err *err)
 {
     struct ft_bytes id = ft_dataset_doc(rows->dataset, i)->id;
     if (id.size == 0) {
@@ -32,7 +32,7 @@ static enum ft_status prepare(const struct ft_rows *rows, size_t i, float *row, 
                             : ft_prep_item(&rows->prep, &content, row, err);
     }
     ft_buf_release(&own);
-    return st == FT_OK ? st : wrap(rows, i, err);
+    return st == FT_OK ? st : ft_rows_wrap(rows, i, err);
 }
 
 /* ---- many at once */
@@ -169,11 +169,29 @@ enum ft_status ft_rows_init_augmented(struct ft_rows *rows, const struct ft_data
                              .seed = how->seed};
     enum ft_status st = how->prep->kind == FT_PREP_IMAGE
                             ? keep_pixels(rows, how->keep_max, cancel, err)
-                            : FT_FAIL(err, INVALID, "augment is for images; the model takes vectors");
+                            : FT_FAIL(err, INVALID, "augment is for images; the model takes %s",
+                                      how->prep->kind == FT_PREP_TEXT ? "texts" : "vectors");
     if (st != FT_OK) {
         ft_rows_release(rows);
     }
     return st;
+}
+
+static enum ft_status content_of(const void *arg, size_t i, struct ft_buf *own, struct ft_content *content,
+                                 struct ft_err *err)
+{
+    return ft_dataset_content(arg, i, own, content, err);
+}
+
+static enum ft_status init_texts(struct ft_rows *rows, size_t keep_max, const struct ft_cancel *cancel,
+                                 struct ft_err *err)
+{
+    const struct ft_texts_source source = {content_of, rows->dataset, rows->count};
+    size_t failed = 0;
+    rows->is_text = true;
+    enum ft_status st =
+        ft_texts_init(&rows->texts, &source, &rows->prep, rows->threads, keep_max, cancel, &failed, err);
+    return st == FT_OK || failed == rows->count ? st : ft_rows_wrap(rows, failed, err);
 }
 
 enum ft_status ft_rows_init(struct ft_rows *rows, const struct ft_dataset *dataset,
@@ -187,6 +205,9 @@ enum ft_status ft_rows_init(struct ft_rows *rows, const struct ft_dataset *datas
     rows->count = ft_dataset_count(dataset);
     rows->elements = ft_prep_elements(prep);
     rows->threads = threads;
+    if (prep->kind == FT_PREP_TEXT) {
+        return init_texts(rows, keep_max, cancel, err);
+    }
     if (!ft_mul_size(rows->elements * sizeof(float), rows->count, &bytes)) {
         return FT_FAIL(err, LIMIT, "%zu rows of %zu numbers do not fit any memory", rows->count,
                        rows->elements);
@@ -196,6 +217,7 @@ enum ft_status ft_rows_init(struct ft_rows *rows, const struct ft_dataset *datas
 
 void ft_rows_release(struct ft_rows *rows)
 {
+    ft_texts_release(&rows->texts);
     ft_free(rows->kept);
     for (size_t i = 0; rows->pixels != NULL && i < rows->count; i++) {
         ft_pixels_release(&rows->pixels[i]);
@@ -215,6 +237,9 @@ enum ft_status ft_rows_get(const struct ft_rows *rows, size_t i, float *row, str
 
 size_t ft_rows_bytes(const struct ft_rows *rows)
 {
+    if (rows->is_text) {
+        return ft_texts_bytes(&rows->texts);
+    }
     return rows->kept != NULL ? rows->count * rows->elements * sizeof *rows->kept : rows->pixel_bytes;
 }
 
@@ -236,5 +261,74 @@ enum ft_status ft_rows_draw(const struct ft_rows *rows, size_t i, uint64_t step,
                     &draw);
     enum ft_status st = ft_augment_row(&draw, &rows->prep, pixels, row, err);
     ft_pixels_release(&own);
-    return st == FT_OK ? st : wrap(rows, i, err);
+    return st == FT_OK ? st : ft_rows_wrap(rows, i, err);
+}
+
+/* ---- batches */
+
+enum ft_status ft_rows_batch_init(const struct ft_rows *rows, size_t count, size_t text_tokens,
+                                  struct ft_batch *batch, struct ft_err *err)
+{
+    const struct ft_batch_input input = {.name = "input", .row_elements = rows->elements};
+    return rows->is_text ? ft_batch_init_texts(batch, count, text_tokens, err)
+                         : ft_batch_init(batch, &input, 1, count, err);
+}
+
+/* One batch on its way; `failed` is the smallest place that did, or SIZE_MAX. */
+struct drawing {
+    const struct ft_rows *rows;
+    struct ft_batch *batch;
+    uint64_t step;
+    atomic_size_t failed;
+};
+
+static enum ft_status draw_row(const struct drawing *d, size_t i, struct ft_err *err)
+{
+    struct ft_batch *b = d->batch;
+    uint32_t item = b->items[i];
+    if (d->rows->is_text) {
+        int64_t *ids = b->texts.ids + b->texts.spans[2 * i];
+        enum ft_status st = ft_texts_get(&d->rows->texts, item, ids, err);
+        return st == FT_OK ? st : ft_rows_wrap(d->rows, item, err);
+    }
+    float *row = b->input[0].data + i * b->input[0].row_elements;
+    return d->step == FT_ROWS_AS_THEY_ARE ? ft_rows_get(d->rows, item, row, err)
+                                          : ft_rows_draw(d->rows, item, d->step, i, row, err);
+}
+
+static void draw_one(void *arg, size_t i)
+{
+    struct drawing *d = arg;
+    struct ft_err err = {0};
+    size_t failed = atomic_load(&d->failed);
+    if (failed < i || draw_row(d, i, &err) == FT_OK) {
+        return;
+    }
+    while (i < failed && !atomic_compare_exchange_weak(&d->failed, &failed, i)) {
+    }
+}
+
+enum ft_status ft_rows_batch(const struct ft_rows *rows, uint64_t step, struct ft_batch *batch,
+                             struct ft_pool *pool, struct ft_err *err)
+{
+    struct drawing d = {.rows = rows, .batch = batch, .step = step};
+    size_t count = batch->rows_max;
+    atomic_init(&d.failed, SIZE_MAX);
+    ft_batch_clear_texts(batch);
+    for (size_t i = 0; rows->is_text && i < count; i++) {
+        (void)ft_batch_add_text(batch, rows->texts.lengths[batch->items[i]]);
+    }
+    batch->rows = count;
+    if (pool != NULL) {
+        ft_pool_run(pool, count, draw_one, &d);
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            draw_one(&d, i);
+        }
+    }
+    /* Again from there, for the story: the pool's threads have no room for one each. */
+    for (size_t i = atomic_load(&d.failed); i < count; i++) {
+        FT_RETURN_IF_FAILED(draw_row(&d, i, err));
+    }
+    return FT_OK;
 }

@@ -14,6 +14,7 @@
 #include "executor/train/encoder_internal.h"
 #include "executor/train/feed.h"
 #include "executor/train/fit.h"
+#include "executor/train/input.h"
 #include "executor/train/prefix.h"
 #include "executor/train/sampler.h"
 #include "executor/train/step.h"
@@ -27,6 +28,7 @@ struct ft_run_set {
     struct ft_rows rows;
     struct ft_sampler_shape shape;
     struct ft_sampler *sampler;
+    int64_t tokens;                /* of texts: the most that a batch has; else 0 */
     struct ft_prefix_cache *cache; /* the outputs of the frozen layers, when they are kept */
 };
 
@@ -41,7 +43,11 @@ struct ft_run {
 
     struct ft_device *device;
     struct ft_model *model;
-    struct ft_graph *graph; /* tailored */
+    struct ft_tokenizer *tokenizer; /* of texts */
+    struct ft_graph *graph;         /* tailored: what is written */
+    struct ft_graph *packed;        /* the same without padding, of texts */
+    const struct ft_graph *form;    /* what is run: one of the two */
+    char padded[FT_ERR_TEXT];       /* why texts are padded; "": they are not */
     int64_t dim, params_total, params_trained;
     struct ft_prep prep;
     struct ft_augment augment; /* of the training set only */
@@ -100,8 +106,11 @@ FT_MUST_CHECK enum ft_status ft_run_train(struct ft_run *run, struct ft_err *err
 FT_MUST_CHECK enum ft_status ft_run_evaluate(struct ft_run *run, const struct ft_cancel *cancel,
                                              struct ft_json **metrics, struct ft_err *err);
 
-/* setup.c: of the step that the job trains with, at another batch. */
-struct ft_step_spec ft_run_step_spec(const struct ft_run *run, size_t batch);
+/* setup.c: of the step that the job trains with, at a batch of `set`. */
+struct ft_step_spec ft_run_step_spec(const struct ft_run *run, const struct ft_run_set *set, size_t batch);
+/* setup.c: the most tokens that a batch of that size has; 0 if these are no texts. */
+FT_MUST_CHECK enum ft_status ft_run_most_tokens(const struct ft_run *run, const struct ft_run_set *set,
+                                                size_t batch, int64_t *tokens, struct ft_err *err);
 
 /* run_prefix.c: once the graph is known. */
 FT_MUST_CHECK enum ft_status ft_run_prefix_find(struct ft_run *run, struct ft_err *err);

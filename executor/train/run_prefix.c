@@ -22,8 +22,24 @@ static bool is_worth_it(const struct ft_run *run)
     return run->total * (int64_t)run->train.shape.batch >= (int64_t)ft_dataset_count(run->train.data);
 }
 
+/* Activations of texts are ragged; they are not kept. */
+static enum ft_status tell_texts(const struct ft_run *run)
+{
+    bool any = false;
+    for (int p = 0; p < ft_graph_params(run->graph); p++) {
+        any = any || ft_graph_param_frozen(run->graph, p);
+    }
+    if (any && strcmp(run->options.activation_cache, "off") != 0) {
+        ft_run_note(run, "frozen layers run in every step: activations of texts are not kept");
+    }
+    return FT_OK;
+}
+
 enum ft_status ft_run_prefix_find(struct ft_run *run, struct ft_err *err)
 {
+    if (run->prep.kind == FT_PREP_TEXT) {
+        return tell_texts(run);
+    }
     FT_RETURN_IF_FAILED(ft_frontier_find(run->graph, &run->frontier, err));
     if (run->frontier.n > 0 && run->augment.on) {
         ft_run_note(run,
@@ -151,13 +167,12 @@ enum ft_status ft_run_val_batch(struct ft_run *run, const struct ft_batch **batc
     ft_sampler_next(run->val.sampler, b->items, b->labels);
     b->rows = run->val.shape.batch;
     *batch = b;
+    if (run->val.cache == NULL) {
+        FT_RETURN_IF_FAILED(ft_rows_batch(&run->val.rows, FT_ROWS_AS_THEY_ARE, b, NULL, err));
+        return ft_run_prefix_batch(run, batch, err);
+    }
     for (size_t r = 0; r < b->rows; r++) {
-        if (run->val.cache != NULL) {
-            ft_prefix_cache_get(run->val.cache, b->items[r], b, r);
-        } else {
-            FT_RETURN_IF_FAILED(ft_rows_get(&run->val.rows, b->items[r],
-                                            b->input[0].data + r * b->input[0].row_elements, err));
-        }
+        ft_prefix_cache_get(run->val.cache, b->items[r], b, r);
     }
     return ft_run_prefix_batch(run, batch, err);
 }

@@ -132,9 +132,7 @@ static enum ft_status tailor(struct ft_run *run, struct ft_err *err)
     t.keep_head = o->keep_head;
     t.labels = (int64_t)ft_dataset_classes(run->job->train);
     t.output_dim = o->output_dim;
-    t.pooler = strcmp(o->pooler, "avg") == 0   ? FT_POOLER_AVG
-               : strcmp(o->pooler, "GeM") == 0 ? FT_POOLER_GEM
-                                               : FT_POOLER_DEFAULT;
+    FT_RETURN_IF_FAILED(ft_pooler_find(o->pooler, &t.pooler, err));
     t.normalize = o->normalize;
     t.freeze = o->freeze;
     t.seed = (uint64_t)o->seed;
@@ -189,7 +187,17 @@ static enum ft_status load_model(struct ft_run *run, struct ft_err *err)
         FT_RETURN_IF_FAILED(ft_new_text(run->model->name, &run->options.name, err));
     }
     FT_RETURN_IF_FAILED(tailor(run, err));
-    FT_RETURN_IF_FAILED(ft_input_prep(run->graph, run->model, run->options.prep_options, &run->prep, err));
+    FT_RETURN_IF_FAILED(ft_input_tokenizer(run->model, &run->tokenizer, err));
+    FT_RETURN_IF_FAILED(
+        ft_input_prep(run->graph, run->model, run->tokenizer, run->options.prep_options, &run->prep, err));
+    FT_RETURN_IF_FAILED(ft_input_pack(run->graph, &run->packed, run->padded, err));
+    if (run->prep.kind == FT_PREP_TEXT) {
+        ft_defaults_of_texts(run->job->options, &run->options);
+    }
+    run->form = run->packed != NULL ? run->packed : run->graph;
+    if (run->padded[0] != '\0') {
+        ft_run_note(run, "texts are padded to the longest of a batch: %s", run->padded);
+    }
     FT_RETURN_IF_FAILED(tell_prep(run, err));
     return tell_augmentation(run, err);
 }
@@ -332,43 +340,93 @@ static enum ft_status make_rows(struct ft_run *run, struct ft_run_set *set, stru
                         err);
 }
 
-static enum ft_status make_sampler(struct ft_run *run, struct ft_run_set *set, uint64_t seed,
+static enum ft_status make_all_rows(struct ft_run *run, struct ft_err *err)
+{
+    struct ft_run_set *sets[] = {&run->train, &run->val, &run->eval};
+    for (size_t i = 0; i < 3; i++) {
+        FT_RETURN_IF_FAILED(sets[i]->data != NULL ? make_rows(run, sets[i], err) : FT_OK);
+    }
+    return FT_OK;
+}
+
+/* Its arrays are the caller's: ft_free() of items and counts. */
+static enum ft_status list_classes(const struct ft_dataset *data, struct ft_sampler_classes *classes,
                                    struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    size_t n = ft_dataset_classes(set->data);
+    size_t n = ft_dataset_classes(data);
     const uint32_t **items = NULL;
     size_t *counts = NULL;
     FT_TRY(ft_new(n, sizeof *items, &items, err));
     FT_TRY(ft_new(n, sizeof *counts, &counts, err));
     for (size_t c = 0; c < n; c++) {
-        items[c] = ft_dataset_class_items(set->data, c, &counts[c]);
+        items[c] = ft_dataset_class_items(data, c, &counts[c]);
     }
-    struct ft_sampler_classes classes = {n, items, counts};
-    ft_sampler_free(set->sampler); /* of a batch that turned out to be too large */
-    set->sampler = NULL;
-    FT_TRY(ft_sampler_fit_shape(&classes, (size_t)run->options.batch_size,
-                                (size_t)run->options.num_items_per_class, &set->shape, err));
-    FT_TRY(ft_sampler_new(&classes, &set->shape, seed, &set->sampler, err));
+    *classes = (struct ft_sampler_classes){n, items, counts};
+    return FT_OK;
 done:
     ft_free(items);
-    ft_free(counts);
+    return st;
+}
+
+static void free_classes(struct ft_sampler_classes *classes)
+{
+    ft_free((void *)classes->items);
+    ft_free((void *)classes->counts);
+}
+
+enum ft_status ft_run_most_tokens(const struct ft_run *run, const struct ft_run_set *set, size_t batch,
+                                  int64_t *tokens, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_sampler_classes classes = {0};
+    struct ft_sampler_shape shape;
+    size_t most = 0;
+    *tokens = 0;
+    if (!set->rows.is_text) {
+        return FT_OK;
+    }
+    FT_TRY(list_classes(set->data, &classes, err));
+    FT_TRY(ft_sampler_fit_shape(&classes, batch, (size_t)run->options.num_items_per_class, &shape, err));
+    FT_TRY(ft_texts_most(&set->rows.texts, &classes, &shape, &most, err));
+    *tokens = (int64_t)most;
+done:
+    free_classes(&classes);
+    return st;
+}
+
+static enum ft_status make_sampler(struct ft_run *run, struct ft_run_set *set, uint64_t seed,
+                                   struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_sampler_classes classes = {0};
+    size_t batch = (size_t)run->options.batch_size;
+    FT_TRY(list_classes(set->data, &classes, err));
+    ft_sampler_free(set->sampler); /* of a batch that turned out to be too large */
+    set->sampler = NULL;
+    FT_TRY(ft_sampler_fit_shape(&classes, batch, (size_t)run->options.num_items_per_class, &set->shape, err));
+    FT_TRY(ft_sampler_new(&classes, &set->shape, seed, &set->sampler, err));
+    FT_TRY(ft_run_most_tokens(run, set, batch, &set->tokens, err));
+done:
+    free_classes(&classes);
     return st;
 }
 
 /* ---- the whole */
 
-struct ft_step_spec ft_run_step_spec(const struct ft_run *run, size_t batch)
+struct ft_step_spec ft_run_step_spec(const struct ft_run *run, const struct ft_run_set *set, size_t batch)
 {
     struct ft_step_spec spec;
     memset(&spec, 0, sizeof spec);
     spec.device = run->device;
-    spec.graph = run->graph;
+    spec.graph = run->form;
     spec.frontier = &run->frontier;
     spec.loss = run->loss;
     spec.optim = run->optim;
     spec.clip_norm = run->options.clip_norm;
     spec.batch = batch;
+    spec.tokens = set->tokens;
+    spec.longest = (int64_t)set->rows.texts.longest;
     spec.seed = (uint64_t)run->options.seed;
     return spec;
 }
@@ -391,7 +449,7 @@ static enum ft_status make_step(struct ft_run *run, struct ft_err *err)
     while (again) {
         FT_RETURN_IF_FAILED(make_sampler(run, &run->train, (uint64_t)run->options.seed, err));
         size_t before = ft_alloc_stats().live_bytes;
-        struct ft_step_spec spec = ft_run_step_spec(run, run->train.shape.batch);
+        struct ft_step_spec spec = ft_run_step_spec(run, &run->train, run->train.shape.batch);
         FT_RETURN_IF_FAILED(ft_step_new(&spec, &run->step, err));
         FT_RETURN_IF_FAILED(ft_run_check_memory(run, before, &again, err));
     }
@@ -402,18 +460,19 @@ static enum ft_status make_step(struct ft_run *run, struct ft_err *err)
 static enum ft_status make_evaluation(struct ft_run *run, struct ft_err *err)
 {
     if (run->val.data != NULL) {
-        struct ft_step_spec spec = ft_run_step_spec(run, run->val.shape.batch);
+        struct ft_step_spec spec = ft_run_step_spec(run, &run->val, run->val.shape.batch);
         FT_RETURN_IF_FAILED(ft_step_loss_new(&spec, ft_step_params(run->step), &run->val_loss, err));
-        struct ft_batch_input input;
-        memset(&input, 0, sizeof input);
-        input.name = "input";
-        input.row_elements = run->val.rows.elements;
-        FT_RETURN_IF_FAILED(ft_batch_init(&run->val_batch, &input, 1, spec.batch, err));
+        FT_RETURN_IF_FAILED(
+            ft_rows_batch_init(&run->val.rows, spec.batch, (size_t)run->val.tokens, &run->val_batch, err));
     }
     if (run->eval.data == NULL) {
         return FT_OK;
     }
-    struct ft_encoder_parts parts = {run->device, run->graph, ft_step_params(run->step), &run->prep};
+    struct ft_encoder_parts parts = {.device = run->device,
+                                     .graph = run->form,
+                                     .padded = run->padded,
+                                     .params = ft_step_params(run->step),
+                                     .prep = &run->prep};
     return ft_encoder_share(&parts, (int)run->options.threads, run->options.eval_batch_size, &run->encoder,
                             err);
 }
@@ -439,16 +498,17 @@ enum ft_status ft_run_setup(struct ft_run *run, const struct ft_fit_job *job, st
     FT_RETURN_IF_FAILED(choose_data(run, err));
     FT_RETURN_IF_FAILED(load_model(run, err));
     FT_RETURN_IF_FAILED(ft_run_prefix_find(run, err));
+    if (run->prep.kind == FT_PREP_TEXT) {
+        FT_RETURN_IF_FAILED(make_all_rows(run, err)); /* what a batch takes depends on how long they are */
+    }
     FT_RETURN_IF_FAILED(ft_run_choose_batch(run, err));
     FT_RETURN_IF_FAILED(make_step(run, err));
     ft_run_prefix_decide(run);
-    FT_RETURN_IF_FAILED(make_rows(run, &run->train, err));
+    if (run->prep.kind != FT_PREP_TEXT) {
+        FT_RETURN_IF_FAILED(make_all_rows(run, err));
+    }
     if (run->val.data != NULL) {
         FT_RETURN_IF_FAILED(make_sampler(run, &run->val, ~(uint64_t)run->options.seed, err));
-        FT_RETURN_IF_FAILED(make_rows(run, &run->val, err));
-    }
-    if (run->eval.data != NULL) {
-        FT_RETURN_IF_FAILED(make_rows(run, &run->eval, err));
     }
     FT_RETURN_IF_FAILED(make_evaluation(run, err));
     tell_training(run);
@@ -481,7 +541,9 @@ void ft_run_release(struct ft_run *run)
     release_set(&run->val);
     release_set(&run->eval);
     ft_frontier_release(&run->frontier);
+    ft_graph_free(run->packed);
     ft_graph_free(run->graph);
+    ft_tokenizer_free(run->tokenizer);
     ft_model_free(run->model);
     ft_device_close(run->device);
     ft_json_free(run->before);

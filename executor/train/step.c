@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "executor/model/blocks.h"
+#include "executor/train/buckets.h"
 #include "executor/train/input.h"
 
 /* A model graph with labels and a loss behind it, and what its plan is fed with. */
@@ -13,14 +15,19 @@ struct lossy {
     struct ft_device *device;
     struct ft_graph *graph;
     const int *numbers; /* parameter of this graph -> of the whole one; NULL: the same */
-    int n_inputs;
+    int n_inputs;       /* of rows; 0 of texts */
     ft_value inputs[FT_BATCH_INPUTS], rng, embedding;
     ft_value labels, loss, stats;
     size_t batch;
+    bool is_text;
+    struct ft_text_inputs text;
+    struct ft_text_limits limits;
+    struct ft_text_in text_in;
     struct ft_flat rows[FT_BATCH_INPUTS]; /* by input */
     struct ft_flat loss_out;
     void *labels_data, *stats_data, *rng_data;
-    struct ft_plan *plan;
+    struct ft_buckets *buckets;
+    struct ft_plan *plan; /* of the last batch */
 };
 
 struct ft_step {
@@ -29,6 +36,7 @@ struct ft_step {
     uint64_t seed;
     struct ft_params params;
     struct ft_optim optim;
+    ft_value *grad; /* by parameter of the model's graph; FT_NO_VALUE: not trained */
     struct ft_state_update *updates;
     int n_updates;
     struct ft_flat new_states; /* what the states become, copied over them after the step */
@@ -48,12 +56,31 @@ static const struct ft_graph *trained_part(const struct ft_step_spec *spec)
     return spec->frontier != NULL && spec->frontier->n > 0 ? spec->frontier->suffix : spec->graph;
 }
 
+struct ft_text_limits ft_step_limits(const struct ft_text_inputs *text, const struct ft_step_spec *spec)
+{
+    int64_t rows = (int64_t)spec->batch;
+    int64_t padded = rows * spec->longest;
+    return (struct ft_text_limits){.rows = rows,
+                                   .tokens = text->packed && spec->tokens < padded ? spec->tokens : padded,
+                                   .longest = spec->longest,
+                                   .exact_rows = true};
+}
+
 static enum ft_status find_inputs(struct lossy *m, const struct ft_step_spec *spec, struct ft_err *err)
 {
     struct ft_input input;
     FT_RETURN_IF_FAILED(ft_input_find(spec->graph, &input, err));
     m->rng = input.rng != FT_NO_VALUE ? ft_graph_find(m->graph, "rng") : FT_NO_VALUE;
     m->embedding = ft_graph_output_at(m->graph, 0);
+    m->is_text = input.is_text;
+    m->numbers = trained_part(spec) != spec->graph ? spec->frontier->suffix_params : NULL;
+    if (input.is_text) {
+        assert(trained_part(spec) == spec->graph);
+        FT_RETURN_IF_FAILED(ft_input_find(m->graph, &input, err));
+        m->text = input.text;
+        m->limits = ft_step_limits(&input.text, spec);
+        return FT_OK;
+    }
     for (int i = 0; i < ft_graph_inputs(m->graph); i++) {
         ft_value v = ft_graph_input_at(m->graph, i);
         if (v != m->rng) {
@@ -61,7 +88,6 @@ static enum ft_status find_inputs(struct lossy *m, const struct ft_step_spec *sp
             m->inputs[m->n_inputs++] = v;
         }
     }
-    m->numbers = trained_part(spec) != spec->graph ? spec->frontier->suffix_params : NULL;
     return FT_OK;
 }
 
@@ -82,8 +108,18 @@ static enum ft_status add_loss(struct lossy *m, const struct ft_step_spec *spec,
     return ft_loss_build(m->graph, &spec->loss, &in, &m->loss, &m->stats, err);
 }
 
-static enum ft_status bind_inputs(struct lossy *m, struct ft_err *err)
+/* Memory for what goes in and comes out. */
+static enum ft_status init_memory(struct lossy *m, struct ft_err *err)
 {
+    FT_RETURN_IF_FAILED(ft_flat_init(&m->loss_out, m->device, 1, err));
+    FT_RETURN_IF_FAILED(ft_device_alloc(m->device, m->batch * sizeof(int32_t), &m->labels_data, err));
+    FT_RETURN_IF_FAILED(ft_device_alloc(m->device, 4 * sizeof(int64_t), &m->stats_data, err));
+    if (m->rng != FT_NO_VALUE) {
+        FT_RETURN_IF_FAILED(ft_device_alloc(m->device, 2 * sizeof(int64_t), &m->rng_data, err));
+    }
+    if (m->is_text) {
+        return ft_text_in_init(&m->text_in, m->device, &m->text, &m->limits, err);
+    }
     for (int k = 0; k < m->n_inputs; k++) {
         const struct ft_type *input = ft_graph_type(m->graph, m->inputs[k]);
         size_t elements = 1;
@@ -91,48 +127,55 @@ static enum ft_status bind_inputs(struct lossy *m, struct ft_err *err)
             elements *= (size_t)ft_extent(input, i);
         }
         FT_RETURN_IF_FAILED(ft_flat_init(&m->rows[k], m->device, m->batch * elements, err));
-        FT_RETURN_IF_FAILED(ft_plan_bind(m->plan, m->inputs[k], m->rows[k].data, err));
-    }
-    if (m->rng != FT_NO_VALUE) {
-        FT_RETURN_IF_FAILED(ft_device_alloc(m->device, 2 * sizeof(int64_t), &m->rng_data, err));
-        FT_RETURN_IF_FAILED(ft_plan_bind(m->plan, m->rng, m->rng_data, err));
     }
     return FT_OK;
 }
 
-/* Loss and stats come first in `wanted`. */
-static struct ft_plan_spec plan_spec(const struct lossy *m, ft_value *wanted, int n_wanted)
+static enum ft_status bind_model(struct lossy *m, struct ft_plan *plan, struct ft_err *err)
 {
-    struct ft_plan_spec spec;
-    memset(&spec, 0, sizeof spec);
-    wanted[0] = m->loss;
-    wanted[1] = m->stats;
-    spec.symbols[FT_SYMBOL_BATCH] = (int64_t)m->batch;
-    spec.wanted = wanted;
-    spec.n_wanted = n_wanted;
-    return spec;
+    for (int k = 0; k < m->n_inputs; k++) {
+        FT_RETURN_IF_FAILED(ft_plan_bind(plan, m->inputs[k], m->rows[k].data, err));
+    }
+    FT_RETURN_IF_FAILED(m->is_text ? ft_text_in_bind(&m->text_in, plan, err) : FT_OK);
+    FT_RETURN_IF_FAILED(m->rng != FT_NO_VALUE ? ft_plan_bind(plan, m->rng, m->rng_data, err) : FT_OK);
+    FT_RETURN_IF_FAILED(ft_plan_bind(plan, m->labels, m->labels_data, err));
+    FT_RETURN_IF_FAILED(ft_plan_bind(plan, m->loss, m->loss_out.data, err));
+    return ft_plan_bind(plan, m->stats, m->stats_data, err);
 }
 
-/* wanted[2 .. n_wanted): more than loss and stats. */
-static enum ft_status plan_model(struct lossy *m, ft_value *wanted, int n_wanted, struct ft_err *err)
+/* Extents of the largest batch; of rows all are like it. */
+static void largest(const struct lossy *m, int64_t symbols[FT_MAX_SYMBOLS])
 {
-    enum ft_status st = FT_OK;
-    struct ft_plan_spec spec = plan_spec(m, wanted, n_wanted);
-    FT_TRY(ft_plan_new(m->device, m->graph, &spec, &m->plan, err));
-    FT_TRY(ft_flat_init(&m->loss_out, m->device, 1, err));
-    FT_TRY(ft_device_alloc(m->device, m->batch * sizeof(int32_t), &m->labels_data, err));
-    FT_TRY(ft_device_alloc(m->device, 4 * sizeof(int64_t), &m->stats_data, err));
-    FT_TRY(bind_inputs(m, err));
-    FT_TRY(ft_plan_bind(m->plan, m->labels, m->labels_data, err));
-    FT_TRY(ft_plan_bind(m->plan, m->loss, m->loss_out.data, err));
-    FT_TRY(ft_plan_bind(m->plan, m->stats, m->stats_data, err));
-done:
-    return st;
+    memset(symbols, 0, FT_MAX_SYMBOLS * sizeof *symbols);
+    symbols[FT_SYMBOL_BATCH] = (int64_t)m->batch;
+    if (m->is_text) {
+        ft_text_largest(&m->text, &m->limits, symbols);
+    }
+}
+
+typedef enum ft_status (*bind_plan)(void *arg, struct ft_plan *plan, struct ft_err *err);
+/* wanted: loss and stats first. The plan of the largest batch is made. */
+static enum ft_status plan_model(struct lossy *m, const ft_value *wanted, int n_wanted, bind_plan bind,
+                                 void *arg, struct ft_err *err)
+{
+    int64_t symbols[FT_MAX_SYMBOLS];
+    largest(m, symbols);
+    const struct ft_buckets_spec spec = {.device = m->device,
+                                         .graph = m->graph,
+                                         .wanted = wanted,
+                                         .n_wanted = n_wanted,
+                                         .largest = symbols,
+                                         .bind = bind,
+                                         .arg = arg};
+    FT_RETURN_IF_FAILED(init_memory(m, err));
+    FT_RETURN_IF_FAILED(ft_buckets_new(&spec, &m->buckets, err));
+    return ft_buckets_find(m->buckets, symbols, &m->plan, err);
 }
 
 static void release_model(struct lossy *m)
 {
-    ft_plan_free(m->plan);
+    ft_buckets_free(m->buckets);
+    ft_text_in_release(&m->text_in);
     for (int i = 0; i < m->n_inputs; i++) {
         ft_flat_release(&m->rows[i]);
     }
@@ -199,35 +242,40 @@ done:
     return st;
 }
 
-static enum ft_status bind_all(struct ft_step *s, const ft_value *grad, struct ft_err *err)
+static enum ft_status bind_all(void *arg, struct ft_plan *plan, struct ft_err *err)
 {
+    struct ft_step *s = arg;
     struct lossy *m = &s->model;
-    FT_RETURN_IF_FAILED(ft_params_bind(&s->params, m->plan, m->graph, m->numbers, err));
+    FT_RETURN_IF_FAILED(bind_model(m, plan, err));
+    FT_RETURN_IF_FAILED(ft_params_bind(&s->params, plan, m->graph, m->numbers, err));
     for (int i = 0; i < ft_graph_params(m->graph); i++) {
         const struct ft_params_slot *slot = &s->params.slots[number_of(m, i)];
         if (slot->group == FT_PARAMS_TRAINED) {
-            FT_RETURN_IF_FAILED(ft_plan_bind(m->plan, grad[i], ft_flat_at(&s->optim.grads, slot->at), err));
+            void *to = ft_flat_at(&s->optim.grads, slot->at);
+            FT_RETURN_IF_FAILED(ft_plan_bind(plan, s->grad[i], to, err));
         }
     }
     for (int i = 0; i < s->n_updates; i++) {
         const struct ft_params_slot *slot = &s->params.slots[number_of(m, s->updates[i].param)];
         assert(slot->group == FT_PARAMS_STATES);
-        FT_RETURN_IF_FAILED(
-            ft_plan_bind(m->plan, s->updates[i].value, ft_flat_at(&s->new_states, slot->at), err));
+        void *to = ft_flat_at(&s->new_states, slot->at);
+        FT_RETURN_IF_FAILED(ft_plan_bind(plan, s->updates[i].value, to, err));
     }
     return FT_OK;
 }
 
 /* The plan computes loss, stats, gradients of what is trained, new states. ft_free(). */
-static enum ft_status list_wanted(const struct ft_step *s, const ft_value *grad, ft_value **wanted,
-                                  int *n_wanted, struct ft_err *err)
+static enum ft_status list_wanted(const struct ft_step *s, ft_value **wanted, int *n_wanted,
+                                  struct ft_err *err)
 {
     int params = ft_graph_params(s->model.graph);
     int n = 2;
     FT_RETURN_IF_FAILED(ft_new((size_t)(params + s->n_updates + n), sizeof **wanted, wanted, err));
+    (*wanted)[0] = s->model.loss;
+    (*wanted)[1] = s->model.stats;
     for (int i = 0; i < params; i++) {
-        if (grad[i] != FT_NO_VALUE) {
-            (*wanted)[n++] = grad[i];
+        if (s->grad[i] != FT_NO_VALUE) {
+            (*wanted)[n++] = s->grad[i];
         }
     }
     for (int i = 0; i < s->n_updates; i++) {
@@ -237,15 +285,12 @@ static enum ft_status list_wanted(const struct ft_step *s, const ft_value *grad,
     return FT_OK;
 }
 
-static enum ft_status plan_step(struct ft_step *s, const ft_value *grad, struct ft_err *err)
+static enum ft_status plan_step(struct ft_step *s, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
     ft_value *wanted = NULL;
     int n = 0;
-    FT_TRY(list_wanted(s, grad, &wanted, &n, err));
-    FT_TRY(plan_model(&s->model, wanted, n, err));
-    FT_TRY(bind_all(s, grad, err));
-done:
+    FT_RETURN_IF_FAILED(list_wanted(s, &wanted, &n, err));
+    enum ft_status st = plan_model(&s->model, wanted, n, bind_all, s, err);
     ft_free(wanted);
     return st;
 }
@@ -269,9 +314,8 @@ static enum ft_status init_states(struct ft_step *s, struct ft_err *err)
     return ft_device_wait(s->model.device, err);
 }
 
-/* The graph of the step, and grad by its parameters: ft_free(). */
-static enum ft_status derive(struct ft_step *s, const struct ft_step_spec *spec, ft_value **grad,
-                             struct ft_err *err)
+/* The graph of the step, and its gradients by parameter. */
+static enum ft_status derive(struct ft_step *s, const struct ft_step_spec *spec, struct ft_err *err)
 {
     struct ft_train_form form;
     const struct ft_graph *part = trained_part(spec);
@@ -280,37 +324,85 @@ static enum ft_status derive(struct ft_step *s, const struct ft_step_spec *spec,
     s->model.batch = spec->batch;
     s->clip_norm = spec->clip_norm;
     s->seed = spec->seed;
-    FT_RETURN_IF_FAILED(ft_new((size_t)n, sizeof **grad, grad, err));
+    FT_RETURN_IF_FAILED(ft_new((size_t)n, sizeof *s->grad, &s->grad, err));
     FT_RETURN_IF_FAILED(ft_graph_train_form(part, &form, err));
     s->model.graph = form.graph;
     s->updates = form.updates;
     s->n_updates = form.n_updates;
     FT_RETURN_IF_FAILED(add_loss(&s->model, spec, err));
-    FT_RETURN_IF_FAILED(differentiate(s->model.graph, s->model.loss, *grad, err));
+    FT_RETURN_IF_FAILED(differentiate(s->model.graph, s->model.loss, s->grad, err));
     for (int i = 0; i < n; i++) {
-        if ((*grad)[i] != FT_NO_VALUE) {
+        if (s->grad[i] != FT_NO_VALUE) {
             return FT_OK;
         }
     }
     return FT_FAIL(err, INVALID, "the embedding depends on no weight that is trained");
 }
 
+/* The learning rate of the topmost trained layer is whole, each below it has layer_decay times the one above.
+ * None without a decay; ft_free(). */
+static enum ft_status find_parts(const struct ft_params *params, const struct ft_step_spec *spec,
+                                 struct ft_optim_part **parts, size_t *n, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    int *depth = NULL;
+    int top = 0;
+    *n = 0;
+    *parts = NULL;
+    if (spec->optim.layer_decay == 1) {
+        return FT_OK;
+    }
+    FT_TRY(ft_new((size_t)params->n, sizeof *depth, &depth, err));
+    FT_TRY(ft_new((size_t)params->n, sizeof **parts, parts, err));
+    if (ft_block_depths(spec->graph, depth) == 0) {
+        FT_TRY(FT_FAIL(err, INVALID,
+                       "layer_wise_lr_decay: no weight is named after a numbered layer "
+                       "(encoder.layer.3.)"));
+    }
+    for (int i = 0; i < params->n; i++) {
+        top = params->slots[i].group == FT_PARAMS_TRAINED && depth[i] > top ? depth[i] : top;
+    }
+    size_t end = params->group[FT_PARAMS_TRAINED].count;
+    for (int i = 0; i < params->n; i++) {
+        const struct ft_params_slot *slot = &params->slots[i];
+        if (slot->group == FT_PARAMS_TRAINED) {
+            (*parts)[*n] = (struct ft_optim_part){.at = slot->at,
+                                                  .count = end - slot->at,
+                                                  .factor = pow(spec->optim.layer_decay, top - depth[i])};
+            bool goes_on = *n > 0 && (*parts)[*n - 1].factor == (*parts)[*n].factor;
+            if (*n > 0 && !goes_on) {
+                (*parts)[*n - 1].count = slot->at - (*parts)[*n - 1].at;
+            }
+            *n += !goes_on;
+        }
+    }
+done:
+    ft_free(depth);
+    if (st != FT_OK) {
+        ft_free(*parts);
+        *parts = NULL;
+    }
+    return st;
+}
+
 static enum ft_status set_up(struct ft_step *s, const struct ft_step_spec *spec, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    ft_value *grad = NULL;
     bool *trained = NULL;
+    struct ft_optim_part *parts = NULL;
+    size_t n_parts = 0;
     FT_TRY(ft_new((size_t)ft_graph_params(spec->graph), sizeof *trained, &trained, err));
-    FT_TRY(derive(s, spec, &grad, err));
+    FT_TRY(derive(s, spec, err));
     for (int i = 0; i < ft_graph_params(s->model.graph); i++) {
-        trained[number_of(&s->model, i)] = grad[i] != FT_NO_VALUE;
+        trained[number_of(&s->model, i)] = s->grad[i] != FT_NO_VALUE;
     }
     FT_TRY(ft_params_init(&s->params, spec->device, spec->graph, trained, err));
-    FT_TRY(ft_optim_init(&s->optim, &spec->optim, &s->params.group[FT_PARAMS_TRAINED], err));
+    FT_TRY(find_parts(&s->params, spec, &parts, &n_parts, err));
+    FT_TRY(ft_optim_init(&s->optim, &spec->optim, &s->params.group[FT_PARAMS_TRAINED], parts, n_parts, err));
     FT_TRY(init_states(s, err));
-    FT_TRY(plan_step(s, grad, err));
+    FT_TRY(plan_step(s, err));
 done:
-    ft_free(grad);
+    ft_free(parts);
     ft_free(trained);
     return st;
 }
@@ -340,6 +432,7 @@ void ft_step_free(struct ft_step *s)
     ft_optim_release(&s->optim);
     ft_params_release(&s->params);
     ft_free(s->updates);
+    ft_free(s->grad);
     ft_free(s);
 }
 
@@ -356,14 +449,14 @@ enum ft_status ft_step_price(const struct ft_step_spec *spec, struct ft_step_cos
     enum ft_status st = FT_OK;
     struct ft_step *s = NULL;
     struct ft_plan_stats stats;
-    ft_value *grad = NULL;
     ft_value *wanted = NULL;
     int n = 0;
     memset(cost, 0, sizeof *cost);
     FT_TRY(ft_new(1, sizeof *s, &s, err));
-    FT_TRY(derive(s, spec, &grad, err));
-    FT_TRY(list_wanted(s, grad, &wanted, &n, err));
-    struct ft_plan_spec plan = plan_spec(&s->model, wanted, n);
+    FT_TRY(derive(s, spec, err));
+    FT_TRY(list_wanted(s, &wanted, &n, err));
+    struct ft_plan_spec plan = {.wanted = wanted, .n_wanted = n};
+    largest(&s->model, plan.symbols);
     FT_TRY(ft_plan_price(spec->device, s->model.graph, &plan, &stats, err));
     for (int i = 0; i < ft_graph_params(spec->graph); i++) {
         cost->weights += bytes_of(spec, spec->graph, i);
@@ -371,14 +464,14 @@ enum ft_status ft_step_price(const struct ft_step_spec *spec, struct ft_step_cos
     size_t bound = 0; /* parameters of the part and gradients, which are counted elsewhere */
     for (int i = 0; i < ft_graph_params(s->model.graph); i++) {
         size_t bytes = bytes_of(spec, s->model.graph, i);
-        cost->trained += grad[i] != FT_NO_VALUE ? bytes : 0;
-        bound += grad[i] != FT_NO_VALUE ? 2 * bytes : bytes;
+        cost->trained += s->grad[i] != FT_NO_VALUE ? bytes : 0;
+        bound += s->grad[i] != FT_NO_VALUE ? 2 * bytes : bytes;
     }
     size_t outside = stats.bound_bytes > bound ? stats.bound_bytes - bound : 0;
     cost->activations = stats.activation_bytes + outside;
+    cost->activations += s->model.is_text ? ft_text_in_bytes(&s->model.text, &s->model.limits) : 0;
     cost->optimizer = cost->trained * (spec->optim.kind == FT_OPTIM_SGD ? 2 : 3);
 done:
-    ft_free(grad);
     ft_free(wanted);
     ft_step_free(s);
     return st;
@@ -401,15 +494,32 @@ struct ft_plan *ft_step_plan(struct ft_step *step)
 
 /* ---- running */
 
+static enum ft_status put_rows(struct lossy *m, const struct ft_batch *batch, struct ft_err *err)
+{
+    assert(batch->n_inputs == m->n_inputs);
+    for (int i = 0; i < m->n_inputs; i++) {
+        FT_RETURN_IF_FAILED(ft_flat_put(&m->rows[i], 0, batch->input[i].data, m->rows[i].count, err));
+    }
+    return FT_OK;
+}
+
+/* And the plan for so many tokens. */
+static enum ft_status put_texts(struct lossy *m, const struct ft_batch *batch, struct ft_err *err)
+{
+    const struct ft_batch_texts *t = &batch->texts;
+    int64_t symbols[FT_MAX_SYMBOLS];
+    ft_text_symbols(&m->text, &m->limits, (int64_t)batch->rows, (int64_t)t->tokens, (int64_t)t->longest,
+                    symbols);
+    FT_RETURN_IF_FAILED(ft_buckets_find(m->buckets, symbols, &m->plan, err));
+    return ft_text_in_put(&m->text_in, batch, symbols, err);
+}
+
 static enum ft_status run_model(struct lossy *m, const struct ft_params *params, const struct ft_batch *batch,
                                 double *loss, struct ft_err *err)
 {
     float value = 0;
     assert(batch->rows == m->batch);
-    assert(batch->n_inputs == m->n_inputs);
-    for (int i = 0; i < m->n_inputs; i++) {
-        FT_RETURN_IF_FAILED(ft_flat_put(&m->rows[i], 0, batch->input[i].data, m->rows[i].count, err));
-    }
+    FT_RETURN_IF_FAILED(m->is_text ? put_texts(m, batch, err) : put_rows(m, batch, err));
     FT_RETURN_IF_FAILED(
         ft_device_upload(m->device, m->labels_data, batch->labels, m->batch * sizeof(int32_t), err));
     ft_params_show(params, m->plan);
@@ -484,6 +594,13 @@ enum ft_status ft_step_run(struct ft_step *s, const struct ft_batch *batch, int6
 
 /* ---- the loss alone */
 
+static enum ft_status bind_loss(void *arg, struct ft_plan *plan, struct ft_err *err)
+{
+    struct ft_step_loss *l = arg;
+    FT_RETURN_IF_FAILED(bind_model(&l->model, plan, err));
+    return ft_params_bind(l->params, plan, l->model.graph, l->model.numbers, err);
+}
+
 enum ft_status ft_step_loss_new(const struct ft_step_spec *spec, const struct ft_params *params,
                                 struct ft_step_loss **loss, struct ft_err *err)
 {
@@ -496,8 +613,8 @@ enum ft_status ft_step_loss_new(const struct ft_step_spec *spec, const struct ft
     l->model.batch = spec->batch;
     FT_TRY(ft_graph_copy(trained_part(spec), &l->model.graph, err));
     FT_TRY(add_loss(&l->model, spec, err));
-    FT_TRY(plan_model(&l->model, (ft_value[2]){0}, 2, err));
-    FT_TRY(ft_params_bind(params, l->model.plan, l->model.graph, l->model.numbers, err));
+    const ft_value wanted[2] = {l->model.loss, l->model.stats};
+    FT_TRY(plan_model(&l->model, wanted, 2, bind_loss, l, err));
     *loss = l;
     l = NULL;
 done:

@@ -4,8 +4,10 @@
  *
  * The graph given is the evaluation form; its training form is derived here (BatchNorm over batch statistics
  * where its scale or bias is trained). With a frontier only the part behind it is run and batches hold its
- * inputs (train/prefix.h); the parameters are the whole graph's all the same. Nothing of ours is allocated by
- * ft_step_run(). Threads: like the device, one thread.
+ * inputs (train/prefix.h); the parameters are the whole graph's all the same. Batches of texts have another
+ * number of tokens each time: a plan is made when a size first occurs (buckets.h), in memory that is there
+ * from the beginning. Else nothing of ours is allocated by ft_step_run(). Threads: like the device, one
+ * thread.
  */
 #ifndef FT_TRAIN_STEP_H
 #define FT_TRAIN_STEP_H
@@ -15,6 +17,7 @@
 #include "executor/train/losses.h"
 #include "executor/train/optim.h"
 #include "executor/train/params.h"
+#include "executor/train/text_in.h"
 
 struct ft_step; /* opaque */
 
@@ -26,15 +29,19 @@ struct ft_step_spec {
     struct ft_optim_spec optim;
     double clip_norm; /* 0 = none */
     size_t batch;
-    uint64_t seed; /* of dropout */
+    int64_t tokens, longest; /* of texts: most that a batch has without padding, and one text; else 0 */
+    uint64_t seed;           /* of dropout */
 };
+/* Of batches of texts, as the spec says. */
+struct ft_text_limits ft_step_limits(const struct ft_text_inputs *text, const struct ft_step_spec *spec);
 /* FT_INVALID: nothing to train (all frozen, or the loss does not depend on it). */
 FT_MUST_CHECK enum ft_status ft_step_new(const struct ft_step_spec *spec, struct ft_step **step,
                                          struct ft_err *err);
 void ft_step_free(struct ft_step *step);                /* NULL is fine */
 struct ft_params *ft_step_params(struct ft_step *step); /* what it trains: borrowed */
 struct ft_optim *ft_step_optim(struct ft_step *step);
-struct ft_plan *ft_step_plan(struct ft_step *step); /* what it runs, without the optimiser: to be profiled */
+/* What it ran last, without the optimiser: to be profiled. */
+struct ft_plan *ft_step_plan(struct ft_step *step);
 
 struct ft_step_result {
     double loss, grad_norm;

@@ -531,7 +531,7 @@ def test_help(place):
         (["evaluate", "cnn.onnx", "cnn-eval.jsonl", "--limit", "2x"], "not '2x'"),
         (["evaluate", "cnn.onnx", "cnn-eval.jsonl", "--bogus", "2"], "unknown option --bogus"),
         (["inspect"], "usage: finetuner inspect MODEL"),
-        (["inspect", "cnn.onnx", "--pooler", "max"], "--pooler takes avg or GeM"),
+        (["inspect", "cnn.onnx", "--pooler", "biggest"], "--pooler takes default|avg|mean|GeM"),
         (["tailor", "cnn.onnx"], "--out"),
         (["inspect", "cnn.onnx", "--json=yes"], "--json is a flag"),
         (["fit", "cnn.onnx", "cnn-train.jsonl", "--quiet=often"], "--quiet is a flag"),
