@@ -302,6 +302,13 @@ static inline enum ft_dtype float_of(const struct call *c)
     return c->k->narrow ? FT_BF16 : ft_device_float(c->device);
 }
 
+/* As plans call products: a bias and the gradient of a weight are floats. */
+static inline bool stays_float(enum ft_op op, int input)
+{
+    bool product = op == FT_OP_CONV || op == FT_OP_MATMUL;
+    return input < 0 ? op == FT_OP_CONV_BWD_WEIGHT : product && input == 2;
+}
+
 /* The device's float type and the layout it wants. Elementwise rows take any: `follow` is tried on them. */
 static inline bool call_types(struct call *c, enum ft_layout layout)
 {
@@ -317,6 +324,9 @@ static inline bool call_types(struct call *c, enum ft_layout layout)
     for (int i = 0; i < k->n_in; i++) {
         c->in[i] = k->in[i];
         c->in[i].dtype = k->in[i].dtype == FT_F64 ? float_of(c) : k->in[i].dtype;
+        if (c->in[i].dtype == FT_BF16 && stays_float(k->op, i) && k->in[i].rank == 1) {
+            c->in[i].dtype = ft_device_float(c->device);
+        }
         if (k->in[i].rank == 4) {
             c->in[i].layout = follow ? layout : in[i];
         }
@@ -324,6 +334,9 @@ static inline bool call_types(struct call *c, enum ft_layout layout)
     for (int i = 0; i < ft_op_info(k->op)->outputs; i++) {
         bool is_float = c->out[i].dtype == FT_F64 || c->out[i].dtype == FT_F32; /* F32: made of integers */
         c->out[i].dtype = is_float ? float_of(c) : c->out[i].dtype;
+        if (c->out[i].dtype == FT_BF16 && stays_float(k->op, -1)) {
+            c->out[i].dtype = ft_device_float(c->device);
+        }
         if (c->out[i].rank == 4) {
             c->out[i].layout = follow ? layout : out[i];
         }

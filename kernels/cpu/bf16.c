@@ -87,6 +87,11 @@ static bool takes_product(const struct ft_device *device, const struct ft_call *
 {
     bool narrow = call->in[0].dtype == FT_BF16 && call->in[1].dtype == FT_BF16;
     bool same = call->attrs.residual == 0 || call->in[call->n_in - 1].dtype == call->out[0].dtype;
+    /* A bias is a float. */
+    bool bias = call->op == FT_OP_CONV || call->op == FT_OP_MATMUL;
+    for (int i = 2; bias && i < call->n_in - (call->attrs.residual != 0); i++) {
+        narrow = narrow && call->in[i].dtype == FT_F32;
+    }
     /* A bias behind a scaled product is added to floats, afterwards. */
     bool scaled = call->op == FT_OP_MATMUL && call->attrs.alpha != 1.0F && call->n_in > 2;
     return device->precision == FT_PRECISION_BF16 && narrow && same && !scaled;

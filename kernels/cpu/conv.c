@@ -373,6 +373,6 @@ enum ft_status ft_cpu_conv_bwd_weight(struct ft_device *device, const struct ft_
     if (!narrow && ft_cpu_is_direct_weight(ft_cpu_of(device), call)) {
         return ft_cpu_direct_weight(device, call, kernel, scratch, err);
     }
-    FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->in[0], &call->in[2], &call->in[1], &s, err));
+    FT_RETURN_IF_FAILED(shape_of(&call->attrs, &call->in[0], &call->out[0], &call->in[1], &s, err));
     return prepare(device, call, &s, kernel, scratch, err);
 }
