@@ -1,4 +1,4 @@
-"""What a fixed budget of steps buys: MAP@R after our fit and after PyTorch + pytorch-metric-learning, three seeds each.
+"""What a fixed budget of steps buys: MAP@R after our fit and after PyTorch + pytorch-metric-learning, several seeds each.
 
 glyphs: the demo's backbone (tools/demo/characters.onnx), tuned on the training characters, measured on characters that neither it
         nor the tuning has seen. FT_BUILD/tools/glyphs draws the data from the installed fonts.
@@ -8,7 +8,9 @@ Both start from the same weights and take as many steps with batches of the same
 better of its two usual miners, semihard and BatchHard, by the mean), with its own sampler, MPerClassSampler, AdamW 1e-3, margin 0.2;
 we run with the defaults of `fit`. Both are measured by PML's AccuracyCalculator: our artifact through onnxruntime.
 
-Tolerance: our mean may be 0.01 below the peer's, which is about what three seeds spread.
+Tolerance: our mean may be 0.01 below the peer's, beyond two standard errors of the difference of the two means: another processor's
+rounding is another run, and runs of one side lie up to 0.03 apart. Digits, measured once, means of twelve seeds on one thread and of six
+on two: ours 0.9636 and 0.9638, BatchHard 0.9616 and 0.9681, semihard 0.9571 and 0.9572; standard deviations 0.004 to 0.01.
 """
 import json
 import os
@@ -29,7 +31,7 @@ from sklearn.datasets import load_digits
 
 BUILD = pathlib.Path(os.environ["FT_BUILD"])
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SEEDS = (1, 2, 3)
+GLYPHS_SEEDS, DIGITS_SEEDS = (1, 2, 3), (1, 2, 3, 4, 5, 6)  # a run on glyphs takes ten times as long
 THREADS = min(2, os.cpu_count())
 
 
@@ -121,18 +123,19 @@ def ours(tmp, path, data, sources, seed, steps):
 
 
 def compare(tmp, name, starts, data, sources, steps, shape):
+    """starts: {seed: the model it starts from}"""
     peers = {"semihard": miners.TripletMarginMiner(margin=0.2, type_of_triplets="semihard"), "BatchHard": miners.BatchHardMiner()}
-    before, mine, seconds = zip(*[ours(tmp, start, data, sources, seed, steps) for seed, start in zip(SEEDS, starts)])
-    rows = {f"PML {k}": [peer(start, data, seed, steps, shape, m) for seed, start in zip(SEEDS, starts)] for k, m in peers.items()}
-    print(f"\n{name}: MAP@R after {steps} steps of {shape[0]} x {shape[1]}; seeds {SEEDS}")
+    before, mine, seconds = zip(*[ours(tmp, start, data, sources, seed, steps) for seed, start in starts.items()])
+    rows = {f"PML {k}": [peer(start, data, seed, steps, shape, m) for seed, start in starts.items()] for k, m in peers.items()}
+    print(f"\n{name}: MAP@R after {steps} steps of {shape[0]} x {shape[1]}; seeds {tuple(starts)}")
     for label, values in [("before", before), *rows.items(), ("finetuner fit, defaults", mine)]:
         print(f"  {label:26} {np.mean(values):.4f}  spread {max(values) - min(values):.4f}  " +
               " ".join(f"{v:.4f}" for v in values))
     print(f"  our seconds of training: {' '.join(f'{s:.1f}' for s in seconds)}")
-    # Another processor's rounding is another run: three seeds lie up to 0.025 apart, so the mean of three is known to a standard
-    # error only, and the best peer is the luckier of two. 0.01 beyond two of our standard errors is a difference.
-    doubt = 2 * np.std(mine, ddof=1) / len(mine) ** 0.5
-    assert np.mean(mine) >= max(np.mean(v) for v in rows.values()) - 0.01 - doubt
+    best = max(rows.values(), key=np.mean)
+    doubt = 2 * ((np.var(mine, ddof=1) + np.var(best, ddof=1)) / len(mine)) ** 0.5
+    print(f"  ours - best peer           {np.mean(mine) - np.mean(best):+.4f}  two standard errors {doubt:.4f}")
+    assert np.mean(mine) >= np.mean(best) - 0.01 - doubt
     assert np.mean(mine) > np.mean(before)
 
 
@@ -147,8 +150,8 @@ def test_glyphs_unseen_characters(tmp_path):
 
     data = (*load("train"), *load("unseen"))
     start = ROOT / "tools" / "demo" / "characters.onnx"
-    compare(tmp_path, "glyphs, unseen characters", [start] * 3, data, (tmp_path / "glyphs" / "train", tmp_path / "glyphs" / "unseen"),
-            150, (32, 4))
+    sources = (tmp_path / "glyphs" / "train", tmp_path / "glyphs" / "unseen")
+    compare(tmp_path, "glyphs, unseen characters", dict.fromkeys(GLYPHS_SEEDS, start), data, sources, 150, (32, 4))
 
 
 def test_digits_held_out_images(tmp_path):
@@ -161,12 +164,12 @@ def test_digits_held_out_images(tmp_path):
     for name, rows in (("train", train), ("test", test)):
         sources.append(tmp_path / f"{name}.jsonl")
         sources[-1].write_text("".join(json.dumps({"tensor": x[i].tolist(), "label": str(y[i])}) + "\n" for i in rows))
-    starts = []
-    for seed in SEEDS:
+    starts = {}
+    for seed in DIGITS_SEEDS:
         torch.manual_seed(seed)
         net = Cnn().train()
-        starts.append(tmp_path / f"start-{seed}.onnx")
-        torch.onnx.export(net, torch.zeros(2, 1, 8, 8), str(starts[-1]), dynamo=False, opset_version=17,
+        starts[seed] = tmp_path / f"start-{seed}.onnx"
+        torch.onnx.export(net, torch.zeros(2, 1, 8, 8), str(starts[seed]), dynamo=False, opset_version=17,
                           training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False, input_names=["image"],
                           output_names=["logits"], dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}})
     compare(tmp_path, "digits, held-out images", starts, data, sources, 150, (10, 12))
