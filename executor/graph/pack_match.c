@@ -302,7 +302,8 @@ static const struct ft_node *bias_lookup(const struct ft_packer *p, ft_value v)
     bool turned = turn != NULL && type_of(p, v)->rank == 3 &&
                   memcmp(turn->attrs.perm, heads_first, sizeof heads_first) == 0;
     const struct ft_node *look = turned ? made_by(p, turn->in[0], FT_OP_GATHER) : NULL;
-    bool known = look != NULL && look->attrs.axis == 0 && ft_graph_param_of(p->c.from, look->in[0]) >= 0 &&
+    bool known = look != NULL && look->attrs.axis == 0 && p->c.map[look->in[0]] != FT_NO_VALUE &&
+                 ft_pack_lead(type_of(p, look->in[0])) == FT_LEAD_FREE &&
                  type_of(p, look->in[0])->rank == 2 && type_of(p, look->in[1])->rank == 2;
     return known ? look : NULL;
 }

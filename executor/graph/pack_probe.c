@@ -7,8 +7,9 @@
 
 /*
  * What a mask is made of differs with every exporter and its version; what it is does not. So the part of the
- * graph that makes it is computed for some batches, on `ref`, and looked at. It must read the mask alone: all
- * other inputs are drawn twice, and the result must not move; parameters have no part in it.
+ * graph that makes it is computed for some batches and looked at: on `cpu`, as buckets of distances are cut
+ * from logarithms where float decides. It must read the mask alone: all other inputs are drawn twice, and the
+ * result must not move; parameters have no part in it.
  */
 
 enum { MOST = 1 << 22 }; /* elements of one result */
@@ -40,11 +41,12 @@ static enum ft_status fill(struct ft_plan *plan, const struct ft_graph *g, ft_va
     return ft_plan_bind(plan, v, *memory, err);
 }
 
-/* What `ref` stores: doubles, int64 or bytes. */
+/* What devices store: floats, doubles, int64 or bytes. */
 static void widen(const void *from, enum ft_dtype dtype, int64_t count, double *to)
 {
     for (int64_t i = 0; i < count; i++) {
-        to[i] = dtype == FT_F32   ? ((const double *)from)[i]
+        to[i] = dtype == FT_F32   ? (double)((const float *)from)[i]
+                : dtype == FT_F64 ? ((const double *)from)[i]
                 : dtype == FT_I64 ? (double)((const int64_t *)from)[i]
                                   : (double)((const uint8_t *)from)[i];
     }
@@ -65,7 +67,8 @@ static enum ft_status run(struct ft_device *device, const struct ft_graph *g, co
     }
     FT_TRY(ft_plan_run(plan, err));
     FT_TRY(ft_device_wait(device, err));
-    widen(ft_plan_data(plan, v), result->type.dtype, ft_elements(&result->type), result->data);
+    enum ft_dtype dtype = result->type.dtype == FT_F32 ? ft_device_float(device) : result->type.dtype;
+    widen(ft_plan_data(plan, v), dtype, ft_elements(&result->type), result->data);
 done:
     for (int i = 0; memory != NULL && i < ft_graph_inputs(g); i++) {
         ft_free(memory[i]);
@@ -309,7 +312,7 @@ static enum ft_status compute_value(struct ft_packer *p, ft_value v, const struc
     bool told = false;
     FT_TRY(part_of(p->c.from, v, &part, err));
     if (part != NULL) {
-        FT_TRY(ft_device_open("ref", 1, &device, err));
+        FT_TRY(ft_device_open("cpu", 1, &device, err));
         FT_TRY(compute(device, part, batch, result, &told, err));
     }
     if (!told) {
@@ -422,7 +425,7 @@ enum ft_status ft_pack_probe(struct ft_packer *p, ft_value v, enum ft_probe_ques
     }
     FT_TRY(part_of(p->c.from, v, &part, err));
     if (part != NULL) {
-        FT_TRY(ft_device_open("ref", 1, &device, err));
+        FT_TRY(ft_device_open("cpu", 1, &device, err));
         FT_TRY(ask(device, part, question, &p->number, yes, err));
     }
     p->verdicts[v] |= (uint16_t)((KNOWN | (*yes ? YES : 0)) << shift);

@@ -189,27 +189,33 @@ static enum ft_status key_mask(struct ft_export *x, const struct ft_node *node, 
     return with_float(x, "Mul", stem, v, -FLT_MAX, err);
 }
 
-/* Scores plus the number of their distance. */
+/* Scores plus the number of their distance, looked up as T5 does: a row of numbers (heads) for each. */
 static enum ft_status add_bias(struct ft_export *x, const struct ft_node *node, const char **scores,
                                struct ft_err *err)
 {
+    static const int64_t heads_last[2] = {1, 0};
+    static const int64_t heads_first[3] = {2, 0, 1};
     const char *stem = x->names[node->out[0]];
     const int64_t reach = (type_of(x, node->in[4])->dim[1].coef - 1) / 2;
     const int64_t far = -reach;
-    const struct ft_export_attr axis = {.name = "axis", .kind = FT_ATTR_INT, .i = 1};
+    const int64_t front = 0;
+    const struct ft_export_attr axis = {.name = "axis", .kind = FT_ATTR_INT, .i = 0};
     const char *d = NULL;
     FT_RETURN_IF_FAILED(distances(x, stem, x->names[node->in[0]], &d, err));
     FT_RETURN_IF_FAILED(with_ints(x, "Min", stem, &d, &reach, 1, err));
     FT_RETURN_IF_FAILED(with_ints(x, "Max", stem, &d, &far, 1, err));
     FT_RETURN_IF_FAILED(with_ints(x, "Add", stem, &d, &reach, 1, err));
     const char *bias = x->names[node->in[4]];
+    FT_RETURN_IF_FAILED(turn(x, stem, &bias, heads_last, 2, err));
     FT_RETURN_IF_FAILED(with_attr(x, "Gather", stem, &bias, d, &axis, err));
+    FT_RETURN_IF_FAILED(turn(x, stem, &bias, heads_first, 3, err));
+    FT_RETURN_IF_FAILED(with_ints(x, "Unsqueeze", stem, &bias, &front, 1, err));
     return two(x, "Add", stem, scores, bias, err);
 }
 
-/* The lowest number where |j - i| > W: (S, S) */
-static enum ft_status add_window(struct ft_export *x, const struct ft_node *node, const char **scores,
-                                 struct ft_err *err)
+/* The mask, and the lowest number where |j - i| > W: (N, 1, S, S) */
+static enum ft_status narrow_mask(struct ft_export *x, const struct ft_node *node, const char **mask,
+                                  struct ft_err *err)
 {
     const char *stem = x->names[node->out[0]];
     const char *d = NULL;
@@ -218,7 +224,7 @@ static enum ft_status add_window(struct ft_export *x, const struct ft_node *node
     FT_RETURN_IF_FAILED(with_ints(x, "Greater", stem, &d, &node->attrs.count, 1, err));
     FT_RETURN_IF_FAILED(cast(x, stem, &d, FT_ONNX_FLOAT, err));
     FT_RETURN_IF_FAILED(with_float(x, "Mul", stem, &d, -FLT_MAX, err));
-    return two(x, "Add", stem, scores, d, err);
+    return two(x, "Min", stem, mask, d, err);
 }
 
 enum ft_status ft_export_attention(struct ft_export *x, const struct ft_node *node, const char *onnx,
@@ -242,10 +248,10 @@ enum ft_status ft_export_attention(struct ft_export *x, const struct ft_node *no
     if (node->n_in == 5) {
         FT_RETURN_IF_FAILED(add_bias(x, node, &scores, err));
     }
-    if (node->attrs.count > 0) {
-        FT_RETURN_IF_FAILED(add_window(x, node, &scores, err));
-    }
     FT_RETURN_IF_FAILED(key_mask(x, node, &mask, err));
+    if (node->attrs.count > 0) {
+        FT_RETURN_IF_FAILED(narrow_mask(x, node, &mask, err));
+    }
     FT_RETURN_IF_FAILED(two(x, "Add", stem, &scores, mask, err));
     FT_RETURN_IF_FAILED(softmax(x, stem, &scores, err));
     FT_RETURN_IF_FAILED(two(x, "MatMul", stem, &scores, v, err));
