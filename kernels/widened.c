@@ -130,7 +130,7 @@ enum ft_status ft_widened_prepare(struct ft_device *device, const struct ft_call
     w->head = (struct ft_kernel){.device = device, .op = call->op, .run = widened_run, .free = widened_free};
     w->n_in = call->n_in;
     w->n_out = ft_op_info(call->op)->outputs;
-    size_t n = (size_t)(w->n_in + w->n_out);
+    size_t n = (size_t)w->n_in + (size_t)w->n_out;
     FT_TRY(ft_new(n, sizeof *types, &types, err));
     FT_TRY(ft_new(n, sizeof *w->operands, &w->operands, err));
     FT_TRY(ft_new(n, sizeof *w->args, &w->args, err));

@@ -202,7 +202,7 @@ struct parts {
 static enum ft_status own_parts(struct precision *p, struct ft_plan_step *step, struct parts *parts,
                                 struct ft_err *err)
 {
-    size_t n = (size_t)(step->n_in + step->n_out);
+    size_t n = (size_t)step->n_in + (size_t)step->n_out;
     FT_RETURN_IF_FAILED(ft_arena_new(&p->plan->arena, n, sizeof *parts->in, &parts->in, err));
     FT_RETURN_IF_FAILED(ft_arena_new(&p->plan->arena, n, sizeof *parts->types, &parts->types, err));
     memcpy(parts->in, step->in, n * sizeof *parts->in);

@@ -364,10 +364,10 @@ static enum ft_status content_of(const void *arg, size_t i, struct ft_buf *own, 
 static enum ft_status text_documents(struct ft_encoder *e, const struct ft_document *docs, size_t count,
                                      float *out, size_t *failed, struct ft_err *err)
 {
-    const struct ft_texts_source source = {content_of, docs, count};
+    const struct ft_texts_source source = {content_of, docs, count, e->threads, SIZE_MAX};
     const struct watch nobody = {0};
     struct ft_texts texts;
-    FT_RETURN_IF_FAILED(ft_texts_init(&texts, &source, &e->prep, e->threads, SIZE_MAX, NULL, failed, err));
+    FT_RETURN_IF_FAILED(ft_texts_init(&texts, &source, &e->prep, NULL, failed, err));
     enum ft_status st = encode_texts(e, &texts, out, &nobody, failed, err);
     ft_texts_release(&texts);
     return st;

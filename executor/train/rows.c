@@ -186,11 +186,10 @@ static enum ft_status content_of(const void *arg, size_t i, struct ft_buf *own, 
 static enum ft_status init_texts(struct ft_rows *rows, size_t keep_max, const struct ft_cancel *cancel,
                                  struct ft_err *err)
 {
-    const struct ft_texts_source source = {content_of, rows->dataset, rows->count};
+    const struct ft_texts_source source = {content_of, rows->dataset, rows->count, rows->threads, keep_max};
     size_t failed = 0;
     rows->is_text = true;
-    enum ft_status st =
-        ft_texts_init(&rows->texts, &source, &rows->prep, rows->threads, keep_max, cancel, &failed, err);
+    enum ft_status st = ft_texts_init(&rows->texts, &source, &rows->prep, cancel, &failed, err);
     return st == FT_OK || failed == rows->count ? st : ft_rows_wrap(rows, failed, err);
 }
 

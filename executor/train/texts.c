@@ -60,6 +60,8 @@ static void go_alone(void *arg, size_t i)
 struct keeping {
     size_t keep_max, room; /* bytes; ids that texts->ids has room for */
     bool full;
+    struct ft_pool *pool;
+    const struct ft_cancel *cancel;
 };
 
 static enum ft_status keep(struct ft_texts *t, const struct lane *lane, struct keeping *k, struct ft_err *err)
@@ -82,14 +84,13 @@ static enum ft_status keep(struct ft_texts *t, const struct lane *lane, struct k
     return FT_OK;
 }
 
-static enum ft_status all(struct ft_texts *t, struct lane *lanes, size_t n, struct ft_pool *pool,
-                          const struct ft_cancel *cancel, struct keeping *k, size_t *failed,
+static enum ft_status all(struct ft_texts *t, struct lane *lanes, size_t n, struct keeping *k, size_t *failed,
                           struct ft_err *err)
 {
     size_t count = t->source.count;
     for (size_t first = 0; first < count; first += CHUNK) {
         size_t these = count - first < CHUNK ? count - first : CHUNK;
-        if (ft_cancelled(cancel)) {
+        if (ft_cancelled(k->cancel)) {
             return FT_FAIL(err, CANCELLED, "cancelled while documents were prepared");
         }
         for (size_t i = 0; i < n; i++) {
@@ -97,7 +98,7 @@ static enum ft_status all(struct ft_texts *t, struct lane *lanes, size_t n, stru
             lanes[i].end = first + (i + 1) * these / n;
             lanes[i].count = 0;
         }
-        ft_pool_run(pool, n, go_alone, lanes);
+        ft_pool_run(k->pool, n, go_alone, lanes);
         for (size_t i = 0; i < n; i++) {
             enum ft_status st = go(&lanes[i], err);
             *failed = st != FT_OK ? lanes[i].next : count;
@@ -108,15 +109,14 @@ static enum ft_status all(struct ft_texts *t, struct lane *lanes, size_t n, stru
     return FT_OK;
 }
 
-static enum ft_status run_lanes(struct ft_texts *t, int threads, size_t keep_max,
-                                const struct ft_cancel *cancel, size_t *failed, struct ft_err *err)
+static enum ft_status run_lanes(struct ft_texts *t, const struct ft_cancel *cancel, size_t *failed,
+                                struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct lane *lanes = NULL;
-    struct ft_pool *pool = NULL;
-    struct keeping k = {.keep_max = keep_max};
+    struct keeping k = {.keep_max = t->source.keep_max, .cancel = cancel};
     size_t count = t->source.count;
-    size_t n = threads > 0 ? (size_t)threads : ft_thread_cpus();
+    size_t n = t->source.threads > 0 ? (size_t)t->source.threads : ft_thread_cpus();
     n = count < WORTH_A_THREAD ? 1 : n < LANES ? n : LANES;
     FT_TRY(ft_new(count, sizeof *t->lengths, &t->lengths, err));
     FT_TRY(ft_new(count, sizeof *t->at, &t->at, err));
@@ -124,26 +124,26 @@ static enum ft_status run_lanes(struct ft_texts *t, int threads, size_t keep_max
     for (size_t i = 0; i < n; i++) {
         lanes[i].texts = t;
     }
-    FT_TRY(ft_pool_new(n - 1, &pool, err)); /* the caller works too */
-    FT_TRY(all(t, lanes, n, pool, cancel, &k, failed, err));
+    FT_TRY(ft_pool_new(n - 1, &k.pool, err)); /* the caller works too */
+    FT_TRY(all(t, lanes, n, &k, failed, err));
 done:
     for (size_t i = 0; lanes != NULL && i < n; i++) {
         ft_tokens_release(&lanes[i].tokens);
         ft_free(lanes[i].ids);
     }
-    ft_pool_free(pool);
+    ft_pool_free(k.pool);
     ft_free(lanes);
     return st;
 }
 
 enum ft_status ft_texts_init(struct ft_texts *texts, const struct ft_texts_source *source,
-                             const struct ft_prep *prep, int threads, size_t keep_max,
-                             const struct ft_cancel *cancel, size_t *failed, struct ft_err *err)
+                             const struct ft_prep *prep, const struct ft_cancel *cancel, size_t *failed,
+                             struct ft_err *err)
 {
     *texts = (struct ft_texts){.source = *source, .prep = *prep};
     *failed = source->count;
     assert(prep->kind == FT_PREP_TEXT);
-    enum ft_status st = run_lanes(texts, threads, keep_max, cancel, failed, err);
+    enum ft_status st = run_lanes(texts, cancel, failed, err);
     if (st != FT_OK) {
         ft_texts_release(texts);
     }

@@ -19,6 +19,8 @@ struct ft_texts_source {
                               struct ft_err *err);
     const void *arg;
     size_t count;
+    int threads;     /* that tokenise; 0 = as many as processors */
+    size_t keep_max; /* bytes of ids that are kept at most */
 };
 struct ft_texts {
     struct ft_texts_source source;
@@ -30,12 +32,11 @@ struct ft_texts {
     size_t tokens;  /* of all */
     size_t longest; /* text, in tokens */
 };
-/* threads: 0 = as many as processors. FT_CANCELLED. *failed: the text that could not be prepared, or
+/* FT_CANCELLED. *failed: the text that could not be prepared, or
  * source.count if something else failed. */
 FT_MUST_CHECK enum ft_status ft_texts_init(struct ft_texts *texts, const struct ft_texts_source *source,
-                                           const struct ft_prep *prep, int threads, size_t keep_max,
-                                           const struct ft_cancel *cancel, size_t *failed,
-                                           struct ft_err *err);
+                                           const struct ft_prep *prep, const struct ft_cancel *cancel,
+                                           size_t *failed, struct ft_err *err);
 void ft_texts_release(struct ft_texts *texts);
 size_t ft_texts_bytes(const struct ft_texts *texts);
 /* The lengths[i] ids of text i. */
