@@ -33,14 +33,10 @@ import make_families as families
 
 BUILD = pathlib.Path(os.environ.get("FT_BUILD", "build"))
 ENV = dict(os.environ, OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE")
-<<<<<<< HEAD
 FORWARD, GRADIENT = 1e-4, 1e-4
-=======
-FORWARD, GRADIENT = 1e-4, 1e-3
 # bf16 has 8 bits: the embedding keeps its direction, which is what is searched by. Gradients are sums of rounded ones and pass
 # through ReLUs that open or close. Over the statistics of four images most of them do, so the training form says nothing.
 COSINE, COSINE_GRADIENT = 0.999, 0.99
->>>>>>> 5135658 (wip)
 CASES = [(name, export) for name, family in families.FAMILIES.items() for export in families.exports_of(family)]
 # Parameters that the exporter computes away: they only enter through a constant.
 FOLDED = {
@@ -49,12 +45,8 @@ FOLDED = {
     ("swin_v2_t", "dynamo"): ("logit_scale", "cpb_mlp.0.weight"),
 }
 ROWS = []
-<<<<<<< HEAD
-SEEDS = 4  # of images, until one is off every edge
-=======
 BF16 = []
-SEEDS = 6  # of images, until one is off every edge
->>>>>>> 5135658 (wip)
+SEEDS = 4  # of images, until one is off every edge
 torch.set_num_threads(2)
 
 
