@@ -557,7 +557,7 @@ def test_broken_artifacts(place):
     print(refused(place, 3, "bare", "inspect", "bare"))
     (place.dir / "hf").mkdir()
     (place.dir / "hf" / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    print(refused(place, 3, "hf", "inspect", "hf"))
+    print(refused(place, 4, "model.safetensors", "inspect", "hf"))
 
 
 # ---- configuration
