@@ -619,6 +619,7 @@ static enum ft_status open_packer(struct ft_packer *p, const struct ft_graph *gr
     FT_RETURN_IF_FAILED(ft_copier_init(&p->c, graph, to, err));
     FT_RETURN_IF_FAILED(ft_new(graph->n_values, sizeof *p->needed, &p->needed, err));
     FT_RETURN_IF_FAILED(ft_new(graph->n_values, sizeof *p->verdicts, &p->verdicts, err));
+    FT_RETURN_IF_FAILED(ft_new(graph->n_values, sizeof *p->numbers, &p->numbers, err));
     FT_RETURN_IF_FAILED(ft_new(graph->n_values, sizeof *p->reasons, &p->reasons, err));
     FT_RETURN_IF_FAILED(ft_new(graph->n_values, sizeof *p->bias, &p->bias, err));
     for (size_t i = 0; i < graph->n_values; i++) {
@@ -654,6 +655,7 @@ enum ft_status ft_graph_pack(const struct ft_graph *graph, struct ft_graph **pac
 done:
     ft_free(p.needed);
     ft_free(p.verdicts);
+    ft_free(p.numbers);
     ft_free(p.bias);
     ft_free((void *)p.reasons);
     ft_arena_release(&p.arena);

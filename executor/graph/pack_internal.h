@@ -23,11 +23,11 @@ struct ft_packer {
     ft_value spans;           /* of the packed graph */
     bool *needed;             /* by value of the padded graph */
     uint16_t *verdicts;       /* by value: what probing said */
-    int64_t number;           /* of the last question that has one and was so */
-    ft_value *bias;           /* by value (S, S) of numbers of distances: its packed table (heads, 2D + 1) */
-    const char **reasons;     /* by value: why it has no packed form */
-    struct ft_arena arena;    /* of reasons */
-    char *why;                /* the reason that is being found */
+    int64_t *numbers;     /* by value: of the one question with a number that was so (FT_PROBE_KEYS, _SAME) */
+    ft_value *bias;       /* by value (S, S) of numbers of distances: its packed table (heads, 2D + 1) */
+    const char **reasons; /* by value: why it has no packed form */
+    struct ft_arena arena; /* of reasons */
+    char *why;             /* the reason that is being found */
 };
 
 /* ---- spelled-out forms. *done: out is the packed value of the node's first output. */

@@ -365,7 +365,7 @@ static enum ft_status take_addend(struct ft_packer *p, ft_value v, struct attent
     FT_RETURN_IF_FAILED(ft_pack_probe(p, v, FT_PROBE_KEYS, ok, err));
     if (*ok) {
         a->masked = true;
-        a->window = p->number;
+        a->window = p->numbers[v];
         return FT_OK;
     }
     const struct ft_node *look = a->bias == FT_NO_VALUE ? bias_lookup(p, v) : NULL;
@@ -379,7 +379,7 @@ static enum ft_status take_addend(struct ft_packer *p, ft_value v, struct attent
     }
     if (look != NULL && *ok) {
         a->masked = true;
-        a->window = p->number;
+        a->window = p->numbers[mask];
         return add_bias(p, look, &a->bias, ok, err);
     }
     return FT_OK;
@@ -417,7 +417,7 @@ static enum ft_status less_one(struct ft_packer *p, ft_value *scores, struct att
     if (where != NULL && is_number(p, where->in[2], &low) && low <= -1e4F) {
         FT_RETURN_IF_FAILED(ft_pack_probe(p, where->in[0], FT_PROBE_KEYS, ok, err));
         a->masked = a->masked || *ok;
-        a->window = *ok ? p->number : a->window;
+        a->window = *ok ? p->numbers[where->in[0]] : a->window;
         *scores = *ok ? where->in[1] : *scores;
     }
     return FT_OK;
@@ -558,5 +558,5 @@ enum ft_status ft_pack_places(struct ft_packer *p, ft_value v, ft_value *out, bo
         return ft_graph_add(p->c.to, FT_OP_POSITIONS, &a, in, 2, "", out, err);
     }
     FT_RETURN_IF_FAILED(ft_pack_probe(p, v, FT_PROBE_SAME, done, err));
-    return *done ? add_number(p, p->number, out, err) : FT_OK;
+    return *done ? add_number(p, p->numbers[v], out, err) : FT_OK;
 }

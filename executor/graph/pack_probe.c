@@ -260,49 +260,7 @@ static bool answer(const struct result *r, const struct batch *b, enum ft_probe_
 
 /* ---- asking */
 
-/* Of lengths that differ, one of which is short, and a long one: of scores one in which a window would show,
- * of places one that tables of places reach. */
-static enum ft_status ask(struct ft_device *device, const struct ft_graph *part,
-                          enum ft_probe_question question, int64_t *number, bool *yes, struct ft_err *err)
-{
-    enum { LONG = 700 };
-    static const int64_t lengths[2][3] = {{LONG, 0, 0}, {4, 7, 1}};
-    const int64_t shapes[2][2] = {{1, question == FT_PROBE_KEYS ? LONG : 29}, {3, 7}};
-    int64_t mask[LONG];
-    *yes = true;
-    for (int b = 0; *yes && b < 2; b++) {
-        struct batch batch = {.rows = shapes[b][0], .places = shapes[b][1], .mask = mask};
-        struct result result = {0};
-        for (int64_t t = 0; t < batch.rows * batch.places; t++) {
-            mask[t] = t % batch.places < lengths[b][t / batch.places];
-        }
-        enum ft_status st = compute(device, part, &batch, &result, yes, err);
-        *yes = st == FT_OK && *yes && answer(&result, &batch, question, number);
-        ft_free(result.data);
-        if (st != FT_OK) {
-            return st;
-        }
-    }
-    return FT_OK;
-}
-
-/* What each distance says, and whether all pairs agree. */
-static bool read_distances(const struct result *r, int64_t places, int64_t *table)
-{
-    for (int64_t i = 0; i < places; i++) {
-        for (int64_t j = 0; j < places; j++) {
-            int64_t x = (int64_t)r->data[i * places + j];
-            int64_t *to = &table[j - i + places - 1];
-            if (i > 0 && j > 0 && *to != x) {
-                return false;
-            }
-            *to = x;
-        }
-    }
-    return true;
-}
-
-/* A value for one batch whose tokens are all there; NULL data: it cannot be told. */
+/* A value for one batch. NULL data: it cannot be told. */
 static enum ft_status compute_value(struct ft_packer *p, ft_value v, const struct batch *batch,
                                     struct result *result, struct ft_err *err)
 {
@@ -323,6 +281,45 @@ done:
     ft_graph_free(part);
     ft_device_close(device);
     return st;
+}
+
+/* A long row of tokens first: of scores one in which a window shows, of places one that tables of places
+ * reach. Then rows of lengths that differ. */
+static enum ft_status ask(struct ft_packer *p, ft_value v, enum ft_probe_question question, int64_t *number,
+                          bool *yes, struct ft_err *err)
+{
+    enum { LONG = 700 };
+    static const int64_t lengths[2][3] = {{LONG, 0, 0}, {4, 7, 1}};
+    const int64_t shapes[2][2] = {{1, question == FT_PROBE_KEYS ? LONG : 29}, {3, 7}};
+    int64_t mask[LONG];
+    *yes = true;
+    for (int b = 0; *yes && b < 2; b++) {
+        struct batch batch = {.rows = shapes[b][0], .places = shapes[b][1], .mask = mask};
+        struct result result = {0};
+        for (int64_t t = 0; t < batch.rows * batch.places; t++) {
+            mask[t] = t % batch.places < lengths[b][t / batch.places];
+        }
+        FT_RETURN_IF_FAILED(compute_value(p, v, &batch, &result, err));
+        *yes = result.data != NULL && answer(&result, &batch, question, number);
+        ft_free(result.data);
+    }
+    return FT_OK;
+}
+
+/* What each distance says, and whether all pairs agree. */
+static bool read_distances(const struct result *r, int64_t places, int64_t *table)
+{
+    for (int64_t i = 0; i < places; i++) {
+        for (int64_t j = 0; j < places; j++) {
+            int64_t x = (int64_t)r->data[i * places + j];
+            int64_t *to = &table[j - i + places - 1];
+            if (i > 0 && j > 0 && *to != x) {
+                return false;
+            }
+            *to = x;
+        }
+    }
+    return true;
 }
 
 enum ft_status ft_pack_probe_distances(struct ft_packer *p, ft_value v, int64_t **table, int64_t *reach,
@@ -415,22 +412,11 @@ enum ft_status ft_pack_probe(struct ft_packer *p, ft_value v, enum ft_probe_ques
                              struct ft_err *err)
 {
     enum { KNOWN = 1, YES = 2 };
-    enum ft_status st = FT_OK;
-    struct ft_graph *part = NULL;
-    struct ft_device *device = NULL;
     int shift = 2 * (int)question;
+    if (((p->verdicts[v] >> shift) & KNOWN) == 0) {
+        FT_RETURN_IF_FAILED(ask(p, v, question, &p->numbers[v], yes, err));
+        p->verdicts[v] |= (uint16_t)((KNOWN | (*yes ? YES : 0)) << shift);
+    }
     *yes = ((p->verdicts[v] >> shift) & YES) != 0;
-    if (((p->verdicts[v] >> shift) & KNOWN) != 0 && !*yes) {
-        return FT_OK;
-    }
-    FT_TRY(part_of(p->c.from, v, &part, err));
-    if (part != NULL) {
-        FT_TRY(ft_device_open("cpu", 1, &device, err));
-        FT_TRY(ask(device, part, question, &p->number, yes, err));
-    }
-    p->verdicts[v] |= (uint16_t)((KNOWN | (*yes ? YES : 0)) << shift);
-done:
-    ft_graph_free(part);
-    ft_device_close(device);
-    return st;
+    return FT_OK;
 }
