@@ -154,11 +154,6 @@ static char letter_of(enum ft_op op, int i)
     return letters[(size_t)i < last ? (size_t)i : last];
 }
 
-static bool is_float(enum ft_dtype dtype)
-{
-    return dtype == FT_F32 || dtype == FT_F64;
-}
-
 static bool shape_only(enum ft_op op, int i)
 {
     return i < 32 && (ft_op_info(op)->shape_only >> i & 1U) != 0;
@@ -168,7 +163,7 @@ static bool shape_only(enum ft_op op, int i)
 static enum ft_dtype float_of(enum ft_op op, const struct ft_type *in, int n_in)
 {
     for (int i = 0; i < n_in; i++) {
-        if (!shape_only(op, i) && is_float(in[i].dtype)) {
+        if (!shape_only(op, i) && ft_dtype_is_float(in[i].dtype)) {
             return in[i].dtype;
         }
     }
@@ -194,7 +189,7 @@ static enum ft_dtype wanted_dtype(enum ft_op op, int i, const struct ft_type *in
     case 'n':
         return in[i].dtype == FT_I64 ? FT_I64 : floats;
     case '*':
-        return is_float(in[i].dtype) ? floats : in[i].dtype;
+        return ft_dtype_is_float(in[i].dtype) ? floats : in[i].dtype;
     default:
         return floats;
     }

@@ -12,6 +12,11 @@ size_t ft_dtype_size(enum ft_dtype dtype)
     return sizes[dtype];
 }
 
+bool ft_dtype_is_float(enum ft_dtype dtype)
+{
+    return dtype == FT_F32 || dtype == FT_F64;
+}
+
 const char *ft_dtype_name(enum ft_dtype dtype)
 {
     static const char *const names[FT_DTYPE_COUNT] = {

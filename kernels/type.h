@@ -24,6 +24,7 @@ extern "C" {
  * never in graphs. */
 enum ft_dtype { FT_F32, FT_F64, FT_I64, FT_I32, FT_U8, FT_BOOL, FT_BF16, FT_DTYPE_COUNT };
 size_t ft_dtype_size(enum ft_dtype dtype);
+bool ft_dtype_is_float(enum ft_dtype dtype); /* float32 or float64: what is computed with */
 const char *ft_dtype_name(
     enum ft_dtype dtype); /* numpy's: float32 float64 int64 int32 uint8 bool, and bfloat16 */
 

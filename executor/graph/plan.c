@@ -14,11 +14,6 @@
 
 /* ---- types */
 
-static bool is_float(enum ft_dtype dtype)
-{
-    return dtype == FT_F32 || dtype == FT_F64;
-}
-
 enum ft_status ft_plan_bind_type(const struct ft_plan *plan, ft_value v, struct ft_type *type,
                                  struct ft_err *err)
 {
@@ -34,7 +29,7 @@ enum ft_status ft_plan_bind_type(const struct ft_plan *plan, ft_value v, struct 
                        ft_type_text(type, text));
     }
     type->layout = FT_ROW_MAJOR;
-    type->dtype = is_float(t->dtype) ? ft_device_float(plan->device) : t->dtype;
+    type->dtype = ft_dtype_is_float(t->dtype) ? ft_device_float(plan->device) : t->dtype;
     bytes = ft_dtype_size(type->dtype);
     for (int i = 0; i < type->rank; i++) {
         if (!ft_mul_size(bytes, (size_t)type->dim[i].coef, &bytes) || bytes > FT_MAX_TENSOR_BYTES) {
@@ -387,7 +382,7 @@ static enum ft_status step_is_finite(const struct ft_plan *plan, const struct ft
     *finite = true;
     for (int k = step->n_in; k < step->n_in + step->n_out; k++) {
         const struct ft_type *t = &step->types[k];
-        if (!is_float(t->dtype) && t->dtype != FT_BF16) {
+        if (!ft_dtype_is_float(t->dtype) && t->dtype != FT_BF16) {
             continue;
         }
         FT_TRY(ft_new(1, ft_type_bytes(t), &copy, err));

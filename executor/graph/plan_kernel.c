@@ -35,11 +35,6 @@ static enum ft_status prepare_step(struct ft_plan *plan, struct ft_plan_step *st
 
 /* ---- constants */
 
-static bool is_float(enum ft_dtype dtype)
-{
-    return dtype == FT_F32 || dtype == FT_F64;
-}
-
 static void convert(const struct ft_type *from_type, const void *from, const struct ft_type *to_type,
                     void *to)
 {
@@ -65,7 +60,7 @@ static enum ft_status load_constant(struct ft_plan *plan, ft_value v, struct ft_
     struct ft_plan_storage *s = &plan->storages[plan->pvals[v].storage];
     const void *data = ft_graph_data(plan->graph, v);
     if (from->dtype != to->dtype) {
-        assert(is_float(from->dtype) && is_float(to->dtype));
+        assert(ft_dtype_is_float(from->dtype) && ft_dtype_is_float(to->dtype));
         FT_TRY(ft_new(1, s->bytes, &converted, err));
         convert(from, data, to, converted);
         data = converted;

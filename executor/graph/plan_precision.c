@@ -98,11 +98,6 @@ struct precision {
     size_t n_storages, n_pvals; /* there were before this pass */
 };
 
-static bool is_float(enum ft_dtype dtype)
-{
-    return dtype == FT_F32 || dtype == FT_F64;
-}
-
 static char letter(const char *letters, int i)
 {
     size_t last = letters == NULL ? 0 : strlen(letters) - 1;
@@ -255,7 +250,7 @@ static void narrow_outputs(struct precision *p, const struct ft_plan_step *step,
         struct ft_type *t = &types[step->n_in + o];
         char how = letter(rules[step->op].out, o);
         bool wants = how == 'n' || (how == 'f' && follow);
-        if (wants && is_float(t->dtype) && p->plan->storages[storage].place == FT_PLACE_BLOCK &&
+        if (wants && ft_dtype_is_float(t->dtype) && p->plan->storages[storage].place == FT_PLACE_BLOCK &&
             !sums_over_batch(p, step, o)) {
             p->narrow[storage] = true;
             p->plan->storages[storage].bytes =
@@ -272,7 +267,7 @@ static enum ft_status rewrite(struct precision *p, struct ft_plan_step *step, st
     FT_RETURN_IF_FAILED(own_parts(p, step, &parts, err));
     for (int k = 0; k < step->n_in; k++) {
         struct ft_type *t = &parts.types[k];
-        if (parts.in[k] < 0 || !is_float(t->dtype)) {
+        if (parts.in[k] < 0 || !ft_dtype_is_float(t->dtype)) {
             continue;
         }
         char how = input_letter(step, k);
@@ -307,7 +302,7 @@ static void show_types(const struct precision *p)
     for (size_t v = 0; v < p->n_pvals; v++) {
         struct ft_plan_pval *pval = &p->plan->pvals[v];
         if (pval->storage >= 0 && p->narrow[pval->storage]) {
-            assert(pval->bound && is_float(pval->type.dtype));
+            assert(pval->bound && ft_dtype_is_float(pval->type.dtype));
             pval->type.dtype = FT_BF16;
         }
     }
