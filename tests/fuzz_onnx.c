@@ -36,7 +36,9 @@ static void write_and_read(const struct ft_graph *g)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const size_t live = ft_alloc_stats().live_blocks;
-    const struct ft_tailor_options tailor = {.output_dim = 4, .normalize = true, .freeze = "all"};
+    /* One layer: two would make a matrix of the square of whatever width the file says. */
+    const struct ft_tailor_options tailor = {
+        .output_dim = 4, .projection_layers = 1, .normalize = true, .freeze = "all"};
     struct ft_err err = {0};
     struct ft_model *model = NULL;
     struct ft_graph *tailored = NULL;

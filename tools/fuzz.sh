@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Fuzz targets under ASan and UBSan, two at a time: those of what strangers send (models, data files, configs, the wire) for
 # SECONDS each (default 60), those of the formats below them for a quarter of it. Prints line coverage of the files that the
-# target names in a comment `/* covers: path ... */`. Usage: tools/fuzz.sh [SECONDS]
+# target names in a comment `/* covers: path ... */`. One seed tries the same inputs in the same order, so that longer runs
+# contain the shorter ones; other seeds look elsewhere. Usage: tools/fuzz.sh [SECONDS [SEED [TARGET ...]]]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
+export seed=${2:-1}
 cmake --preset fuzz >/dev/null
-targets=$(cd tests && ls fuzz_*.c | sed 's/\.c$//')
+targets=${*:3}
+[ -n "$targets" ] || targets=$(cd tests && ls fuzz_*.c | sed 's/\.c$//')
 # shellcheck disable=SC2086
 ninja -C build-fuzz $targets >/dev/null
 work=$(mktemp -d)
@@ -14,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 one() {
     local t=$1
     mkdir -p "$work/$t"
-    if ! LLVM_PROFILE_FILE="$work/$t.profraw" "build-fuzz/tests/$t" -max_total_time="$2" -timeout=10 -rss_limit_mb=4096 \
+    if ! LLVM_PROFILE_FILE="$work/$t.profraw" "build-fuzz/tests/$t" -max_total_time="$2" -seed="$seed" -timeout=25 -rss_limit_mb=4096 \
         -verbosity=0 -print_final_stats=1 -artifact_prefix="$work/" "$work/$t" "tests/fuzz/$t" >"$work/$t.log" 2>&1; then
         tail -40 "$work/$t.log"
         echo "$t: FAILED"

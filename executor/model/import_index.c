@@ -1,3 +1,4 @@
+#include <math.h>
 #include <string.h>
 
 #include "executor/model/import.h"
@@ -268,7 +269,15 @@ static enum ft_status depth_of(struct ft_at *at, int64_t *depth, struct ft_err *
     if (h == NULL || h->count != 1 || (ft_host_is_int(h) && !ft_dim_is_known(h->ints[0]))) {
         return ft_at_unsupported(at, err, "its depth depends on data");
     }
-    *depth = ft_host_is_int(h) ? h->ints[0].coef : (int64_t)ft_host_float(h, 0);
+    if (ft_host_is_int(h)) {
+        *depth = h->ints[0].coef;
+        return FT_OK;
+    }
+    double x = (double)ft_host_float(h, 0);
+    if (!(fabs(x) <= (double)FT_HOST_INTS_MAX)) {
+        return FT_FAIL(err, LIMIT, "a depth of %g", x);
+    }
+    *depth = (int64_t)x;
     return FT_OK;
 }
 

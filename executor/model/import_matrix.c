@@ -209,7 +209,7 @@ static void implied_result(const struct term *in, int n_in, struct term *out)
 
 static struct ft_bytes cut(struct ft_bytes text, size_t from, size_t to)
 {
-    return (struct ft_bytes){text.data + from, to - from};
+    return from < to ? (struct ft_bytes){text.data + from, to - from} : (struct ft_bytes){NULL, 0};
 }
 
 static enum ft_status parse(struct ft_at *at, struct term *in, int n_in, struct term *out, struct ft_err *err)

@@ -172,7 +172,7 @@ static double kernel_at(const struct resize *r, double t)
 static bool lies_beyond(const struct resize *r, const struct axis_resize *ax, int64_t i)
 {
     double x = source_of(r, ax, i);
-    return r->coordinate == CROP_AND_RESIZE && (x < 0.0 || x > (double)(ax->in - 1));
+    return r->coordinate == CROP_AND_RESIZE && !(x >= 0.0 && x <= (double)(ax->in - 1));
 }
 
 /* Row `i`: weights of x's elements; none for what lies beyond. Taps beyond an end are the end's own element,
@@ -369,6 +369,12 @@ static enum ft_status common_scale(struct ft_at *at, const struct targets *t, co
     return FT_OK;
 }
 
+/* 0, which is refused, for what is no extent: scales may be any number. */
+static int64_t whole_extent(double x)
+{
+    return x >= 1.0 && x <= (double)FT_HOST_INTS_MAX ? (int64_t)x : 0;
+}
+
 /* ax->same: nothing happens along this axis, whose extent may be unknown. */
 static enum ft_status axis_target(struct ft_at *at, const struct targets *t, int i, struct ft_dim in,
                                   double common, struct axis_resize *ax, struct ft_err *err)
@@ -387,9 +393,9 @@ static enum ft_status axis_target(struct ft_at *at, const struct targets *t, int
     ax->in = in.coef;
     ax->scale = scale;
     if (t->scales != NULL) {
-        ax->out = (int64_t)floor(scale * (double)ax->in);
+        ax->out = whole_extent(floor(scale * (double)ax->in));
     } else if (common != 0.0) {
-        ax->out = (int64_t)floor(common * (double)ax->in + 0.5);
+        ax->out = whole_extent(floor(common * (double)ax->in + 0.5));
     } else {
         ax->out = t->sizes->ints[i].coef;
         ax->scale = (double)ax->out / (double)ax->in;

@@ -34,11 +34,27 @@ struct fill {
     uint64_t seed;
 };
 
+enum { PARAM_MAX = 1 << 28 }; /* elements of a new parameter: 1 GiB */
+
+static enum ft_status check_param(const char *name, const struct ft_type *type, struct ft_err *err)
+{
+    char text[FT_TYPE_TEXT];
+    int64_t count = 1;
+    for (int i = 0; i < type->rank; i++) {
+        if (__builtin_mul_overflow(count, ft_extent(type, i), &count) || count > PARAM_MAX) {
+            return FT_FAIL(err, LIMIT, "%s would be %s; %d elements are the limit", name,
+                           ft_type_text(type, text), PARAM_MAX);
+        }
+    }
+    return FT_OK;
+}
+
 static enum ft_status add_param(struct ft_graph *g, const char *name, const struct ft_type *type,
                                 enum ft_param_role role, const struct fill *fill, ft_value *out,
                                 struct ft_err *err)
 {
     float *data = NULL;
+    FT_RETURN_IF_FAILED(check_param(name, type, err));
     size_t n = (size_t)ft_elements(type);
     struct ft_rand r = ft_rand_at(fill->seed, FT_RAND_INIT, (uint64_t)ft_graph_params(g));
     enum ft_status st = FT_OK;
