@@ -446,6 +446,58 @@ static void dropout_ends_the_prefix(void **state)
     ft_graph_free(g);
 }
 
+/* Two layers of tokens, their mean, and one behind it; `frozen` of the three are. */
+static struct ft_graph *text_graph(int frozen, ft_value *y)
+{
+    struct ft_err err = {0};
+    struct ft_graph *g = NULL;
+    struct ft_type ids = shape(1, 1);
+    struct ft_type type = batched(shape(2, 1, 2));
+    struct ft_attrs mean = no_attrs();
+    ft_value x, spans;
+    ids.dtype = type.dtype = FT_I64;
+    ids.dim[0] = ft_dim_symbol(FT_SYMBOL_TOKENS);
+    mean.kind = FT_SEQ_MEAN;
+    OK(ft_graph_new(&g, &err));
+    OK(ft_graph_input(g, "spans", &type, &spans, &err));
+    OK(ft_graph_input(g, "input_ids", &ids, &x, &err));
+    ft_value table = weights(g, "table", shape(2, 7, 4), FT_PARAM_WEIGHT);
+    ft_graph_param_freeze(g, ft_graph_param_of(g, table), true);
+    x = named(g, relu(g, linear(g, "one", node(g, FT_OP_GATHER, no_attrs(), 2, table, x), 4, 8, frozen > 0)),
+              "first");
+    x = named(g, relu(g, linear(g, "two", x, 8, 4, frozen > 1)), "second");
+    x = named(g, node(g, FT_OP_SEQ_POOL, mean, 2, x, spans), "pooled");
+    *y = linear(g, "three", x, 4, 6, false);
+    return g;
+}
+
+static void tokens_are_rows_of_texts(void **state)
+{
+    (void)state;
+    static const struct {
+        int frozen;
+        const char *end;
+        size_t row, token;
+    } cases[] = {{1, "first", 0, 8}, {2, "pooled", 4, 0}};
+    struct ft_frontier f;
+    ft_value y;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct ft_graph *g = text_graph(cases[i].frozen, &y);
+        bool of_tokens = cases[i].token > 0;
+        assert_string_equal(found(g, y, &f), cases[i].end);
+        assert_int_equal(f.of_tokens[0], of_tokens);
+        assert_int_equal(f.row_elements, cases[i].row);
+        assert_int_equal(f.token_elements, cases[i].token);
+        assert_int_equal(ft_graph_inputs(f.prefix),
+                         of_tokens ? 1 : 2); /* ids alone, or spans for their mean */
+        assert_int_equal(ft_graph_inputs(f.suffix), of_tokens ? 2 : 1);
+        assert_int_equal(ft_graph_find(f.suffix, "spans") != FT_NO_VALUE, of_tokens);
+        assert_int_equal(ft_graph_find(f.suffix, "input_ids"), FT_NO_VALUE);
+        ft_frontier_release(&f);
+        ft_graph_free(g);
+    }
+}
+
 static void out_of_memory_leaks_nothing(void **state)
 {
     (void)state;
@@ -486,6 +538,7 @@ int main(void)
         cmocka_unit_test(what_looks_into_its_own_row_may_pass),
         cmocka_unit_test(a_look_up_of_other_rows_is_not_frozen),
         cmocka_unit_test(dropout_ends_the_prefix),
+        cmocka_unit_test(tokens_are_rows_of_texts),
         cmocka_unit_test(out_of_memory_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

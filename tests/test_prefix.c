@@ -80,7 +80,7 @@ static int set_up(void **state)
     make_graph(&w);
     ASSERT_OK(ft_device_open("cpu", 2, &w.device, &err));
     ASSERT_OK(ft_params_init(&w.params, w.device, w.graph, NULL, &err));
-    ASSERT_OK(ft_prefix_new(w.device, &w.frontier, &w.params, &w.prefix, &err));
+    ASSERT_OK(ft_prefix_new(w.device, &w.frontier, &w.params, 0, &w.prefix, &err));
     *state = &w;
     return 0;
 }
@@ -121,9 +121,9 @@ static void rows_do_not_depend_on_their_batch(void **state)
     fill_into(w, (struct ft_prefix_fill){.memory_max = SIZE_MAX}, &cache);
     assert_false(ft_prefix_cache_is_file(cache));
     assert_int_equal(ft_prefix_cache_bytes(cache), ITEMS * (WIDE + DIM) * 2);
-    ASSERT_OK(ft_batch_init(&raw, &input, 1, 50, &err));
-    ASSERT_OK(ft_prefix_batch_init(&w->frontier, 50, &computed, &err));
-    ASSERT_OK(ft_prefix_batch_init(&w->frontier, 50, &kept, &err));
+    ASSERT_OK(ft_batch_init(&raw, &input, 1, 50, 0, &err));
+    ASSERT_OK(ft_prefix_batch_init(&w->frontier, 50, 0, &computed, &err));
+    ASSERT_OK(ft_prefix_batch_init(&w->frontier, 50, 0, &kept, &err));
     assert_int_equal(computed.n_inputs, 2);
     for (uint32_t round = 0; round < 20; round++) {
         raw.rows = round % 2 == 0 ? 50 : 1 + round;
@@ -131,8 +131,10 @@ static void rows_do_not_depend_on_their_batch(void **state)
             raw.items[r] = (r * 37 + round * 11) % ITEMS;
             raw.labels[r] = (int32_t)r;
             ASSERT_OK(ft_rows_get(&w->rows, raw.items[r], raw.input[0].data + (size_t)r * IN, &err));
-            ft_prefix_cache_get(cache, raw.items[r], &kept, r);
+            kept.items[r] = raw.items[r];
         }
+        kept.rows = raw.rows;
+        ft_prefix_cache_batch(cache, &kept);
         ASSERT_OK(ft_prefix_batch(w->prefix, &raw, &computed, &err));
         assert_int_equal(computed.rows, raw.rows);
         assert_memory_equal(computed.items, raw.items, raw.rows * sizeof *raw.items);
@@ -162,10 +164,12 @@ static void what_is_kept_is_rounded(void **state)
     struct ft_batch kept;
     float row[IN];
     fill_into(w, (struct ft_prefix_fill){.memory_max = SIZE_MAX}, &cache);
-    ASSERT_OK(ft_prefix_batch_init(&w->frontier, 1, &kept, &err));
+    ASSERT_OK(ft_prefix_batch_init(&w->frontier, 1, 0, &kept, &err));
     const float *weight = ft_graph_data(w->graph, ft_graph_find(w->graph, "one"));
     for (size_t i = 0; i < ITEMS; i++) {
-        ft_prefix_cache_get(cache, i, &kept, 0);
+        kept.items[0] = (uint32_t)i;
+        kept.rows = 1;
+        ft_prefix_cache_batch(cache, &kept);
         ASSERT_OK(ft_rows_get(&w->rows, i, row, &err));
         for (int k = 0; k < WIDE; k++) {
             double sum = 0;
@@ -193,10 +197,12 @@ static void a_file_holds_what_memory_holds_and_leaves_nothing(void **state)
     fill_into(w, (struct ft_prefix_fill){.memory_max = 100, .dir = w->dir}, &caches[1]);
     assert_true(ft_prefix_cache_is_file(caches[1]));
     for (int k = 0; k < 2; k++) {
-        ASSERT_OK(ft_prefix_batch_init(&w->frontier, ITEMS, &b[k], &err));
+        ASSERT_OK(ft_prefix_batch_init(&w->frontier, ITEMS, 0, &b[k], &err));
         for (size_t i = 0; i < ITEMS; i++) {
-            ft_prefix_cache_get(caches[k], i, &b[k], i);
+            b[k].items[i] = (uint32_t)i;
         }
+        b[k].rows = ITEMS;
+        ft_prefix_cache_batch(caches[k], &b[k]);
     }
     assert_memory_equal(b[0].input[0].data, b[1].input[0].data, ITEMS * WIDE * sizeof(float));
     assert_memory_equal(b[0].input[1].data, b[1].input[1].data, ITEMS * DIM * sizeof(float));
@@ -276,7 +282,7 @@ static enum ft_status make_and_fill(void *arg, struct ft_err *err)
     struct ft_prefix *prefix = NULL;
     struct ft_prefix_cache *cache = NULL;
     struct ft_prefix_fill how = {.rows = &w->rows, .threads = 1, .memory_max = SIZE_MAX};
-    enum ft_status st = ft_prefix_new(w->device, &w->frontier, &w->params, &prefix, err);
+    enum ft_status st = ft_prefix_new(w->device, &w->frontier, &w->params, 0, &prefix, err);
     if (st == FT_OK) {
         st = ft_prefix_fill(prefix, &how, &cache, err);
     }

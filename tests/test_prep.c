@@ -440,7 +440,7 @@ static void batches_hold_their_rows(void **state)
         struct ft_batch batch;
         size_t before = ft_alloc_stats().live_blocks;
         ft_alloc_fail_at(n);
-        enum ft_status st = ft_batch_init(&batch, inputs, 2, 3, &err);
+        enum ft_status st = ft_batch_init(&batch, inputs, 2, 3, 0, &err);
         ft_alloc_fail_at(0);
         failed = st == FT_NOMEM;
         if (st == FT_OK) {
@@ -456,7 +456,7 @@ static void batches_hold_their_rows(void **state)
     struct ft_err err = {0};
     struct ft_batch batch;
     const struct ft_batch_input huge = {.name = "h", .row_elements = SIZE_MAX / 2};
-    assert_int_equal(ft_batch_init(&batch, &huge, 1, 4, &err), FT_NOMEM);
+    assert_int_equal(ft_batch_init(&batch, &huge, 1, 4, 0, &err), FT_NOMEM);
 }
 
 int main(void)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "executor/graph/internal.h"
+#include "executor/graph/pack.h"
 
 /* ---- what an op does to rows */
 
@@ -77,7 +78,6 @@ static struct op_rule rule_of(enum ft_op op)
         [FT_OP_SOFTMAX] = {KEEPS_BUT_0, false},
         [FT_OP_LOG_SOFTMAX] = {KEEPS_BUT_0, false},
         [FT_OP_L2_NORMALIZE] = {KEEPS_ROWS_OF, false},
-        /* Padded; rows of packed tokens are not the batch's. */
         [FT_OP_ATTENTION] = {KEEPS, true},
         [FT_OP_ROPE] = {KEEPS, false},
         [FT_OP_POSITIONS] = {KEEPS, false},
@@ -86,24 +86,29 @@ static struct op_rule rule_of(enum ft_op op)
     return rules[op];
 }
 
-static bool has_batch(struct ft_dim d)
+static bool counts_rows(struct ft_dim d)
 {
-    return d.power[FT_SYMBOL_BATCH] > 0;
+    return d.power[FT_SYMBOL_BATCH] > 0 || d.power[FT_SYMBOL_TOKENS] > 0;
 }
 
-/* Axis 0 is the batch, or the batch times a number (an item's own rows, one after the other), no other axis
- * is. */
-static bool is_batch_major(const struct ft_type *t)
+/* Axis 0 is the batch, or the batch times a number (an item's own rows, one after the other), or the same of
+ * the tokens, and no other axis is. */
+static bool is_row_major(const struct ft_type *t)
 {
-    if (t->rank < 1 || t->dim[0].power[FT_SYMBOL_BATCH] != 1) {
+    if (t->rank < 1 || t->dim[0].power[FT_SYMBOL_BATCH] + t->dim[0].power[FT_SYMBOL_TOKENS] != 1) {
         return false;
     }
     for (int i = 1; i < t->rank; i++) {
-        if (has_batch(t->dim[i])) {
+        if (counts_rows(t->dim[i])) {
             return false;
         }
     }
     return true;
+}
+
+static bool is_of_tokens(const struct ft_type *t)
+{
+    return t->dim[0].power[FT_SYMBOL_TOKENS] == 1;
 }
 
 /* `data`: by value, depends on the model's input. */
@@ -210,8 +215,15 @@ static void mark_node(struct finder *f, const struct ft_node *node)
     for (int i = 0; i < node->n_out; i++) {
         ft_value v = node->out[i];
         f->data[v] = data;
-        f->open[v] = open || (data && !is_batch_major(ft_graph_type(f->g, v)));
+        f->open[v] = open || (data && !is_row_major(ft_graph_type(f->g, v)));
     }
+}
+
+/* Numbers of an item or of its tokens; random numbers, and spans, which both parts read, are no data. */
+static bool is_data(const struct ft_graph *g, ft_value v)
+{
+    const struct ft_type *t = ft_graph_type(g, v);
+    return t->dtype == FT_F32 || (is_row_major(t) && strcmp(ft_graph_name(g, v), FT_PACK_SPANS) != 0);
 }
 
 static void mark_values(struct finder *f)
@@ -219,8 +231,8 @@ static void mark_values(struct finder *f)
     const struct ft_graph *g = f->g;
     for (int v = 0; v < ft_graph_values(g); v++) {
         if (ft_graph_source(g, v) == FT_FROM_INPUT) {
-            f->data[v] = ft_graph_type(g, v)->dtype == FT_F32;
-            f->open[v] = !is_batch_major(ft_graph_type(g, v));
+            f->data[v] = is_data(g, v);
+            f->open[v] = !is_row_major(ft_graph_type(g, v));
         } else if (ft_graph_source(g, v) != FT_FROM_NODE) {
             f->open[v] = is_open_source(f, v);
         }
@@ -273,6 +285,7 @@ struct flow {
 };
 
 static const int64_t UNLIMITED = INT64_MAX / 4;
+enum { USUAL_TOKENS = 64 };
 
 static enum ft_status connect(struct flow *w, int from, int to, int64_t room, struct ft_err *err)
 {
@@ -285,22 +298,28 @@ static enum ft_status connect(struct flow *w, int from, int to, int64_t room, st
     return FT_OK;
 }
 
-/* What it costs to keep v: bytes an item; UNLIMITED: it cannot be kept. */
-static int64_t cost_of(const struct ft_graph *g, ft_value v)
+/* Numbers of a row of v; 0: it cannot be kept. */
+static int64_t elements_of(const struct ft_graph *g, ft_value v)
 {
     const struct ft_type *t = ft_graph_type(g, v);
     int64_t elements = 1;
-    if (ft_graph_source(g, v) == FT_FROM_INPUT || t->dtype != FT_F32 ||
-        !ft_dim_equal(t->dim[0], ft_dim_symbol(FT_SYMBOL_BATCH))) {
-        return UNLIMITED;
+    if (ft_graph_source(g, v) == FT_FROM_INPUT || t->dtype != FT_F32 || t->dim[0].coef != 1) {
+        return 0;
     }
     for (int i = 1; i < t->rank; i++) {
-        if (!ft_dim_is_known(t->dim[i]) || elements > UNLIMITED / 4 / t->dim[i].coef) {
-            return UNLIMITED;
+        if (!ft_dim_is_known(t->dim[i]) || elements > UNLIMITED / (4 * USUAL_TOKENS) / t->dim[i].coef) {
+            return 0;
         }
         elements *= t->dim[i].coef;
     }
-    return elements * 2;
+    return elements;
+}
+
+/* What it costs to keep v: bytes an item, as a text is usually long; UNLIMITED: it cannot be kept. */
+static int64_t cost_of(const struct ft_graph *g, ft_value v)
+{
+    int64_t bytes = 2 * elements_of(g, v);
+    return bytes == 0 ? UNLIMITED : is_of_tokens(ft_graph_type(g, v)) ? bytes * USUAL_TOKENS : bytes;
 }
 
 static bool is_heavy_result(const struct finder *f, ft_value v)
@@ -423,10 +442,14 @@ static enum ft_status find_cut(const struct finder *f, struct ft_frontier *out, 
     search(&w, w.sink, true);
     FT_TRY(ft_new((size_t)values, sizeof *out->values, &out->values, err));
     FT_TRY(ft_new((size_t)values, sizeof *out->elements, &out->elements, err));
+    FT_TRY(ft_new((size_t)values, sizeof *out->of_tokens, &out->of_tokens, err));
     for (ft_value v = 0; v < values; v++) {
         if (w.from[2 * v] < 0 && w.from[2 * v + 1] >= 0) {
-            out->elements[out->n] = (size_t)cost_of(f->g, v) / 2;
-            out->row_elements += out->elements[out->n];
+            size_t elements = (size_t)elements_of(f->g, v);
+            bool of_tokens = is_of_tokens(ft_graph_type(f->g, v));
+            *(of_tokens ? &out->token_elements : &out->row_elements) += elements;
+            out->elements[out->n] = elements;
+            out->of_tokens[out->n] = of_tokens;
             out->values[out->n++] = v;
         }
     }
@@ -531,6 +554,16 @@ done:
 
 /* ---- the whole */
 
+static bool has_heavy(const struct ft_graph *g)
+{
+    for (int n = 0; n < ft_graph_nodes(g); n++) {
+        if (rule_of(ft_graph_node(g, n)->op).heavy) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum ft_status init_finder(struct finder *f, const struct ft_graph *g, struct ft_err *err)
 {
     size_t values = (size_t)ft_graph_values(g);
@@ -564,6 +597,10 @@ enum ft_status ft_frontier_find(const struct ft_graph *graph, struct ft_frontier
     FT_TRY(find_cut(&f, out, err));
     if (out->n > 0) {
         FT_TRY(copy_part(graph, out, false, &out->prefix, &out->prefix_params, err));
+        if (!has_heavy(out->prefix)) {
+            ft_frontier_release(out);
+            goto done;
+        }
         FT_TRY(copy_part(graph, out, true, &out->suffix, &out->suffix_params, err));
         out->nodes_before = ft_graph_nodes(out->prefix);
         out->nodes_after = ft_graph_nodes(out->suffix);
@@ -580,6 +617,7 @@ void ft_frontier_release(struct ft_frontier *f)
 {
     ft_free(f->values);
     ft_free(f->elements);
+    ft_free(f->of_tokens);
     ft_graph_free(f->prefix);
     ft_graph_free(f->suffix);
     ft_free(f->prefix_params);

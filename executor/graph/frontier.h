@@ -3,9 +3,12 @@
  *
  * A value is frozen when it depends on no trained weight, on no op that behaves differently in training
  * (BatchNorm over batch statistics, Dropout), and when its row i depends on row i of the model's input only.
+ * In a packed graph of texts (pack.h) rows are items or tokens; a row of a token may depend on all tokens of
+ * its item. Where items begin, the input of spans, is known to both parts.
  * The trained part reads some of these values; what is kept per item is the smallest set of values, in bytes,
  * from which the rest follows without doing a convolution or a matrix product again (a minimum cut). A part
- * that reads the model's input itself beside frozen layers has no frozen prefix.
+ * that reads the model's input itself beside frozen layers has no frozen prefix, nor do frozen layers without
+ * such a product (tables of embeddings): they are done again as fast as read.
  *
  * Thread-safety: pure functions of a const graph.
  */
@@ -15,13 +18,16 @@
 #include "executor/graph/graph.h"
 
 struct ft_frontier {
-    int n;               /* values; 0: there is no frozen prefix, everything below is NULL or 0 */
-    ft_value *values;    /* (n) of the graph, in its order; each (N, ...) float with known extents */
-    size_t *elements;    /* (n) numbers per item */
-    size_t row_elements; /* their sum */
+    int n; /* values; 0: there is no frozen prefix, everything below is NULL or 0 */
+    ft_value
+        *values; /* (n) of the graph, in its order; each (N, ...) or (T, ...) float, other extents known */
+    bool *of_tokens;       /* (n) (T, ...): a row for each token of an item */
+    size_t *elements;      /* (n) numbers per row */
+    size_t row_elements;   /* their sum for an item, without its tokens */
+    size_t token_elements; /* and for each of its tokens */
     int nodes_before, nodes_after;
-    struct ft_graph *prefix; /* the graph's input -> outputs 0 .. n-1, which are the values */
-    struct ft_graph *suffix; /* inputs 0 .. n-1 -> the graph's output; reads "rng" too if it has Dropout */
+    struct ft_graph *prefix;            /* the graph's input -> outputs 0 .. n-1, which are the values */
+    struct ft_graph *suffix;            /* inputs 0 .. n-1 -> the output; may read "rng" and "spans" too */
     int *prefix_params, *suffix_params; /* parameter of the part -> parameter of the graph */
 };
 /* Of the graph's first output, with the graph's frozen flags. The graph is in evaluation form and may go

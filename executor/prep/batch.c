@@ -4,9 +4,13 @@
 
 #include "executor/base/alloc.h"
 
-static enum ft_status init_rows(struct ft_batch *b, size_t rows_max, struct ft_err *err)
+static enum ft_status init_rows(struct ft_batch *b, size_t rows_max, size_t tokens_max, struct ft_err *err)
 {
     b->rows_max = rows_max;
+    b->texts.tokens_max = tokens_max;
+    if (tokens_max > 0) {
+        FT_RETURN_IF_FAILED(ft_new(rows_max, 2 * sizeof *b->texts.spans, &b->texts.spans, err));
+    }
     FT_RETURN_IF_FAILED(ft_new(rows_max, sizeof *b->labels, &b->labels, err));
     FT_RETURN_IF_FAILED(ft_new(rows_max, sizeof *b->items, &b->items, err));
     for (size_t i = 0; i < rows_max; i++) {
@@ -16,7 +20,7 @@ static enum ft_status init_rows(struct ft_batch *b, size_t rows_max, struct ft_e
 }
 
 enum ft_status ft_batch_init(struct ft_batch *batch, const struct ft_batch_input *inputs, int n_inputs,
-                             size_t rows_max, struct ft_err *err)
+                             size_t rows_max, size_t tokens_max, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_batch b = {0};
@@ -25,16 +29,18 @@ enum ft_status ft_batch_init(struct ft_batch *batch, const struct ft_batch_input
     for (; b.n_inputs < n_inputs; b.n_inputs++) {
         struct ft_batch_input *in = &b.input[b.n_inputs];
         size_t floats = 0;
-        in->name = inputs[b.n_inputs].name;
-        in->row_elements = inputs[b.n_inputs].row_elements;
-        if (!ft_mul_size(rows_max, in->row_elements, &floats)) {
-            st = FT_FAIL(err, NOMEM, "a batch of %zu rows of %zu numbers is too large", rows_max,
+        *in = inputs[b.n_inputs];
+        in->data = NULL;
+        size_t rows = in->of_tokens ? tokens_max : rows_max;
+        assert(rows > 0);
+        if (!ft_mul_size(rows, in->row_elements, &floats)) {
+            st = FT_FAIL(err, NOMEM, "a batch of %zu rows of %zu numbers is too large", rows,
                          in->row_elements);
             goto done;
         }
         FT_TRY(ft_new(floats, sizeof *in->data, &in->data, err));
     }
-    FT_TRY(init_rows(&b, rows_max, err));
+    FT_TRY(init_rows(&b, rows_max, tokens_max, err));
     *batch = b;
     b = (struct ft_batch){0};
 done:
@@ -46,12 +52,11 @@ enum ft_status ft_batch_init_texts(struct ft_batch *batch, size_t rows_max, size
                                    struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    struct ft_batch b = {.texts = {.tokens_max = tokens_max}};
+    struct ft_batch b = {0};
     assert(rows_max > 0 && tokens_max >= rows_max);
     *batch = (struct ft_batch){0};
     FT_TRY(ft_new(tokens_max, sizeof *b.texts.ids, &b.texts.ids, err));
-    FT_TRY(ft_new(rows_max, 2 * sizeof *b.texts.spans, &b.texts.spans, err));
-    FT_TRY(init_rows(&b, rows_max, err));
+    FT_TRY(init_rows(&b, rows_max, tokens_max, err));
     *batch = b;
     b = (struct ft_batch){0};
 done:

@@ -54,11 +54,17 @@ enum ft_status ft_step_need(const struct ft_step_spec *spec, struct ft_memory_ne
     return FT_OK;
 }
 
-static size_t rows_bytes(const struct ft_run *run, const struct ft_dataset *data)
+/* Of texts, whose ids are there already: what the frozen layers make of them. */
+static size_t rows_bytes(const struct ft_run *run, const struct ft_run_set *set)
 {
+    const struct ft_frontier *f = &run->frontier;
     size_t bytes = 0;
     size_t row = ft_prep_elements(&run->prep) * sizeof(float);
-    return data != NULL && ft_mul_size(row, ft_dataset_count(data), &bytes) ? bytes : 0;
+    if (set->rows.is_text) {
+        size_t kept = set->rows.count * f->row_elements + set->rows.texts.tokens * f->token_elements;
+        return set == &run->eval ? 0 : kept * sizeof(uint16_t);
+    }
+    return set->data != NULL && ft_mul_size(row, ft_dataset_count(set->data), &bytes) ? bytes : 0;
 }
 
 size_t ft_run_keep_max(const struct ft_run *run)
@@ -71,7 +77,7 @@ size_t ft_run_keep_max(const struct ft_run *run)
 /* As make_rows() will decide; a cache of activations in place of rows has the same limit. */
 static size_t kept_rows(const struct ft_run *run)
 {
-    const struct ft_dataset *sets[] = {run->train.data, run->val.data, run->eval.data};
+    const struct ft_run_set *sets[] = {&run->train, &run->val, &run->eval};
     size_t left = ft_run_keep_max(run);
     size_t all = 0;
     for (size_t i = 0; i < 3; i++) {
@@ -100,7 +106,7 @@ static enum ft_status price_prefix(const struct ft_run *run, size_t *bytes, stru
     for (int i = 0; i < f->n; i++) {
         wanted[i] = ft_graph_output_at(f->prefix, i);
     }
-    spec.symbols[FT_SYMBOL_BATCH] = FT_PREFIX_ROWS;
+    ft_prefix_symbols(f, run->prep.max_length, spec.symbols);
     spec.wanted = wanted;
     spec.n_wanted = f->n;
     FT_TRY(ft_plan_price(run->device, f->prefix, &spec, &stats, err));
@@ -141,6 +147,11 @@ static enum ft_status need_of(const struct ft_run *run, size_t batch, struct ft_
     need->optimizer += need->optimizer * copies; /* checkpoints are written from copies */
     size_t slots = run->frontier.n > 0 ? 3 : 2;
     need->activations += slots * batch * ft_prep_elements(&run->prep) * sizeof(float);
+    if (run->prep.kind == FT_PREP_TEXT) {
+        const struct ft_frontier *f = &run->frontier;
+        size_t kept = batch * f->row_elements + (size_t)spec.tokens * f->token_elements;
+        need->activations += slots * (kept * sizeof(float) + (size_t)spec.tokens * sizeof(int64_t));
+    }
     if (run->val.data != NULL) {
         size_t val = 0;
         FT_RETURN_IF_FAILED(price_validation(run, &spec, &val, err));

@@ -102,16 +102,17 @@ struct inputs {
     int64_t rng[2];
 };
 
-static enum ft_status put_texts(struct finder *f, size_t rows, struct inputs *in,
-                                int64_t symbols[FT_MAX_SYMBOLS], struct ft_err *err)
+static enum ft_status put_texts(struct finder *f, const struct ft_graph *graph, size_t rows,
+                                struct inputs *in, int64_t symbols[FT_MAX_SYMBOLS], struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     int64_t tokens = usual_length(f);
     struct ft_batch batch = {0};
     const struct ft_text_limits limits = {(int64_t)rows, (int64_t)rows * tokens, tokens, true};
-    ft_text_largest(&f->input.text, &limits, symbols);
+    const struct ft_text_inputs values = ft_input_texts(graph);
+    ft_text_largest(&values, &limits, symbols);
     FT_TRY(init_texts(f, rows, &batch, err));
-    FT_TRY(ft_text_in_init(&in->text, f->device, &f->input.text, &limits, err));
+    FT_TRY(ft_text_in_init(&in->text, f->device, &values, &limits, err));
     FT_TRY(ft_text_in_put(&in->text, &batch, symbols, err));
 done:
     ft_batch_release(&batch);
@@ -161,7 +162,7 @@ static enum ft_status time_forward(struct finder *f, const struct ft_graph *grap
     ft_value wanted = ft_graph_output_at(graph, 0);
     struct ft_plan_spec spec = {.wanted = &wanted, .n_wanted = 1};
     FT_TRY(ft_params_init(&params, f->device, f->graph, NULL, err));
-    FT_TRY(f->input.is_text ? put_texts(f, rows, &in, spec.symbols, err)
+    FT_TRY(f->input.is_text ? put_texts(f, graph, rows, &in, spec.symbols, err)
                             : put_rows(f, rows, &in, spec.symbols, err));
     FT_TRY(ft_plan_new(f->device, graph, &spec, &plan, err));
     FT_TRY(ft_params_bind(&params, plan, graph, numbers, err));
@@ -185,11 +186,16 @@ static enum ft_status init_batch(struct finder *f, struct ft_batch *batch, struc
 {
     struct ft_batch_input input = {.name = "input", .row_elements = f->elements};
     size_t rows = f->spec.batch;
-    FT_RETURN_IF_FAILED(f->input.is_text    ? init_texts(f, rows, batch, err)
-                        : f->frontier.n > 0 ? ft_prefix_batch_init(&f->frontier, rows, batch, err)
-                                            : ft_batch_init(batch, &input, 1, rows, err));
+    size_t tokens = (size_t)f->spec.tokens;
+    FT_RETURN_IF_FAILED(f->frontier.n > 0  ? ft_prefix_batch_init(&f->frontier, rows, tokens, batch, err)
+                        : f->input.is_text ? init_texts(f, rows, batch, err)
+                                           : ft_batch_init(batch, &input, 1, rows, 0, err));
+    for (size_t i = 0; f->frontier.token_elements > 0 && i < rows; i++) {
+        (void)ft_batch_add_text(batch, tokens / rows);
+    }
     for (int k = 0; k < batch->n_inputs; k++) {
-        fill(batch->input[k].data, rows * batch->input[k].row_elements);
+        size_t count = batch->input[k].of_tokens ? tokens : rows;
+        fill(batch->input[k].data, count * batch->input[k].row_elements);
     }
     for (size_t i = 0; i < rows; i++) {
         batch->labels[i] = (int32_t)(i / PER_CLASS);
@@ -272,14 +278,16 @@ static enum ft_status count_elements(struct finder *f, struct ft_err *err)
     return FT_OK;
 }
 
-/* What is frozen is not kept of texts. */
+/* What is frozen is not kept of padded texts. */
 static enum ft_status find_frozen(struct finder *f, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(f->input.is_text ? FT_OK : ft_frontier_find(f->graph, &f->frontier, err));
+    bool padded = f->input.is_text && !f->input.text.packed;
+    FT_RETURN_IF_FAILED(padded ? FT_OK : ft_frontier_find(f->graph, &f->frontier, err));
     if (f->frontier.n > FT_BATCH_INPUTS) {
         ft_frontier_release(&f->frontier);
     }
-    f->cost->frozen_bytes = f->frontier.row_elements * sizeof(uint16_t);
+    size_t of_tokens = f->input.is_text ? f->frontier.token_elements * (size_t)usual_length(f) : 0;
+    f->cost->frozen_bytes = (f->frontier.row_elements + of_tokens) * sizeof(uint16_t);
     f->cost->frozen_nodes = f->frontier.nodes_before;
     f->cost->nodes = ft_graph_nodes(f->graph);
     return FT_OK;

@@ -23,7 +23,8 @@ struct ft_cost {
     bool step_is_measured; /* else derived from the forward pass */
     double train_seconds;  /* for 1,000 documents, behind the frozen prefix if there is one */
     double encode_seconds; /* for 1,000 documents */
-    size_t frozen_bytes;   /* of a document at the end of the frozen prefix; 0: there is none */
+    size_t frozen_bytes;   /* of a document (a text of FT_COST_TEXT_TOKENS) at the end of the frozen
+                            * prefix; 0: there is none */
     int frozen_nodes, nodes;
 };
 /* graph: tailored. longest: tokens of the longest text, 0 where there are none; batches of texts are taken to

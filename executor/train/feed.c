@@ -33,9 +33,7 @@ static void fill(struct ft_feed *feed, struct slot *slot)
         slot->status = ft_rows_batch(feed->rows, step, b, feed->pool, &slot->err);
         return;
     }
-    for (size_t i = 0; i < b->rows; i++) {
-        ft_prefix_cache_get(feed->cache, b->items[i], b, i);
-    }
+    ft_prefix_cache_batch(feed->cache, b);
 }
 
 static void produce(void *arg)
@@ -78,7 +76,8 @@ enum ft_status ft_feed_new(const struct ft_rows *rows, const struct ft_prefix_ca
     FT_TRY(ft_queue_new(SLOTS, &f->ready, err));
     for (int i = 0; i < SLOTS; i++) {
         struct ft_batch *batch = &f->slots[i].batch;
-        FT_TRY(cache != NULL ? ft_prefix_batch_init(ft_prefix_cache_frontier(cache), size->rows, batch, err)
+        FT_TRY(cache != NULL ? ft_prefix_batch_init(ft_prefix_cache_frontier(cache), size->rows,
+                                                    size->text_tokens, batch, err)
                              : ft_rows_batch_init(rows, size->rows, size->text_tokens, batch, err));
         bool pushed = ft_queue_try_push(f->empty, &f->slots[i]);
         assert(pushed);

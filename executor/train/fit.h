@@ -82,7 +82,7 @@ struct ft_fit_events {
 struct ft_fit_result {
     /* run, status, metrics{before,after}, epochs, steps, samples_per_second, seconds, out, peak memory,
      * allocations inside steps, repeated_steps (over all lives of the job), best_epoch, frozen_prefix{values,
-     * bytes_per_item, kept, memory_bytes, file_bytes, seconds} or null, ... (DESIGN 4);
+     * bytes_per_item, bytes_per_token, kept, memory_bytes, file_bytes, seconds} or null, ... (DESIGN 4);
      * caller's: ft_json_free() */
     struct ft_json *summary;
     bool cancelled; /* resume continues: from a checkpoint, or from the start if no step was done */

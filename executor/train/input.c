@@ -145,6 +145,17 @@ enum ft_status ft_input_find(const struct ft_graph *g, struct ft_input *input, s
     return FT_OK;
 }
 
+struct ft_text_inputs ft_input_texts(const struct ft_graph *graph)
+{
+    ft_value ids = integers(graph, "input_ids");
+    ft_value spans = integers(graph, FT_PACK_SPANS);
+    ft_value mask = integers(graph, FT_PACK_MASK);
+    return (struct ft_text_inputs){.ids = ids,
+                                   .types = integers(graph, "token_type_ids"),
+                                   .seq = spans != FT_NO_VALUE ? spans : mask,
+                                   .packed = mask == FT_NO_VALUE};
+}
+
 /* ---- preparation */
 
 enum ft_status ft_input_tokenizer(const struct ft_model *model, struct ft_tokenizer **tokenizer,

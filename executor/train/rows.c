@@ -270,7 +270,7 @@ enum ft_status ft_rows_batch_init(const struct ft_rows *rows, size_t count, size
 {
     const struct ft_batch_input input = {.name = "input", .row_elements = rows->elements};
     return rows->is_text ? ft_batch_init_texts(batch, count, text_tokens, err)
-                         : ft_batch_init(batch, &input, 1, count, err);
+                         : ft_batch_init(batch, &input, 1, count, 0, err);
 }
 
 /* One batch on its way; `failed` is the smallest place that did, or SIZE_MAX. */

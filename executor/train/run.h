@@ -123,7 +123,8 @@ FT_MUST_CHECK enum ft_status ft_run_prefix_batch(struct ft_run *run, const struc
 /* The next batch of the validation split, as the step wants it. */
 FT_MUST_CHECK enum ft_status ft_run_val_batch(struct ft_run *run, const struct ft_batch **batch,
                                               struct ft_err *err);
-/* {values, bytes_per_item, kept, memory_bytes, file_bytes, seconds}; null without a frozen prefix. */
+/* {values, bytes_per_item, bytes_per_token, kept, memory_bytes, file_bytes, seconds}; null without a frozen
+ * prefix. */
 FT_MUST_CHECK enum ft_status ft_run_prefix_json(const struct ft_run *run, struct ft_json **json,
                                                 struct ft_err *err);
 

@@ -22,25 +22,25 @@ static bool is_worth_it(const struct ft_run *run)
     return run->total * (int64_t)run->train.shape.batch >= (int64_t)ft_dataset_count(run->train.data);
 }
 
-/* Activations of texts are ragged; they are not kept. */
-static enum ft_status tell_texts(const struct ft_run *run)
+/* What a padded batch makes of a text differs with its padding, in the last bits. */
+static bool is_padded(const struct ft_run *run)
 {
     bool any = false;
     for (int p = 0; p < ft_graph_params(run->graph); p++) {
         any = any || ft_graph_param_frozen(run->graph, p);
     }
-    if (any && strcmp(run->options.activation_cache, "off") != 0) {
-        ft_run_note(run, "frozen layers run in every step: activations of texts are not kept");
+    if (run->padded[0] != '\0' && any && strcmp(run->options.activation_cache, "off") != 0) {
+        ft_run_note(run, "frozen layers run in every step: activations of padded texts are not kept");
     }
-    return FT_OK;
+    return run->padded[0] != '\0';
 }
 
 enum ft_status ft_run_prefix_find(struct ft_run *run, struct ft_err *err)
 {
-    if (run->prep.kind == FT_PREP_TEXT) {
-        return tell_texts(run);
+    if (is_padded(run)) {
+        return FT_OK;
     }
-    FT_RETURN_IF_FAILED(ft_frontier_find(run->graph, &run->frontier, err));
+    FT_RETURN_IF_FAILED(ft_frontier_find(run->form, &run->frontier, err));
     if (run->frontier.n > 0 && run->augment.on) {
         ft_run_note(run,
                     "frozen layers run in every step: with augmentation a document is another picture each "
@@ -80,9 +80,9 @@ static void on_filled(void *arg, size_t done, size_t count)
 static enum ft_status fill(struct ft_run *run, struct ft_run_set *set, struct ft_err *err)
 {
     size_t left = ft_run_keep_max(run);
-    size_t used = run->prefix_memory;
-    if (run->eval.rows.kept != NULL) {
-        used += run->eval.rows.count * run->eval.rows.elements * sizeof(float);
+    size_t used = run->prefix_memory + ft_rows_bytes(&run->eval.rows);
+    if (run->prep.kind == FT_PREP_TEXT) {
+        used += ft_rows_bytes(&run->train.rows) + ft_rows_bytes(&run->val.rows);
     }
     struct ft_prefix_fill how = {.rows = &set->rows,
                                  .threads = (int)run->options.threads,
@@ -97,44 +97,63 @@ static enum ft_status fill(struct ft_run *run, struct ft_run_set *set, struct ft
     return FT_OK;
 }
 
+/* What a document is at the end of the frozen layers: "384 numbers a token". */
+static const char *numbers_text(const struct ft_frontier *f, char text[96])
+{
+    if (f->token_elements == 0) {
+        (void)snprintf(text, 96, "%zu numbers", f->row_elements);
+    } else if (f->row_elements == 0) {
+        (void)snprintf(text, 96, "%zu numbers a token", f->token_elements);
+    } else {
+        (void)snprintf(text, 96, "%zu numbers and %zu a token", f->row_elements, f->token_elements);
+    }
+    return text;
+}
+
 static void tell(const struct ft_run *run)
 {
     const struct ft_frontier *f = &run->frontier;
     const char *first = ft_graph_name(f->suffix, ft_graph_input_at(f->suffix, 0));
     char more[32] = "";
+    char numbers[96];
     if (f->n > 1) {
         (void)snprintf(more, sizeof more, " and %d more", f->n - 1);
     }
     if (!run->keeps_prefix) {
         ft_run_note(run,
-                    "frozen: the first %d of %d nodes, up to '%.100s'%s (%zu numbers, rounded to bf16); "
+                    "frozen: the first %d of %d nodes, up to '%.100s'%s (%s, rounded to bf16); "
                     "computed again in every step: %s",
-                    f->nodes_before, f->nodes_before + f->nodes_after, first, more, f->row_elements,
+                    f->nodes_before, f->nodes_before + f->nodes_after, first, more, numbers_text(f, numbers),
                     strcmp(run->options.activation_cache, "off") == 0
                         ? "activation_cache is off"
                         : "there are fewer steps than documents");
         return;
     }
     ft_run_note(run,
-                "frozen: the first %d of %d nodes ran once for each document, up to '%.100s'%s: %zu numbers, "
-                "%zu bytes a document as bf16; %.1f MB in %s, %.1f s",
-                f->nodes_before, f->nodes_before + f->nodes_after, first, more, f->row_elements,
-                f->row_elements * sizeof(uint16_t), megabytes(run->prefix_memory + run->prefix_file),
+                "frozen: the first %d of %d nodes ran once for each document, up to '%.100s'%s: %s, kept as "
+                "bf16; %.1f MB in %s, %.1f s",
+                f->nodes_before, f->nodes_before + f->nodes_after, first, more, numbers_text(f, numbers),
+                megabytes(run->prefix_memory + run->prefix_file),
                 run->prefix_file > 0 ? "a temporary file" : "memory", run->prefix_seconds);
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
 }
 
 enum ft_status ft_run_prefix_start(struct ft_run *run, struct ft_err *err)
 {
     const struct ft_frontier *f = &run->frontier;
-    size_t batch = run->train.shape.batch;
+    size_t batch = larger(run->train.shape.batch, run->val.shape.batch);
+    size_t tokens = larger((size_t)run->train.tokens, (size_t)run->val.tokens);
+    size_t longest = larger(run->train.rows.texts.longest, run->val.rows.texts.longest);
     if (f->n == 0) {
         return FT_OK;
     }
-    FT_RETURN_IF_FAILED(ft_prefix_new(run->device, f, ft_step_params(run->step), &run->prefix, err));
-    if (run->val.data != NULL && run->val.shape.batch > batch) {
-        batch = run->val.shape.batch;
-    }
-    FT_RETURN_IF_FAILED(ft_prefix_batch_init(f, batch, &run->prefix_batch, err));
+    FT_RETURN_IF_FAILED(
+        ft_prefix_new(run->device, f, ft_step_params(run->step), (int64_t)longest, &run->prefix, err));
+    FT_RETURN_IF_FAILED(ft_prefix_batch_init(f, batch, tokens, &run->prefix_batch, err));
     if (run->keeps_prefix) {
         run->prefix_began = ft_clock_seconds();
         FT_RETURN_IF_FAILED(fill(run, &run->train, err));
@@ -171,9 +190,7 @@ enum ft_status ft_run_val_batch(struct ft_run *run, const struct ft_batch **batc
         FT_RETURN_IF_FAILED(ft_rows_batch(&run->val.rows, FT_ROWS_AS_THEY_ARE, b, NULL, err));
         return ft_run_prefix_batch(run, batch, err);
     }
-    for (size_t r = 0; r < b->rows; r++) {
-        ft_prefix_cache_get(run->val.cache, b->items[r], b, r);
-    }
+    ft_prefix_cache_batch(run->val.cache, b);
     return ft_run_prefix_batch(run, batch, err);
 }
 
@@ -204,6 +221,7 @@ enum ft_status ft_run_prefix_json(const struct ft_run *run, struct ft_json **jso
     names = NULL;
     FT_TRY(st);
     FT_TRY(ft_json_set(o, "bytes_per_item", ft_json_of_int((int64_t)(f->row_elements * 2)), err));
+    FT_TRY(ft_json_set(o, "bytes_per_token", ft_json_of_int((int64_t)(f->token_elements * 2)), err));
     FT_TRY(ft_json_set(o, "nodes", ft_json_of_int(f->nodes_before), err));
     FT_TRY(ft_json_set(o, "nodes_after", ft_json_of_int(f->nodes_after), err));
     FT_TRY(ft_json_set(o, "kept", ft_json_of_bool(run->keeps_prefix), err));

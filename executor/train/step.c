@@ -15,7 +15,7 @@ struct lossy {
     struct ft_device *device;
     struct ft_graph *graph;
     const int *numbers; /* parameter of this graph -> of the whole one; NULL: the same */
-    int n_inputs;       /* of rows; 0 of texts */
+    int n_inputs;       /* of rows; 0 of texts from their ids on */
     ft_value inputs[FT_BATCH_INPUTS], rng, embedding;
     ft_value labels, loss, stats;
     size_t batch;
@@ -72,18 +72,15 @@ static enum ft_status find_inputs(struct lossy *m, const struct ft_step_spec *sp
     FT_RETURN_IF_FAILED(ft_input_find(spec->graph, &input, err));
     m->rng = input.rng != FT_NO_VALUE ? ft_graph_find(m->graph, "rng") : FT_NO_VALUE;
     m->embedding = ft_graph_output_at(m->graph, 0);
-    m->is_text = input.is_text;
     m->numbers = trained_part(spec) != spec->graph ? spec->frontier->suffix_params : NULL;
-    if (input.is_text) {
-        assert(trained_part(spec) == spec->graph);
-        FT_RETURN_IF_FAILED(ft_input_find(m->graph, &input, err));
-        m->text = input.text;
-        m->limits = ft_step_limits(&input.text, spec);
-        return FT_OK;
+    m->text = ft_input_texts(m->graph);
+    m->is_text = m->text.seq != FT_NO_VALUE;
+    if (m->is_text) {
+        m->limits = ft_step_limits(&m->text, spec);
     }
     for (int i = 0; i < ft_graph_inputs(m->graph); i++) {
         ft_value v = ft_graph_input_at(m->graph, i);
-        if (v != m->rng) {
+        if (v != m->rng && v != m->text.ids && v != m->text.types && v != m->text.seq) {
             assert(m->n_inputs < FT_BATCH_INPUTS);
             m->inputs[m->n_inputs++] = v;
         }
@@ -118,15 +115,16 @@ static enum ft_status init_memory(struct lossy *m, struct ft_err *err)
         FT_RETURN_IF_FAILED(ft_device_alloc(m->device, 2 * sizeof(int64_t), &m->rng_data, err));
     }
     if (m->is_text) {
-        return ft_text_in_init(&m->text_in, m->device, &m->text, &m->limits, err);
+        FT_RETURN_IF_FAILED(ft_text_in_init(&m->text_in, m->device, &m->text, &m->limits, err));
     }
     for (int k = 0; k < m->n_inputs; k++) {
         const struct ft_type *input = ft_graph_type(m->graph, m->inputs[k]);
-        size_t elements = 1;
+        bool of_tokens = input->dim[0].power[FT_SYMBOL_TOKENS] > 0;
+        size_t elements = of_tokens ? (size_t)m->limits.tokens : m->batch;
         for (int i = 1; i < input->rank; i++) {
             elements *= (size_t)ft_extent(input, i);
         }
-        FT_RETURN_IF_FAILED(ft_flat_init(&m->rows[k], m->device, m->batch * elements, err));
+        FT_RETURN_IF_FAILED(ft_flat_init(&m->rows[k], m->device, elements, err));
     }
     return FT_OK;
 }
@@ -494,24 +492,47 @@ struct ft_plan *ft_step_plan(struct ft_step *step)
 
 /* ---- running */
 
-static enum ft_status put_rows(struct lossy *m, const struct ft_batch *batch, struct ft_err *err)
+/* Zeros for `count` numbers from `at` on. */
+static enum ft_status put_zeros(struct ft_flat *flat, size_t at, size_t count, struct ft_err *err)
+{
+    static const float zeros[1024];
+    enum { PIECE = sizeof zeros / sizeof *zeros };
+    for (; count > 0; at += PIECE) {
+        size_t n = count < PIECE ? count : PIECE;
+        FT_RETURN_IF_FAILED(ft_flat_put(flat, at, zeros, n, err));
+        count -= n;
+    }
+    return FT_OK;
+}
+
+/* A plan's `tokens` are more than the batch has: at filler stand zeros. */
+static enum ft_status put_rows(struct lossy *m, const struct ft_batch *batch, int64_t tokens,
+                               struct ft_err *err)
 {
     assert(batch->n_inputs == m->n_inputs);
     for (int i = 0; i < m->n_inputs; i++) {
-        FT_RETURN_IF_FAILED(ft_flat_put(&m->rows[i], 0, batch->input[i].data, m->rows[i].count, err));
+        const struct ft_batch_input *in = &batch->input[i];
+        size_t given = in->row_elements * (in->of_tokens ? batch->texts.tokens : batch->rows);
+        size_t all = in->row_elements * (in->of_tokens ? (size_t)tokens : batch->rows);
+        assert(given <= all && all <= m->rows[i].count);
+        FT_RETURN_IF_FAILED(ft_flat_put(&m->rows[i], 0, in->data, given, err));
+        FT_RETURN_IF_FAILED(put_zeros(&m->rows[i], given, all - given, err));
     }
     return FT_OK;
 }
 
 /* And the plan for so many tokens. */
-static enum ft_status put_texts(struct lossy *m, const struct ft_batch *batch, struct ft_err *err)
+static enum ft_status put_batch(struct lossy *m, const struct ft_batch *batch, struct ft_err *err)
 {
     const struct ft_batch_texts *t = &batch->texts;
-    int64_t symbols[FT_MAX_SYMBOLS];
-    ft_text_symbols(&m->text, &m->limits, (int64_t)batch->rows, (int64_t)t->tokens, (int64_t)t->longest,
-                    symbols);
-    FT_RETURN_IF_FAILED(ft_buckets_find(m->buckets, symbols, &m->plan, err));
-    return ft_text_in_put(&m->text_in, batch, symbols, err);
+    int64_t symbols[FT_MAX_SYMBOLS] = {0};
+    if (m->is_text) {
+        ft_text_symbols(&m->text, &m->limits, (int64_t)batch->rows, (int64_t)t->tokens, (int64_t)t->longest,
+                        symbols);
+        FT_RETURN_IF_FAILED(ft_buckets_find(m->buckets, symbols, &m->plan, err));
+        FT_RETURN_IF_FAILED(ft_text_in_put(&m->text_in, batch, symbols, err));
+    }
+    return put_rows(m, batch, symbols[FT_SYMBOL_TOKENS], err);
 }
 
 static enum ft_status run_model(struct lossy *m, const struct ft_params *params, const struct ft_batch *batch,
@@ -519,7 +540,7 @@ static enum ft_status run_model(struct lossy *m, const struct ft_params *params,
 {
     float value = 0;
     assert(batch->rows == m->batch);
-    FT_RETURN_IF_FAILED(m->is_text ? put_texts(m, batch, err) : put_rows(m, batch, err));
+    FT_RETURN_IF_FAILED(put_batch(m, batch, err));
     FT_RETURN_IF_FAILED(
         ft_device_upload(m->device, m->labels_data, batch->labels, m->batch * sizeof(int32_t), err));
     ft_params_show(params, m->plan);

@@ -73,7 +73,7 @@ void ft_text_largest(const struct ft_text_inputs *values, const struct ft_text_l
 static void count_room(const struct ft_text_inputs *values, const struct ft_text_limits *limits,
                        int64_t *room, int64_t *seq_room)
 {
-    *room = limits->tokens;
+    *room = values->ids != FT_NO_VALUE ? limits->tokens : 0;
     *seq_room = values->packed ? 2 * limits->rows : limits->tokens;
 }
 
@@ -100,11 +100,12 @@ enum ft_status ft_text_in_init(struct ft_text_in *in, struct ft_device *device,
     count_room(values, limits, &in->room, &in->seq_room);
     size_t room = (size_t)in->room;
     size_t seq_room = (size_t)in->seq_room;
-    FT_TRY(ft_device_alloc(device, room * sizeof(int64_t), &in->ids, err));
-    FT_TRY(ft_device_alloc(device, room * sizeof(int64_t), &in->types, err));
     FT_TRY(ft_device_alloc(device, seq_room * sizeof(int64_t), &in->seq, err));
-    FT_TRY(ft_new(room > seq_room ? room : seq_room, sizeof *in->host, &in->host, err)); /* zeros */
-    FT_TRY(upload(in, in->types, in->room, err));
+    FT_TRY(ft_new(room > seq_room ? room : seq_room, sizeof *in->host, &in->host, err));
+    if (room > 0) {
+        FT_TRY(ft_device_alloc(device, room * sizeof(int64_t), &in->ids, err));
+        FT_TRY(ft_device_alloc(device, room * sizeof(int64_t), &in->types, err)); /* zeros */
+    }
 done:
     if (st != FT_OK) {
         ft_text_in_release(in);
@@ -125,8 +126,12 @@ void ft_text_in_release(struct ft_text_in *in)
 
 enum ft_status ft_text_in_bind(const struct ft_text_in *in, struct ft_plan *plan, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_plan_bind(plan, in->values.ids, in->ids, err));
-    FT_RETURN_IF_FAILED(ft_plan_bind(plan, in->values.seq, in->seq, err));
+    if (in->values.seq != FT_NO_VALUE) {
+        FT_RETURN_IF_FAILED(ft_plan_bind(plan, in->values.seq, in->seq, err));
+    }
+    if (in->values.ids != FT_NO_VALUE) {
+        FT_RETURN_IF_FAILED(ft_plan_bind(plan, in->values.ids, in->ids, err));
+    }
     return in->values.types != FT_NO_VALUE ? ft_plan_bind(plan, in->values.types, in->types, err) : FT_OK;
 }
 
@@ -179,9 +184,9 @@ enum ft_status ft_text_in_put(struct ft_text_in *in, const struct ft_batch *batc
     const int64_t extents[2] = {symbols[FT_SYMBOL_BATCH], symbols[FT_SYMBOL_LENGTH]};
     if (in->values.packed) {
         int64_t total = symbols[FT_SYMBOL_TOKENS];
-        assert(total <= in->room && 2 * extents[0] <= in->seq_room &&
+        assert(total <= in->limits.tokens && 2 * extents[0] <= in->seq_room &&
                (int64_t)t->tokens + extents[0] - (int64_t)batch->rows <= total);
-        FT_RETURN_IF_FAILED(put_ids(in, t, total, err));
+        FT_RETURN_IF_FAILED(in->ids != NULL ? put_ids(in, t, total, err) : FT_OK);
         return put_spans(in, batch, extents[0], err);
     }
     assert(extents[0] * extents[1] <= in->room && (int64_t)t->longest <= extents[1]);

@@ -87,7 +87,7 @@ static enum ft_status make_step(struct probe *p, struct ft_err *err)
     spec.batch = (size_t)p->head[1];
     input.name = "input";
     input.row_elements = (size_t)p->head[2];
-    FT_RETURN_IF_FAILED(ft_batch_init(&p->batch, &input, 1, spec.batch, err));
+    FT_RETURN_IF_FAILED(ft_batch_init(&p->batch, &input, 1, spec.batch, 0, err));
     return ft_step_new(&spec, &p->step, err);
 }
 

@@ -124,7 +124,7 @@ static enum ft_status make_batch(struct bench *b, struct ft_err *err)
         }
         in.row_elements *= (size_t)t->dim[i].coef;
     }
-    FT_RETURN_IF_FAILED(ft_batch_init(&b->rows, &in, 1, (size_t)b->batch, err));
+    FT_RETURN_IF_FAILED(ft_batch_init(&b->rows, &in, 1, (size_t)b->batch, 0, err));
     b->rows.rows = (size_t)b->batch;
     struct ft_rand r = ft_rand_at(1, FT_RAND_TEST, 0);
     for (size_t i = 0; i < in.row_elements * b->rows.rows; i++) {
