@@ -240,6 +240,11 @@ uint64_t ft_encoder_tokens(const struct ft_encoder *e)
     return e->tokens;
 }
 
+struct ft_plan *ft_encoder_plan(const struct ft_encoder *e)
+{
+    return ft_buckets_last(e->buckets);
+}
+
 /* ---- running */
 
 /* Inputs are there. */

@@ -10,6 +10,7 @@
 #define FT_TRAIN_ENCODER_H
 
 #include "executor/base/thread.h"
+#include "executor/graph/plan.h"
 #include "executor/model/tailor.h"
 #include "executor/prep/prep.h"
 #include "executor/store/dataset.h"
@@ -43,6 +44,8 @@ const struct ft_prep *ft_encoder_prep(const struct ft_encoder *encoder);
 /* Of a model of texts: "" when they run without padding, else why they are padded. NULL: of no texts. */
 const char *ft_encoder_padded(const struct ft_encoder *encoder);
 uint64_t ft_encoder_tokens(const struct ft_encoder *encoder); /* of all texts embedded so far */
+/* What it ran last: to be profiled. NULL: nothing yet. */
+struct ft_plan *ft_encoder_plan(const struct ft_encoder *encoder);
 /* rows <= batch_max prepared rows (rows, ft_prep_elements) -> out (rows, dim); not of texts. */
 FT_MUST_CHECK enum ft_status ft_encoder_rows(struct ft_encoder *encoder, const float *rows_in, size_t rows,
                                              float *out, struct ft_err *err);

