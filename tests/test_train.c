@@ -191,6 +191,16 @@ static void losses_have_the_peers_defaults(void **state)
     FAILS(UNSUPPORTED, "p is 1",
           loss("TripletMarginLoss", "{\"distance\": {\"name\": \"LpDistance\", \"p\": 1}}", "none", "{}", &s,
                &err));
+    ASSERT_OK(loss("SupConLoss", "{}", "none", "{}", &s, &err));
+    assert_true(s.temperature == 0.1F && s.reducer == FT_REDUCE_AVG_NON_ZERO);
+    ASSERT_OK(loss("NTXentLoss", "{}", "none", "{}", &s, &err));
+    assert_true(s.temperature == 0.07F && s.reducer == FT_REDUCE_MEAN);
+    ASSERT_OK(loss("MultiSimilarityLoss", "{\"distance\": \"CosineSimilarity\"}", "none", "{}", &s, &err));
+    assert_true(s.alpha == 2.0F && s.beta == 50.0F && s.base == 0.5F && s.reducer == FT_REDUCE_MEAN);
+    FAILS(UNSUPPORTED, "distance",
+          loss("SupConLoss", "{\"distance\": \"LpDistance\"}", "none", "{}", &s, &err));
+    FAILS(UNSUPPORTED, "--miner none", loss("SupConLoss", "{}", "BatchHardMiner", "{}", &s, &err));
+    FAILS(INVALID, "temperature", loss("NTXentLoss", "{\"temperature\": 0}", "none", "{}", &s, &err));
     FAILS(INVALID, "margins", loss("TripletMarginLoss", "{\"margins\": 1}", "none", "{}", &s, &err));
     FAILS(INVALID, "BatchHardMiner", loss("TripletMarginLoss", "{}", "AngularMiner", "{}", &s, &err));
     FAILS(INVALID, "ContrastiveLoss", loss("CircleLoss", "{}", "none", "{}", &s, &err));

@@ -64,6 +64,7 @@ static const struct ft_grad_row rows[FT_OP_COUNT] = {
     [FT_OP_PDIST] = {ft_grad_pdist, 0x0, 0x1},
     /* What a triplet is mined on only selects. */
     [FT_OP_TRIPLET] = {ft_grad_triplet, 0xd, 0x1},
+    [FT_OP_PAIRS] = {NULL, 0x1, 0x0}, /* which pairs there are is a choice, not a function */
     [FT_OP_MASKED_MEAN] = {ft_grad_masked_mean, 0x0, 0x1},
     [FT_OP_SUM_SQUARES] = {ft_grad_sum_squares, 0x0, 0x1},
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "executor/train/losses.h"
 
 /* Measured with the demo's backbone, tuned for 150 steps on three quarters of its 42 training characters;
  * MAP@R on the other quarter, mean of four folds (two seeds a fold, five in one): with a constant schedule
@@ -15,6 +16,9 @@ static const struct ft_loss_default losses[] = {
     {"TripletMarginLoss", "FaceNetSemihardMiner", "{\"margin\": 0.2}",
      "generalises as well as any here, and does not stall on a weak backbone"},
     {"ContrastiveLoss", "none", "{}", "all pairs, margins 0 and 1"},
+    {"SupConLoss", "none", "{}", "softmax over the batch, all positives of an anchor; temperature 0.1"},
+    {"NTXentLoss", "none", "{}", "softmax over the negatives of each pair; temperature 0.07"},
+    {"MultiSimilarityLoss", "none", "{}", "alpha 2, beta 50, base 0.5"},
 };
 enum { LOSSES = sizeof losses / sizeof *losses };
 
@@ -81,7 +85,7 @@ enum ft_status ft_defaults_resolve(struct ft_fit_options *o, struct ft_err *err)
 {
     const struct ft_loss_default *loss = ft_defaults_loss(o->loss);
     if (loss == NULL) {
-        return FT_FAIL(err, INVALID, "there is no loss \"%s\": TripletMarginLoss, ContrastiveLoss", o->loss);
+        return FT_FAIL(err, INVALID, "there is no loss \"%s\"; known: %s", o->loss, ft_loss_names);
     }
     if (strcmp(o->miner, "auto") == 0) {
         (void)snprintf(o->miner, sizeof o->miner, "%s", loss->miner);

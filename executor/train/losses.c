@@ -2,9 +2,10 @@
 
 #include <string.h>
 
+#include "executor/train/loss_softmax.h"
 #include "executor/train/named.h"
 
-static const char loss_names[] = "TripletMarginLoss ContrastiveLoss";
+const char ft_loss_names[] = "TripletMarginLoss ContrastiveLoss SupConLoss NTXentLoss MultiSimilarityLoss";
 static const char miner_names[] = "none TripletMarginMiner BatchHardMiner FaceNetSemihardMiner";
 /* Order of the names above. */
 enum { MINER_NONE, MINER_MARGIN, MINER_BATCH_HARD, MINER_FACENET };
@@ -44,12 +45,12 @@ static enum ft_status parse_distance(const char *who, const struct ft_json *opti
     return FT_OK;
 }
 
-/* "MeanReducer" or {"name": "MeanReducer"}. */
+/* "MeanReducer" or {"name": "MeanReducer"}. *reducer: the preset, and what is chosen. */
 static enum ft_status parse_reducer(const char *who, const struct ft_json *options, enum ft_reducer *reducer,
                                     struct ft_err *err)
 {
     const struct ft_json *json = ft_json_get(options, "reducer");
-    int choice = FT_REDUCE_AVG_NON_ZERO;
+    int choice = *reducer == FT_REDUCE_AVG_NON_ZERO ? 0 : 1;
     if (ft_json_kind(json) == FT_JSON_OBJECT) {
         FT_RETURN_IF_FAILED(ft_named_check("reducer", json, "name", err));
         FT_RETURN_IF_FAILED(
@@ -125,26 +126,78 @@ static enum ft_status parse_miner(const char *miner, const struct ft_json *o, st
     return parse_distance(miner, o, &spec->miner_distance, err);
 }
 
+static enum ft_status parse_positive(const char *who, const struct ft_json *options, const char *key,
+                                     float *value, struct ft_err *err)
+{
+    double number = (double)*value;
+    FT_RETURN_IF_FAILED(ft_named_real(who, options, key, 1e-6, 1e6, &number, err));
+    *value = (float)number;
+    return FT_OK;
+}
+
+/* Those of train/loss_softmax.h: all pairs, by cosine. */
+static enum ft_status parse_softmax(const char *who, const struct ft_json *o, struct ft_loss_spec *spec,
+                                    struct ft_err *err)
+{
+    static const char cosine[] = "\"CosineSimilarity\"";
+    bool tempered = spec->kind != FT_LOSS_MULTI_SIMILARITY;
+    spec->reducer = spec->kind == FT_LOSS_SUPCON ? FT_REDUCE_AVG_NON_ZERO : FT_REDUCE_MEAN;
+    spec->temperature = spec->kind == FT_LOSS_SUPCON ? 0.1F : 0.07F;
+    spec->alpha = 2.0F;
+    spec->beta = 50.0F;
+    FT_RETURN_IF_FAILED(ft_named_check(
+        who, o,
+        tempered ? "temperature reducer distance embedding_regularizer embedding_reg_weight"
+                 : "alpha beta base reducer distance embedding_regularizer embedding_reg_weight",
+        err));
+    FT_RETURN_IF_FAILED(ft_named_only(who, o, "distance", cosine, err));
+    if (tempered) {
+        return parse_positive(who, o, "temperature", &spec->temperature, err);
+    }
+    FT_RETURN_IF_FAILED(parse_positive(who, o, "alpha", &spec->alpha, err));
+    FT_RETURN_IF_FAILED(parse_positive(who, o, "beta", &spec->beta, err));
+    return parse_margin(who, o, "base", 0.5, &spec->base, err);
+}
+
+static enum ft_status parse_loss(const char *loss, const struct ft_json *options, struct ft_loss_spec *spec,
+                                 struct ft_err *err)
+{
+    int kind = ft_named_index(ft_loss_names, loss);
+    if (kind < 0) {
+        return FT_FAIL(err, INVALID, "there is no loss \"%s\"; known: %s", loss, ft_loss_names);
+    }
+    spec->kind = (enum ft_loss_kind)kind;
+    spec->reducer = FT_REDUCE_AVG_NON_ZERO;
+    switch (spec->kind) {
+    case FT_LOSS_TRIPLET:
+        FT_RETURN_IF_FAILED(parse_triplet(loss, options, spec, err));
+        return parse_distance(loss, options, &spec->distance, err);
+    case FT_LOSS_CONTRASTIVE:
+        FT_RETURN_IF_FAILED(parse_contrastive(loss, options, spec, err));
+        return parse_distance(loss, options, &spec->distance, err);
+    case FT_LOSS_SUPCON:
+    case FT_LOSS_NTXENT:
+    case FT_LOSS_MULTI_SIMILARITY:
+        break;
+    }
+    return parse_softmax(loss, options, spec, err);
+}
+
 enum ft_status ft_loss_parse(const char *loss, const struct ft_json *loss_options, const char *miner,
                              const struct ft_json *miner_options, struct ft_loss_spec *spec,
                              struct ft_err *err)
 {
     memset(spec, 0, sizeof *spec);
     spec->miner_distance.normalize = true;
-    switch (ft_named_index(loss_names, loss)) {
-    case 0:
-        FT_RETURN_IF_FAILED(parse_triplet(loss, loss_options, spec, err));
-        break;
-    case 1:
-        FT_RETURN_IF_FAILED(parse_contrastive(loss, loss_options, spec, err));
-        break;
-    default:
-        return FT_FAIL(err, INVALID, "there is no loss \"%s\"; known: %s", loss, loss_names);
-    }
+    FT_RETURN_IF_FAILED(parse_loss(loss, loss_options, spec, err));
     FT_RETURN_IF_FAILED(ft_named_only(loss, loss_options, "embedding_regularizer", "null", err));
     FT_RETURN_IF_FAILED(parse_reducer(loss, loss_options, &spec->reducer, err));
-    FT_RETURN_IF_FAILED(parse_distance(loss, loss_options, &spec->distance, err));
-    return parse_miner(miner, miner_options, spec, err);
+    FT_RETURN_IF_FAILED(parse_miner(miner, miner_options, spec, err));
+    if (spec->kind >= FT_LOSS_SUPCON && spec->miner != FT_MINER_NONE) {
+        return FT_FAIL(err, UNSUPPORTED,
+                       "%s takes all pairs of a batch: a miner is not built for it (--miner none)", loss);
+    }
+    return FT_OK;
 }
 
 /* ---- graphs */
@@ -222,6 +275,9 @@ enum ft_status ft_loss_build(struct ft_graph *g, const struct ft_loss_spec *spec
     struct ft_attrs attrs;
     ft_value dist = FT_NO_VALUE;
     ft_value outs[FT_MAX_OUTPUTS];
+    if (spec->kind >= FT_LOSS_SUPCON) {
+        return ft_loss_softmax_build(g, spec, in, loss, stats, err);
+    }
     memset(&attrs, 0, sizeof attrs);
     attrs.miner = spec->miner;
     attrs.miner_margin = spec->miner_margin;

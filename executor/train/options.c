@@ -28,8 +28,9 @@ struct row {
 
 #define AT(field) offsetof(struct ft_fit_options, field)
 static const struct row rows[] = {
-    {"loss", NAME, AT(loss), "TripletMarginLoss", 0, 0, "TripletMarginLoss|ContrastiveLoss",
-     "TripletMarginLoss or ContrastiveLoss"},
+    {"loss", NAME, AT(loss), "TripletMarginLoss", 0, 0,
+     "TripletMarginLoss|ContrastiveLoss|SupConLoss|NTXentLoss|MultiSimilarityLoss",
+     "TripletMarginLoss, ContrastiveLoss, SupConLoss, NTXentLoss or MultiSimilarityLoss"},
     {"loss_options", OBJECT, AT(loss_options), NULL, 0, 0, NULL,
      "its options as JSON, named and preset as in pytorch-metric-learning; without: see the table below"},
     {"miner", NAME, AT(miner), "auto", 0, 0,

@@ -114,6 +114,19 @@ CASES = {
     "mlp-contrastive-adam": (
         Mlp, 48, (64,), {"loss": "ContrastiveLoss", "miner": "none", "optimizer": "Adam", "learning_rate": 1e-3},
         lambda: losses.ContrastiveLoss(distance=ExactDistance()), lambda: None, lambda p: torch.optim.Adam(p, 1e-3)),
+    "mlp-supcon-sgd": (
+        Mlp, 48, (64,), {"loss": "SupConLoss", "optimizer": "SGD", "learning_rate": 0.01},
+        losses.SupConLoss, lambda: None, lambda p: torch.optim.SGD(p, 0.01)),
+    "mlp-supcon-mean-sgd": (
+        Mlp, 48, (64,), {"loss": "SupConLoss", "loss_options": {"temperature": 0.5, "reducer": "MeanReducer"}, "optimizer": "SGD",
+                         "learning_rate": 0.01},
+        lambda: losses.SupConLoss(0.5, reducer=reducers.MeanReducer()), lambda: None, lambda p: torch.optim.SGD(p, 0.01)),
+    "mlp-ntxent-sgd": (
+        Mlp, 48, (64,), {"loss": "NTXentLoss", "loss_options": {"temperature": 0.2}, "optimizer": "SGD", "learning_rate": 0.01},
+        lambda: losses.NTXentLoss(0.2), lambda: None, lambda p: torch.optim.SGD(p, 0.01)),
+    "mlp-multisimilarity-sgd": (
+        Mlp, 48, (64,), {"loss": "MultiSimilarityLoss", "loss_options": {"beta": 40}, "optimizer": "SGD", "learning_rate": 0.01},
+        lambda: losses.MultiSimilarityLoss(beta=40), lambda: None, lambda p: torch.optim.SGD(p, 0.01)),
     "resnet18-triplet-batchhard-adamw": (
         ResNet, 24, (3, 32, 32),
         {"loss": "TripletMarginLoss", "loss_options": {"margin": 0.2}, "miner": "BatchHardMiner", "optimizer": "AdamW",
