@@ -8,6 +8,8 @@
 
 /* Artifacts written and loaded, and ft_model_load() over everything a MODEL may be. */
 
+static char left_out[FT_ERR_TEXT]; /* "" here: no model comes as a Hugging Face folder */
+
 struct fixture {
     char *dir;
     struct ft_buf file;
@@ -133,9 +135,9 @@ static void folders_and_archives_load_back(void **state)
     ft_free(nested);
     for (size_t i = 0; i < 3; i++) {
         char *path = below(f, targets[i]);
-        ASSERT_OK(ft_artifact_write(&f->artifact, path, &err));
+        ASSERT_OK(ft_artifact_write(&f->artifact, path, left_out, &err));
         check_loaded(f, path);
-        ASSERT_OK(ft_artifact_write(&f->artifact, path, &err)); /* over an artifact: replaced */
+        ASSERT_OK(ft_artifact_write(&f->artifact, path, left_out, &err)); /* over an artifact: replaced */
         check_loaded(f, path);
         ft_free(path);
     }
@@ -152,8 +154,8 @@ static void equal_runs_give_equal_bytes(void **state)
     struct ft_err err = {0};
     char *one = below(f, "one.zip");
     char *two = below(f, "two.zip");
-    ASSERT_OK(ft_artifact_write(&f->artifact, one, &err));
-    ASSERT_OK(ft_artifact_write(&f->artifact, two, &err));
+    ASSERT_OK(ft_artifact_write(&f->artifact, one, left_out, &err));
+    ASSERT_OK(ft_artifact_write(&f->artifact, two, left_out, &err));
     struct ft_buf a = contents(f->dir, "one.zip");
     struct ft_buf b = contents(f->dir, "two.zip");
     assert_int_equal(a.size, b.size);
@@ -200,7 +202,7 @@ static void metadata_has_what_finetuners_loader_wants(void **state)
     struct ft_arena arena = {0};
     struct ft_yaml *y = NULL;
     char *path = below(f, "out");
-    ASSERT_OK(ft_artifact_write(&f->artifact, path, &err));
+    ASSERT_OK(ft_artifact_write(&f->artifact, path, left_out, &err));
     struct ft_buf text = contents(path, "models/a-b-c/metadata.yml");
     ASSERT_OK(ft_yaml_parse(ft_buf_bytes(&text), &arena, &y, &err));
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -237,23 +239,23 @@ static void what_is_not_ours_is_not_replaced(void **state)
     char *dir = below(f, "full");
     ASSERT_OK(ft_dir_make(dir, &err));
     write_below(f, "full/precious.txt", "x");
-    assert_int_equal(ft_artifact_write(&f->artifact, dir, &err), FT_EXISTS);
+    assert_int_equal(ft_artifact_write(&f->artifact, dir, left_out, &err), FT_EXISTS);
     ft_err_clear(&err);
     struct ft_buf kept = contents(dir, "precious.txt");
     assert_string_equal((const char *)kept.data, "x");
     ft_buf_release(&kept);
     write_below(f, "other.zip", "no archive");
     char *zip = below(f, "other.zip");
-    assert_int_equal(ft_artifact_write(&f->artifact, zip, &err), FT_EXISTS);
+    assert_int_equal(ft_artifact_write(&f->artifact, zip, left_out, &err), FT_EXISTS);
     ft_err_clear(&err);
     f->artifact.run_name = "../up";
     char *fresh = below(f, "fresh");
-    assert_int_equal(ft_artifact_write(&f->artifact, fresh, &err), FT_INVALID);
+    assert_int_equal(ft_artifact_write(&f->artifact, fresh, left_out, &err), FT_INVALID);
     assert_int_equal(ft_path_kind(fresh), FT_PATH_NONE);
     ft_err_clear(&err);
     f->artifact.run_name = "happy-turing";
     char *nowhere = below(f, "full/precious.txt/x");
-    assert_true(ft_artifact_write(&f->artifact, nowhere, &err) != FT_OK);
+    assert_true(ft_artifact_write(&f->artifact, nowhere, left_out, &err) != FT_OK);
     ft_free(nowhere);
     ft_free(fresh);
     ft_free(zip);
@@ -362,7 +364,7 @@ static enum ft_status write_and_load(void *arg, struct ft_err *err)
     const struct round_trip *r = arg;
     struct ft_model *m = NULL;
     enum ft_status st = FT_OK;
-    FT_TRY(ft_artifact_write(&r->f->artifact, r->path, err));
+    FT_TRY(ft_artifact_write(&r->f->artifact, r->path, left_out, err));
     FT_TRY(ft_model_load(r->path, NULL, &m, err));
 done:
     ft_model_free(m);

@@ -137,7 +137,7 @@ static void a_folder_becomes_a_graph(void **state)
     assert_int_equal(model->tokenizer.size, 0);
     assert_null(model->prompt);
     assert_false(model->is_embedding);
-    assert_non_null(ft_json_get(model->meta, "config"));
+    assert_non_null(model->hf->config);
     ft_model_free(model);
     gone(&f);
 }
@@ -341,6 +341,137 @@ static void no_memory_leaves_nothing_behind(void **state)
     gone(&f);
 }
 
+/* ---- written again */
+
+static const char pooled[] = "[{\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"},"
+                             "{\"path\":\"p\",\"type\":\"sentence_transformers.models.Pooling\"},"
+                             "{\"path\":\"n\",\"type\":\"sentence_transformers.models.Normalize\"}]";
+
+static void make_texts(struct folder *f)
+{
+    make_bert(f);
+    put_text(f, "modules.json", pooled);
+    put_text(f, "tokenizer.json", "{\"model\":{}}");
+    put_text(f, "vocab.txt", "a\nb\n");
+    put_text(f, "config_sentence_transformers.json", "{\"prompts\":{\"query\":\"query: \"}}");
+}
+
+struct writing {
+    const struct ft_model *model;
+    const char *dir;
+};
+
+static enum ft_status write_it(void *arg, struct ft_err *err)
+{
+    const struct writing *w = arg;
+    char why[FT_ERR_TEXT];
+    struct ft_json *prep = NULL;
+    FT_RETURN_IF_FAILED(
+        ft_json_parse(ft_bytes_of_text("{\"max_length\":6,\"prefix\":\"query: \"}"), &prep, err));
+    const struct ft_hf_out out = {.graph = w->model->graph,
+                                  .source = w->model->hf,
+                                  .tokenizer = ft_buf_bytes(&w->model->tokenizer),
+                                  .prep = prep};
+    enum ft_status st = ft_hf_write(&out, w->dir, why, err);
+    ft_json_free(prep);
+    return st == FT_OK && why[0] != '\0' ? FT_FAIL(err, INTERNAL, "left out: %s", why) : st;
+}
+
+static void what_is_written_is_read_back(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct folder f;
+    struct folder to = {0};
+    struct ft_model *model = NULL;
+    struct ft_model *again = NULL;
+    make_texts(&f);
+    ASSERT_OK(ft_dir_temp("hf", &to.dir, &err));
+    ASSERT_OK(ft_hf_load(f.dir, &model, &err));
+    struct writing w = {model, to.dir};
+    ASSERT_OK(write_it(&w, &err));
+    ASSERT_OK(ft_hf_load(to.dir, &again, &err));
+    assert_int_equal(ft_graph_nodes(again->graph), ft_graph_nodes(model->graph));
+    assert_int_equal(ft_graph_params(again->graph), ft_graph_params(model->graph));
+    assert_int_equal(again->max_length, 6);
+    assert_string_equal(again->prompt, "query: ");
+    assert_string_equal(ft_json_text(ft_json_get(again->hf->prompts, "default_prompt_name"), NULL), "query");
+    assert_int_equal(again->hf->n_files, 1);
+    assert_string_equal((const char *)again->hf->files[0].text.data, "a\nb\n");
+    ft_model_free(again);
+    ft_model_free(model);
+    gone(&to);
+    gone(&f);
+}
+
+static void what_cannot_be_said_is_told(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct folder f;
+    struct folder to = {0};
+    struct ft_model *model = NULL;
+    struct ft_dir_list list = {0};
+    char why[FT_ERR_TEXT];
+    ft_value v = FT_NO_VALUE;
+    make_texts(&f);
+    ASSERT_OK(ft_dir_temp("hf", &to.dir, &err));
+    ASSERT_OK(ft_hf_load(f.dir, &model, &err));
+    struct ft_hf_out out = {
+        .graph = model->graph, .source = model->hf, .tokenizer = ft_buf_bytes(&model->tokenizer)};
+    /* Another encoder than config.json tells of: nothing stays. */
+    ft_graph_clear_outputs(model->graph);
+    struct ft_attrs mean;
+    memset(&mean, 0, sizeof mean);
+    int last = -1;
+    for (int n = 0; n < ft_graph_nodes(model->graph); n++) {
+        if (strcmp(ft_graph_node(model->graph, n)->origin, "encoder.layer.0.output.LayerNorm") == 0) {
+            last = n;
+        }
+    }
+    assert_true(last >= 0);
+    const ft_value in[2] = {ft_graph_node(model->graph, last)->out[0],
+                            ft_graph_find(model->graph, "attention_mask")};
+    mean.kind = FT_SEQ_MEAN;
+    ASSERT_OK(ft_graph_add(model->graph, FT_OP_SEQ_POOL, &mean, in, 2, "pool", &v, &err));
+    ASSERT_OK(ft_graph_output(model->graph, v, "embedding", &err));
+    ASSERT_OK(ft_hf_write(&out, to.dir, why, &err));
+    assert_non_null(strstr(why, "not the encoder"));
+    ASSERT_OK(ft_dir_list(to.dir, &list, &err));
+    assert_int_equal(list.count, 1);
+    assert_string_equal(list.names[0], "tokenizer.json");
+    ft_dir_list_release(&list);
+    /* An op that their modules have not. */
+    ft_graph_clear_outputs(model->graph);
+    ASSERT_OK(ft_graph_add1(model->graph, FT_OP_EXP, v, &v, &err));
+    ASSERT_OK(ft_graph_output(model->graph, v, "embedding", &err));
+    ASSERT_OK(ft_hf_write(&out, to.dir, why, &err));
+    assert_non_null(strstr(why, "no module for exp"));
+    out.tokenizer = ft_bytes_of(NULL, 0);
+    ASSERT_OK(ft_hf_write(&out, to.dir, why, &err));
+    assert_non_null(strstr(why, "no tokenizer"));
+    ft_model_free(model);
+    gone(&to);
+    gone(&f);
+}
+
+static void no_memory_while_writing(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct folder f;
+    struct folder to = {0};
+    struct ft_model *model = NULL;
+    make_texts(&f);
+    ASSERT_OK(ft_dir_temp("hf", &to.dir, &err));
+    ASSERT_OK(ft_hf_load(f.dir, &model, &err));
+    struct writing w = {model, to.dir};
+    fail_each_allocation(write_it, &w);
+    ft_model_free(model);
+    gone(&to);
+    gone(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +482,9 @@ int main(void)
         cmocka_unit_test(modules_are_checked),
         cmocka_unit_test(texts_have_the_folders_options),
         cmocka_unit_test(no_memory_leaves_nothing_behind),
+        cmocka_unit_test(what_is_written_is_read_back),
+        cmocka_unit_test(what_cannot_be_said_is_told),
+        cmocka_unit_test(no_memory_while_writing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

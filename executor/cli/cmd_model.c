@@ -53,10 +53,15 @@ static enum ft_status write_artifact(const struct ft_model *model, const struct 
                                    .graph = graph,
                                    .prep = prep,
                                    .tokenizer = ft_buf_bytes(&model->tokenizer),
+                                   .hf = model->hf,
                                    .config = empty,
                                    .metrics = empty,
                                    .card = empty};
-    enum ft_status st = ft_artifact_write(&artifact, path, err);
+    char left_out[FT_ERR_TEXT];
+    enum ft_status st = ft_artifact_write(&artifact, path, left_out, err);
+    if (left_out[0] != '\0') {
+        (void)fprintf(stderr, "%s\n", left_out);
+    }
     ft_json_free(empty);
     return st;
 }

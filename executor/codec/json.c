@@ -463,6 +463,12 @@ done:
     return st;
 }
 
+enum ft_status ft_json_parse_named(struct ft_bytes text, const char *name, struct ft_json **json,
+                                   struct ft_err *err)
+{
+    return ft_json_parse(text, json, err) == FT_OK ? FT_OK : ft_err_wrap(err, "%s", name);
+}
+
 void ft_json_free(struct ft_json *json)
 {
     json_decref(tree_of(json));

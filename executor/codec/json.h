@@ -29,6 +29,9 @@ enum ft_json_kind {
 /* Parse one whole text. FT_INVALID names line and column; FT_LIMIT: nested too deeply. *json is the caller's:
  * ft_json_free(). */
 FT_MUST_CHECK enum ft_status ft_json_parse(struct ft_bytes text, struct ft_json **json, struct ft_err *err);
+/* The same of a file's text: what is wrong is told with its name in front. */
+FT_MUST_CHECK enum ft_status ft_json_parse_named(struct ft_bytes text, const char *name,
+                                                 struct ft_json **json, struct ft_err *err);
 void ft_json_free(struct ft_json *json); /* only roots; NULL is fine */
 
 enum ft_json_kind ft_json_kind(const struct ft_json *json); /* NULL reads as FT_JSON_NULL */

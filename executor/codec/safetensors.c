@@ -408,8 +408,8 @@ enum ft_status ft_safetensors_open_index(const char *path, struct ft_safetensors
     *set = NULL;
     FT_TRY(ft_file_read(path, MAX_HEADER, &text, err));
     FT_TRY(ft_new(1, sizeof *s, &s, err));
-    if ((st = ft_json_parse(ft_buf_bytes(&text), &json, err)) != FT_OK ||
-        (st = open_shards(s, path, ft_json_get(json, "weight_map"), err)) != FT_OK) {
+    FT_TRY(ft_json_parse_named(ft_buf_bytes(&text), path, &json, err));
+    if ((st = open_shards(s, path, ft_json_get(json, "weight_map"), err)) != FT_OK) {
         (void)ft_err_wrap(err, "%s", path);
         goto done;
     }

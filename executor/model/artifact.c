@@ -1,12 +1,14 @@
 #include "executor/model/artifact.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
 #include "executor/codec/yaml.h"
 #include "executor/codec/zip.h"
+#include "executor/model/hf.h"
 #include "executor/model/internal.h"
 #include "executor/model/metadata.h"
 #include "executor/model/onnx.h"
@@ -114,9 +116,26 @@ done:
     return st;
 }
 
-static enum ft_status write_tree(const char *dir, const struct ft_artifact *a, const char *name,
-                                 struct ft_err *err)
+static enum ft_status write_hf(const char *dir, const struct ft_artifact *a, char left_out[FT_ERR_TEXT],
+                               struct ft_err *err)
 {
+    char why[FT_ERR_TEXT] = "";
+    const struct ft_hf_out out = {
+        .graph = a->graph, .source = a->hf, .tokenizer = a->tokenizer, .prep = a->prep};
+    if (a->hf == NULL) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_hf_write(&out, dir, why, err));
+    if (why[0] != '\0') {
+        (void)snprintf(left_out, FT_ERR_TEXT, "No files for sentence-transformers are written: %.900s.", why);
+    }
+    return FT_OK;
+}
+
+static enum ft_status write_tree(const char *dir, const struct ft_artifact *a, const char *name,
+                                 char left_out[FT_ERR_TEXT], struct ft_err *err)
+{
+    struct ft_buf card = {0};
     char *preprocess = NULL;
     enum ft_status st = FT_OK;
     FT_TRY(ft_path_join(dir, "preprocess", &preprocess, err));
@@ -128,10 +147,13 @@ static enum ft_status write_tree(const char *dir, const struct ft_artifact *a, c
     FT_TRY(write_json(dir, "metrics.json", a->metrics, false, err));
     FT_TRY(write_json(dir, "metrics.yml", a->metrics, true, err));
     FT_TRY(write_text(dir, "metadata.yml", ft_metadata_run, a, name, err));
-    FT_TRY(write_text(dir, "README.md", ft_metadata_card, a, name, err));
+    FT_TRY(write_hf(dir, a, left_out, err));
+    FT_TRY(ft_metadata_card(a, name, left_out, &card, err));
+    FT_TRY(write_file(dir, "README.md", &card, err));
     FT_TRY(write_json(dir, "config.yml", a->config, true, err)); /* last: what makes it an artifact */
     FT_TRY(ft_dir_sync(dir, err));
 done:
+    ft_buf_release(&card);
     ft_free(preprocess);
     return st;
 }
@@ -217,7 +239,8 @@ static enum ft_status without_slash(const char *path, char **out, struct ft_err 
     return FT_OK;
 }
 
-enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char *path, struct ft_err *err)
+enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char *path,
+                                 char left_out[FT_ERR_TEXT], struct ft_err *err)
 {
     bool zip = ft_path_has_suffix(path, ".zip");
     struct ft_buf part = {0};
@@ -226,6 +249,7 @@ enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char 
     char *to = NULL;
     bool made = false;
     enum ft_status st = FT_OK;
+    left_out[0] = '\0';
     FT_TRY(check_artifact(artifact, err));
     FT_TRY(without_slash(path, &to, err));
     FT_TRY(check_target(to, zip, err));
@@ -234,7 +258,7 @@ enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char 
     FT_TRY(ft_path_remove((const char *)part.data, err));
     made = true;
     FT_TRY(ft_dir_make((const char *)part.data, err));
-    FT_TRY(write_tree((const char *)part.data, artifact, name, err));
+    FT_TRY(write_tree((const char *)part.data, artifact, name, left_out, err));
     if (zip) {
         FT_TRY(ft_buf_printf(&prefix, err, "%s/", artifact->run_name));
         FT_TRY(ft_zip_pack((const char *)part.data, (const char *)prefix.data, to, err));

@@ -5,71 +5,10 @@
 #include "executor/codec/yaml.h"
 #include "executor/codec/zip.h"
 #include "executor/model/artifact.h"
+#include "executor/model/files.h"
+#include "executor/model/hf_internal.h"
 #include "executor/model/internal.h"
 #include "executor/model/onnx.h"
-
-/* The same files from a folder or from a .zip, where they lie below one folder named after the run. */
-struct files {
-    const char *dir;           /* folder, or NULL */
-    struct ft_zip_reader *zip; /* or this */
-    size_t root;               /* length of "<run name>/" in the archive, 0 if packed without */
-    const char *root_name;     /* the entry whose first `root` bytes it is */
-};
-
-static bool starts_with(const char *text, const char *prefix, size_t size)
-{
-    return strncmp(text, prefix, size) == 0;
-}
-
-/* The entry `name` below the root; SIZE_MAX if there is none. */
-static size_t find_entry(const struct files *f, const char *name)
-{
-    for (size_t i = 0; i < ft_zip_count(f->zip); i++) {
-        const char *entry = ft_zip_name(f->zip, i);
-        if (starts_with(entry, f->root_name, f->root) && strcmp(entry + f->root, name) == 0) {
-            return i;
-        }
-    }
-    return SIZE_MAX;
-}
-
-/* config.yml at the top or one folder down says where the artifact begins. */
-static bool find_root(struct files *f)
-{
-    for (size_t i = 0; i < ft_zip_count(f->zip); i++) {
-        const char *entry = ft_zip_name(f->zip, i);
-        const char *slash = strchr(entry, '/');
-        const char *rest = slash == NULL ? entry : slash + 1;
-        if (strcmp(rest, "config.yml") == 0) {
-            f->root = (size_t)(rest - entry);
-            f->root_name = entry;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* *found = false when the file does not exist. */
-static enum ft_status read_file(struct files *f, const char *name, size_t max_bytes, struct ft_buf *buf,
-                                bool *found, struct ft_err *err)
-{
-    char *path = NULL;
-    enum ft_status st = FT_OK;
-    *found = false;
-    if (f->dir == NULL) {
-        size_t entry = find_entry(f, name);
-        *found = entry != SIZE_MAX;
-        return *found ? ft_zip_read(f->zip, entry, max_bytes, buf, err) : FT_OK;
-    }
-    FT_TRY(ft_path_join(f->dir, name, &path, err));
-    *found = ft_path_kind(path) == FT_PATH_FILE;
-    if (*found) {
-        FT_TRY(ft_file_read(path, max_bytes, buf, err));
-    }
-done:
-    ft_free(path);
-    return st;
-}
 
 /* ---- which model */
 
@@ -90,13 +29,13 @@ static enum ft_status take_name(struct found *found, const char *name, size_t si
     return FT_OK;
 }
 
-static enum ft_status look_in_zip(const struct files *f, struct found *found, struct ft_err *err)
+static enum ft_status look_in_zip(const struct ft_files *f, struct found *found, struct ft_err *err)
 {
     static const char models[] = "models/";
     for (size_t i = 0; i < ft_zip_count(f->zip); i++) {
         const char *entry = ft_zip_name(f->zip, i);
-        if (!starts_with(entry, f->root_name, f->root) ||
-            !starts_with(entry + f->root, models, strlen(models))) {
+        if (strncmp(entry, f->root_name, f->root) != 0 ||
+            strncmp(entry + f->root, models, strlen(models)) != 0) {
             continue;
         }
         const char *name = entry + f->root + strlen(models);
@@ -109,14 +48,14 @@ static enum ft_status look_in_zip(const struct files *f, struct found *found, st
     return FT_OK;
 }
 
-static enum ft_status look_in_folder(const struct files *f, struct found *found, struct ft_err *err)
+static enum ft_status look_in_folder(const struct ft_files *f, struct found *found, struct ft_err *err)
 {
     struct ft_dir_list list = {0};
     char *models = NULL;
     char *path = NULL;
     char *file = NULL;
     enum ft_status st = FT_OK;
-    FT_TRY(ft_path_join(f->dir, "models", &models, err));
+    FT_TRY(ft_files_path(f, "models", &models, err));
     FT_TRY(ft_dir_list(models, &list, err));
     for (size_t i = 0; i < list.count; i++) {
         FT_TRY(ft_path_join(models, list.names[i], &path, err));
@@ -159,7 +98,8 @@ static enum ft_status check_found(const struct found *found, const char *path, s
 /* ---- what lies around it */
 
 /* A YAML file as JSON; NULL when it does not exist. */
-static enum ft_status read_yaml(struct files *f, const char *name, struct ft_json **json, struct ft_err *err)
+static enum ft_status read_yaml(const struct ft_files *f, const char *name, struct ft_json **json,
+                                struct ft_err *err)
 {
     struct ft_buf text = {0};
     struct ft_arena arena = {0};
@@ -167,7 +107,7 @@ static enum ft_status read_yaml(struct files *f, const char *name, struct ft_jso
     bool found = false;
     enum ft_status st = FT_OK;
     *json = NULL;
-    FT_TRY(read_file(f, name, FT_MAX_CONFIG_BYTES, &text, &found, err));
+    FT_TRY(ft_files_read(f, name, FT_MAX_CONFIG_BYTES, &text, &found, err));
     if (found) {
         FT_TRY(ft_yaml_parse(ft_buf_bytes(&text), &arena, &root, err));
         FT_TRY(ft_yaml_to_json(root, json, err));
@@ -178,29 +118,14 @@ done:
     return st == FT_OK ? st : ft_err_wrap(err, "%s", name);
 }
 
-static enum ft_status read_json(struct files *f, const char *name, struct ft_json **json, struct ft_err *err)
-{
-    struct ft_buf text = {0};
-    bool found = false;
-    enum ft_status st = FT_OK;
-    *json = NULL;
-    FT_TRY(read_file(f, name, FT_MAX_CONFIG_BYTES, &text, &found, err));
-    if (found) {
-        FT_TRY(ft_json_parse(ft_buf_bytes(&text), json, err));
-    }
-done:
-    ft_buf_release(&text);
-    return st == FT_OK ? st : ft_err_wrap(err, "%s", name);
-}
-
-static enum ft_status read_meta(struct files *f, struct ft_model *model, struct ft_err *err)
+static enum ft_status read_meta(const struct ft_files *f, struct ft_model *model, struct ft_err *err)
 {
     struct ft_json *meta = NULL;
     struct ft_json *config = NULL;
     struct ft_json *metrics = NULL;
     enum ft_status st = FT_OK;
     FT_TRY(read_yaml(f, "config.yml", &config, err));
-    FT_TRY(read_json(f, "metrics.json", &metrics, err));
+    FT_TRY(ft_files_json(f, "metrics.json", FT_MAX_CONFIG_BYTES, &metrics, err));
     if (metrics == NULL) {
         FT_TRY(read_yaml(f, "metrics.yml", &metrics, err));
     }
@@ -229,20 +154,21 @@ done:
     return st;
 }
 
-/* Of a model of texts: its tokenizer, and how long a text may be, which is an option like the others. */
-static enum ft_status read_text_parts(struct files *f, struct ft_model *model, struct ft_err *err)
+/* Of a model of texts that model.onnx tells of: its tokenizer, and how long a text may be, which is an option
+ * like the others. */
+static enum ft_status read_text_parts(const struct ft_files *f, struct ft_model *model, struct ft_err *err)
 {
     bool found = false;
     const struct ft_json *length = ft_json_get(model->prep, "max_length");
     FT_RETURN_IF_FAILED(
-        read_file(f, "tokenizer.json", FT_MAX_TOKENIZER_BYTES, &model->tokenizer, &found, err));
+        ft_files_read(f, "tokenizer.json", FT_MAX_TOKENIZER_BYTES, &model->tokenizer, &found, err));
     model->max_length = ft_json_is_integral(length) && ft_json_int(length) > 0 ? ft_json_int(length) : 0;
     return !found || model->max_length > 0
                ? FT_OK
                : FT_FAIL(err, CORRUPT, "preprocess/prep.json has no max_length beside a tokenizer.json");
 }
 
-static enum ft_status read_around(struct files *f, const char *folder, struct ft_model *model,
+static enum ft_status read_around(const struct ft_files *f, const char *folder, struct ft_model *model,
                                   struct ft_err *err)
 {
     struct ft_buf path = {0};
@@ -255,14 +181,14 @@ static enum ft_status read_around(struct files *f, const char *folder, struct ft
     ft_free(model->name);
     model->name = NULL;
     FT_TRY(ft_new_text(name != NULL && name[0] != '\0' ? name : folder, &model->name, err));
-    FT_TRY(read_json(f, "preprocess/prep.json", &prep, err));
+    FT_TRY(ft_files_json(f, "preprocess/prep.json", FT_MAX_CONFIG_BYTES, &prep, err));
     if (prep != NULL) {
         ft_json_free(model->prep);
         model->prep = prep;
         prep = NULL;
     }
     FT_TRY(read_meta(f, model, err));
-    FT_TRY(read_text_parts(f, model, err));
+    FT_TRY(model->hf == NULL ? read_text_parts(f, model, err) : FT_OK);
     model->is_embedding = true;
 done:
     ft_json_free(prep);
@@ -271,8 +197,9 @@ done:
     return st;
 }
 
-static enum ft_status read_model(struct files *f, const char *folder, const struct ft_model_options *options,
-                                 struct ft_model **model, struct ft_err *err)
+static enum ft_status read_model(const struct ft_files *f, const char *folder,
+                                 const struct ft_model_options *options, struct ft_model **model,
+                                 struct ft_err *err)
 {
     struct ft_buf name = {0};
     struct ft_buf bytes = {0};
@@ -282,14 +209,14 @@ static enum ft_status read_model(struct files *f, const char *folder, const stru
     bool found = false;
     enum ft_status st = FT_OK;
     FT_TRY(ft_buf_printf(&name, err, "models/%s", folder));
-    if (f->dir != NULL) {
-        FT_TRY(ft_path_join(f->dir, (const char *)name.data, &dir, err));
+    if (f->zip == NULL) {
+        FT_TRY(ft_files_path(f, (const char *)name.data, &dir, err));
         FT_TRY(ft_path_join(dir, "model.onnx", &path, err));
         FT_TRY(ft_file_map(path, &map, err));
         FT_TRY(ft_onnx_read(map.bytes, dir, options, model, err));
     } else {
         FT_TRY(ft_buf_text(&name, "/model.onnx", err));
-        FT_TRY(read_file(f, (const char *)name.data, FT_MAX_MODEL_BYTES, &bytes, &found, err));
+        FT_TRY(ft_files_read(f, (const char *)name.data, FT_MAX_MODEL_BYTES, &bytes, &found, err));
         FT_TRY(ft_onnx_read(ft_buf_bytes(&bytes), NULL, options, model, err));
     }
 done:
@@ -301,35 +228,21 @@ done:
     return st;
 }
 
-static enum ft_status open_files(const char *path, struct files *f, struct ft_err *err)
-{
-    *f = (struct files){.root_name = ""};
-    if (ft_path_kind(path) == FT_PATH_DIR) {
-        f->dir = path;
-        return FT_OK;
-    }
-    FT_RETURN_IF_FAILED(ft_zip_open(path, &f->zip, err));
-    if (!find_root(f)) {
-        ft_zip_close(f->zip);
-        f->zip = NULL;
-        return FT_FAIL(err, CORRUPT, "%s is not an artifact: no config.yml inside", path);
-    }
-    return FT_OK;
-}
-
 enum ft_status ft_artifact_read(const char *path, const struct ft_model_options *options,
                                 struct ft_model **model, struct ft_err *err)
 {
-    struct files f = {0};
+    struct ft_files f = {0};
     struct found found = {0};
     struct ft_model *m = NULL;
+    bool folder = false;
     enum ft_status st = FT_OK;
     *model = NULL;
-    FT_TRY(open_files(path, &f, err));
-    FT_TRY(f.dir != NULL ? look_in_folder(&f, &found, err) : look_in_zip(&f, &found, err));
+    FT_TRY(ft_files_open(path, &f, err));
+    FT_TRY(f.zip == NULL ? look_in_folder(&f, &found, err) : look_in_zip(&f, &found, err));
     FT_TRY(check_found(&found, path, err));
-    if ((st = read_model(&f, found.name, options, &m, err)) != FT_OK ||
-        (st = read_around(&f, found.name, m, err)) != FT_OK) {
+    FT_TRY(ft_files_has(&f, "modules.json", &folder, err));
+    st = folder ? ft_hf_read(&f, &m, err) : read_model(&f, found.name, options, &m, err);
+    if (st != FT_OK || (st = read_around(&f, found.name, m, err)) != FT_OK) {
         (void)ft_err_wrap(err, "%s", path);
         goto done;
     }
@@ -338,14 +251,14 @@ enum ft_status ft_artifact_read(const char *path, const struct ft_model_options 
 done:
     ft_model_free(m);
     ft_free(found.name);
-    ft_zip_close(f.zip);
+    ft_files_close(&f);
     return st;
 }
 
 /* Not an artifact is an answer; no memory is a failure. */
 enum ft_status ft_artifact_probe(const char *path, bool *known, struct ft_err *err)
 {
-    struct files f = {0};
+    struct ft_files f = {0};
     char *config = NULL;
     char *models = NULL;
     enum ft_status st = FT_OK;
@@ -355,13 +268,13 @@ enum ft_status ft_artifact_probe(const char *path, bool *known, struct ft_err *e
         FT_TRY(ft_path_join(path, "models", &models, err));
         *known = ft_path_kind(config) == FT_PATH_FILE && ft_path_kind(models) == FT_PATH_DIR;
     } else if (ft_path_kind(path) == FT_PATH_FILE && ft_path_has_suffix(path, ".zip")) {
-        st = open_files(path, &f, err);
+        st = ft_files_open(path, &f, err);
         *known = st == FT_OK;
         if (st != FT_NOMEM && st != FT_OK) {
             ft_err_clear(err);
             st = FT_OK;
         }
-        ft_zip_close(f.zip);
+        ft_files_close(&f);
     }
 done:
     ft_free(config);

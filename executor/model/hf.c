@@ -151,19 +151,7 @@ static enum ft_status producer_of(const struct ft_json *config, char **out, stru
     return ft_new_text(text, out, err);
 }
 
-/* The files that tell of the model, so that an artifact can have them again. */
-static enum ft_status keep_files(struct ft_model *m, const struct ft_json *config,
-                                 const struct ft_json *modules, struct ft_err *err)
-{
-    m->meta = ft_json_object();
-    if (m->meta == NULL) {
-        return FT_FAIL(err, NOMEM, "no memory for the model's description");
-    }
-    FT_RETURN_IF_FAILED(ft_json_set(m->meta, "config", ft_json_copy(config), err));
-    return modules == NULL ? FT_OK : ft_json_set(m->meta, "modules", ft_json_copy(modules), err);
-}
-
-static enum ft_status build_graph(struct ft_hf *hf, const char *dir, const char *base,
+static enum ft_status build_graph(struct ft_hf *hf, const struct ft_files *files, const struct ft_files *base,
                                   const struct ft_json *modules, struct ft_err *err)
 {
     const struct ft_hf_family *family = NULL;
@@ -177,54 +165,67 @@ static enum ft_status build_graph(struct ft_hf *hf, const char *dir, const char 
     if (modules == NULL) {
         return ft_graph_output(hf->graph, x, "last_hidden_state", err);
     }
-    FT_RETURN_IF_FAILED(ft_hf_modules(hf, dir, modules, &x, err));
+    FT_RETURN_IF_FAILED(ft_hf_modules(hf, files, modules, &x, err));
     bool pooled = ft_graph_type(hf->graph, x)->rank == 2;
     return ft_graph_output(hf->graph, x, pooled ? "embedding" : "last_hidden_state", err);
 }
 
-static enum ft_status read_config(const char *base, struct ft_json **config, char **path, struct ft_err *err)
+static enum ft_status read_config(const struct ft_files *base, struct ft_json **config, char **path,
+                                  struct ft_err *err)
 {
+    FT_RETURN_IF_FAILED(ft_files_path(base, "config.json", path, err));
     FT_RETURN_IF_FAILED(ft_hf_json(base, "config.json", config, err));
-    FT_RETURN_IF_FAILED(ft_path_join(base, "config.json", path, err));
     if (*config == NULL) {
         return FT_FAIL(err, NOT_FOUND, "no %s", *path);
     }
-    return ft_json_kind(*config) == FT_JSON_OBJECT ? FT_OK : FT_FAIL(err, INVALID, "%s is no object", *path);
+    if (ft_json_kind(*config) != FT_JSON_OBJECT) {
+        ft_json_free(*config);
+        *config = NULL;
+        return FT_FAIL(err, INVALID, "%s is no object", *path);
+    }
+    return FT_OK;
 }
 
-enum ft_status ft_hf_load(const char *dir, struct ft_model **model, struct ft_err *err)
+enum ft_status ft_hf_read(const struct ft_files *files, struct ft_model **model, struct ft_err *err)
 {
     struct ft_hf hf = {.shown = ""};
     struct ft_model *m = NULL;
     struct ft_json *modules = NULL;
     struct ft_json *config = NULL;
-    char *base = NULL;
     char *path = NULL;
     const char *folder = "";
     enum ft_status st = FT_OK;
     *model = NULL;
-    FT_TRY(ft_hf_json(dir, "modules.json", &modules, err));
+    FT_TRY(ft_hf_json(files, "modules.json", &modules, err));
     FT_TRY(ft_hf_transformer(modules, &folder, err));
-    FT_TRY(folder[0] == '\0' ? ft_new_text(dir, &base, err) : ft_path_join(dir, folder, &base, err));
-    FT_TRY(read_config(base, &config, &path, err));
-    FT_TRY(ft_new(1, sizeof *m, &m, err));
+    const struct ft_files base = ft_files_below(files, folder);
+    FT_TRY(read_config(&base, &config, &path, err));
+    if ((st = ft_new(1, sizeof *m, &m, err)) != FT_OK) {
+        ft_json_free(config);
+        goto done;
+    }
+    FT_TRY(ft_hf_source_read(files, &base, config, &m->hf, err));
     FT_TRY(ft_graph_new(&m->graph, err));
     hf.graph = m->graph;
-    hf.config = config;
+    hf.source = m->hf;
+    hf.config = m->hf->config;
     hf.config_path = path;
-    FT_TRY(build_graph(&hf, dir, base, modules, err));
-    FT_TRY(keep_files(m, config, modules, err));
-    FT_TRY(ft_hf_text_options(dir, base, hf.max_length, m, err));
-    FT_TRY(name_of(dir, &m->name, err));
-    FT_TRY(producer_of(config, &m->producer, err));
+    FT_TRY(build_graph(&hf, files, &base, modules, err));
+    FT_TRY(ft_hf_text_options(files, &base, hf.max_length, m, err));
+    FT_TRY(name_of(files->path, &m->name, err));
+    FT_TRY(producer_of(hf.config, &m->producer, err));
     *model = m;
     m = NULL;
 done:
     ft_hf_release(&hf);
     ft_model_free(m);
-    ft_json_free(config);
     ft_json_free(modules);
-    ft_free(base);
     ft_free(path);
     return st;
+}
+
+enum ft_status ft_hf_load(const char *dir, struct ft_model **model, struct ft_err *err)
+{
+    const struct ft_files files = {.path = dir, .below = "", .root_name = ""};
+    return ft_hf_read(&files, model, err);
 }

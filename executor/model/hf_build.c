@@ -170,6 +170,18 @@ enum ft_status ft_hf_activate(struct ft_hf *hf, const char *key, const char *act
     return FT_FAIL(err, UNSUPPORTED, "%s: %s \"%.60s\" is not built", hf->config_path, key, act);
 }
 
+bool ft_hf_is_activation(const struct ft_node *node, const char *act)
+{
+    for (size_t i = 0; i < sizeof activations / sizeof *activations; i++) {
+        if (strcmp(act, activations[i].name) == 0) {
+            return node->op == activations[i].op &&
+                   (node->op != FT_OP_MAP ||
+                    (node->attrs.kind == (int)activations[i].map && node->attrs.alpha == activations[i].a));
+        }
+    }
+    return false;
+}
+
 /* ---- attention */
 
 enum ft_status ft_hf_columns(struct ft_hf *hf, const char *module, ft_value x, int64_t start, int64_t count,

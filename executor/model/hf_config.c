@@ -117,84 +117,78 @@ enum ft_status ft_hf_read_sizes(const struct ft_hf *hf, const struct ft_hf_keys 
 
 /* ---- files */
 
-enum ft_status ft_hf_json(const char *dir, const char *name, struct ft_json **json, struct ft_err *err)
+enum ft_status ft_hf_json(const struct ft_files *files, const char *name, struct ft_json **json,
+                          struct ft_err *err)
 {
-    char *path = NULL;
-    struct ft_buf text = {0};
-    struct ft_json *read = NULL;
-    enum ft_status st = FT_OK;
-    *json = NULL;
-    FT_TRY(ft_path_join(dir, name, &path, err));
-    if (ft_path_kind(path) == FT_PATH_NONE) {
-        goto done;
-    }
-    FT_TRY(ft_file_read(path, FT_MAX_MODEL_JSON_BYTES, &text, err));
-    if ((st = ft_json_parse(ft_buf_bytes(&text), &read, err)) != FT_OK) {
-        (void)ft_err_wrap(err, "%s", path);
-        goto done;
-    }
-    *json = read;
-    read = NULL;
-done:
-    ft_json_free(read);
-    ft_buf_release(&text);
-    ft_free(path);
-    return st;
+    return ft_files_json(files, name, FT_MAX_MODEL_JSON_BYTES, json, err);
 }
 
-static enum ft_status has_file(const char *dir, const char *name, char **path, bool *has, struct ft_err *err)
+/* Out of a folder the file is mapped; out of a .zip it is read. */
+static enum ft_status open_single(struct ft_hf *hf, const struct ft_files *files, const char *name,
+                                  const char *path, struct ft_err *err)
 {
-    ft_free(*path);
-    *path = NULL;
-    FT_RETURN_IF_FAILED(ft_path_join(dir, name, path, err));
-    *has = ft_path_kind(*path) == FT_PATH_FILE;
-    return FT_OK;
+    if (files->zip == NULL) {
+        return ft_safetensors_open(path, &hf->weights, err);
+    }
+    FT_RETURN_IF_FAILED(ft_files_read(files, name, FT_MAX_MODEL_BYTES, &hf->weight_bytes, NULL, err));
+    return ft_safetensors_parse(ft_buf_bytes(&hf->weight_bytes), &hf->weights, err) == FT_OK
+               ? FT_OK
+               : ft_err_wrap(err, "%s", path);
 }
 
-static enum ft_status open_weights(const char *dir, struct ft_safetensors **set, struct ft_err *err)
+static enum ft_status open_index(struct ft_hf *hf, const struct ft_files *files, const char *path,
+                                 struct ft_err *err)
 {
-    static const char *const pickles[] = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
+    return files->zip == NULL ? ft_safetensors_open_index(path, &hf->weights, err)
+                              : FT_FAIL(err, UNSUPPORTED, "%s: shards are not read out of a .zip", path);
+}
+
+static enum ft_status refuse_pickle(const char *path, const struct ft_files *files, struct ft_err *err)
+{
+    return FT_FAIL(err, UNSUPPORTED,
+                   "%s is a Python pickle, a program that is not run here; convert it once with Python: "
+                   "from transformers import AutoModel; m = \"%s\"; "
+                   "AutoModel.from_pretrained(m).save_pretrained(m)",
+                   path, files->path);
+}
+
+static enum ft_status open_weights(struct ft_hf *hf, const struct ft_files *files, struct ft_err *err)
+{
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
+                                        "pytorch_model.bin", "pytorch_model.bin.index.json"};
     char *path = NULL;
     bool has = false;
     enum ft_status st = FT_OK;
-    *set = NULL;
-    FT_TRY(has_file(dir, "model.safetensors", &path, &has, err));
-    if (has) {
-        FT_TRY(ft_safetensors_open(path, set, err));
-        goto done;
-    }
-    FT_TRY(has_file(dir, "model.safetensors.index.json", &path, &has, err));
-    if (has) {
-        FT_TRY(ft_safetensors_open_index(path, set, err));
-        goto done;
-    }
-    for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
-        FT_TRY(has_file(dir, pickles[i], &path, &has, err));
+    for (size_t i = 0; !has && i < sizeof names / sizeof *names; i++) {
+        ft_free(path);
+        path = NULL;
+        FT_TRY(ft_files_path(files, names[i], &path, err));
+        FT_TRY(ft_files_has(files, names[i], &has, err));
         if (has) {
-            st =
-                FT_FAIL(err, UNSUPPORTED,
-                        "%s is a Python pickle, a program that is not run here; convert it once with Python: "
-                        "from transformers import AutoModel; m = \"%s\"; "
-                        "AutoModel.from_pretrained(m).save_pretrained(m)",
-                        path, dir);
-            goto done;
+            st = i == 0   ? open_single(hf, files, names[i], path, err)
+                 : i == 1 ? open_index(hf, files, path, err)
+                          : refuse_pickle(path, files, err);
         }
     }
-    st = FT_FAIL(err, NOT_FOUND, "no weights in %s: neither model.safetensors nor its index", dir);
+    if (!has) {
+        st = FT_FAIL(err, NOT_FOUND, "no weights in %s%s%s: neither model.safetensors nor its index",
+                     files->path, files->below[0] != '\0' ? "/" : "", files->below);
+    }
 done:
     ft_free(path);
     return st;
 }
 
-enum ft_status ft_hf_open(struct ft_hf *hf, const char *dir, struct ft_err *err)
+enum ft_status ft_hf_open(struct ft_hf *hf, const struct ft_files *files, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(open_weights(dir, &hf->weights, err));
+    FT_RETURN_IF_FAILED(open_weights(hf, files, err));
     return ft_new(ft_safetensors_count(hf->weights), sizeof *hf->used, &hf->used, err);
 }
 
 void ft_hf_release(struct ft_hf *hf)
 {
     ft_safetensors_close(hf->weights);
+    ft_buf_release(&hf->weight_bytes);
     ft_free(hf->used);
     ft_buf_release(&hf->missing);
 }

@@ -12,15 +12,18 @@
 #define FT_MODEL_HF_INTERNAL_H
 
 #include "executor/codec/safetensors.h"
+#include "executor/model/files.h"
 #include "executor/model/hf.h"
 
 enum { FT_HF_NAME = 256, FT_HF_SCOPE = 128 };
 
 struct ft_hf {
     struct ft_graph *graph;
+    struct ft_hf_source *source; /* of the model */
     const struct ft_json *config;
     const char *config_path;
     struct ft_safetensors *weights; /* owned */
+    struct ft_buf weight_bytes;     /* what they lie in when they come out of a .zip */
     const char *prefix;             /* in front of the base model's names in the file: "bert.", "" */
     const char *shown;              /* in front of the names that parameters get: "", "2_Dense." */
     bool *used;                     /* tensors of weights */
@@ -31,8 +34,8 @@ struct ft_hf {
     int64_t max_length;        /* tokens that the model has places for; 0: any number */
 };
 
-/* Takes the weights of a folder. ft_hf_release() frees what hf owns, but neither graph nor config. */
-FT_MUST_CHECK enum ft_status ft_hf_open(struct ft_hf *hf, const char *dir, struct ft_err *err);
+/* Takes the weights there. ft_hf_release() frees what hf owns, but neither graph nor config. */
+FT_MUST_CHECK enum ft_status ft_hf_open(struct ft_hf *hf, const struct ft_files *files, struct ft_err *err);
 void ft_hf_release(struct ft_hf *hf);
 
 /* ---- config.json */
@@ -101,6 +104,8 @@ FT_MUST_CHECK enum ft_status ft_hf_rms_norm(struct ft_hf *hf, const char *module
 /* A function of transformers' ACT2FN by name; FT_UNSUPPORTED names it and `key`. */
 FT_MUST_CHECK enum ft_status ft_hf_activate(struct ft_hf *hf, const char *key, const char *act, ft_value x,
                                             ft_value *out, struct ft_err *err);
+/* Is the node what ft_hf_activate() makes of that name? */
+bool ft_hf_is_activation(const struct ft_node *node, const char *act);
 FT_MUST_CHECK enum ft_status ft_hf_add(struct ft_hf *hf, const char *module, ft_value a, ft_value b,
                                        ft_value *out, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_hf_multiply(struct ft_hf *hf, const char *module, ft_value a, ft_value b,
@@ -146,24 +151,41 @@ FT_MUST_CHECK enum ft_status ft_hf_build_modernbert(struct ft_hf *hf, int arg, f
                                                     struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_hf_build_nomic(struct ft_hf *hf, int arg, ft_value *out, struct ft_err *err);
 
-/* ---- files of a folder */
-/* JSON of dir/name; *json is NULL where there is no such file. ft_json_free(). */
-FT_MUST_CHECK enum ft_status ft_hf_json(const char *dir, const char *name, struct ft_json **json,
+/* ---- files */
+/* ft_hf_load() of an artifact's or a folder's files. */
+FT_MUST_CHECK enum ft_status ft_hf_read(const struct ft_files *files, struct ft_model **model,
+                                        struct ft_err *err);
+/* base: the Transformer's files. *source is the caller's: ft_hf_source_free(); take_config is taken also when
+ * it fails. */
+FT_MUST_CHECK enum ft_status ft_hf_source_read(const struct ft_files *files, const struct ft_files *base,
+                                               struct ft_json *take_config, struct ft_hf_source **source,
+                                               struct ft_err *err);
+/* ft_files_json() with the limit of a model's files. */
+FT_MUST_CHECK enum ft_status ft_hf_json(const struct ft_files *files, const char *name, struct ft_json **json,
                                         struct ft_err *err);
 
 /* ---- sentence-transformers */
+/* What its Pooling can do, in the order in which several are put side by side. */
+enum { FT_HF_MODES = 6 };
+struct ft_hf_mode {
+    const char *name, *flag; /* of pooling_mode; of older files */
+    enum ft_seq_pool kind;
+};
+extern const struct ft_hf_mode ft_hf_modes[FT_HF_MODES];
+/* The function of torch.nn.modules that a Dense names for this node ("activation.Tanh"); NULL: none. */
+const char *ft_hf_torch_function(const struct ft_node *node);
 /* Which folder below holds the Transformer: "" for the model's own; modules may be NULL. */
 FT_MUST_CHECK enum ft_status ft_hf_transformer(const struct ft_json *modules, const char **folder,
                                                struct ft_err *err);
-/* The modules after the Transformer, from last_hidden_state *x on; each has a folder below dir. */
-FT_MUST_CHECK enum ft_status ft_hf_modules(struct ft_hf *hf, const char *dir, const struct ft_json *modules,
-                                           ft_value *x, struct ft_err *err);
-/* Tokenizer, longest text and prompt of the model; dir is the model's folder, base the Transformer's, places
+/* The modules after the Transformer, from last_hidden_state *x on; each has a folder below the model's. */
+FT_MUST_CHECK enum ft_status ft_hf_modules(struct ft_hf *hf, const struct ft_files *files,
+                                           const struct ft_json *modules, ft_value *x, struct ft_err *err);
+/* Tokenizer, longest text and prompt of the model, whose hf is there; base: the Transformer's files, places
  * as ft_hf's max_length. */
-FT_MUST_CHECK enum ft_status ft_hf_text_options(const char *dir, const char *base, int64_t places,
-                                                struct ft_model *model, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_text_options(const struct ft_files *files, const struct ft_files *base,
+                                                int64_t places, struct ft_model *model, struct ft_err *err);
 /* The tokenizer.json of vocab.txt, or of vocab.json and merges.txt, as transformers makes it; nothing where
  * base has neither. config: tokenizer_config.json, may be NULL. */
-FT_MUST_CHECK enum ft_status ft_hf_vocab(const char *base, const struct ft_json *config, bool mpnet,
-                                         struct ft_buf *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_hf_vocab(const struct ft_files *base, const struct ft_json *config,
+                                         bool mpnet, struct ft_buf *out, struct ft_err *err);
 #endif

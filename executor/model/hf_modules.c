@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
-#include "executor/base/file.h"
 #include "executor/model/hf_internal.h"
 
 /*
@@ -50,26 +49,27 @@ enum ft_status ft_hf_transformer(const struct ft_json *modules, const char **fol
     return path_of(first, folder, err);
 }
 
-/* ---- one module: its config.json as hf's, below dir/path */
+/* ---- one module: its config.json as hf's, in the folder at its path */
 
 struct module {
     struct ft_hf hf; /* of its config and weights, on the model's graph */
-    char *dir;
+    struct ft_files files;
     char *config_path;
     struct ft_json *config; /* NULL: it has none */
     char shown[FT_HF_SCOPE];
 };
 
-static enum ft_status open_module(const struct ft_hf *model, const char *dir, const struct ft_json *json,
-                                  struct module *m, struct ft_err *err)
+static enum ft_status open_module(const struct ft_hf *model, const struct ft_files *files,
+                                  const struct ft_json *json, struct module *m, struct ft_err *err)
 {
     const char *path = NULL;
     FT_RETURN_IF_FAILED(path_of(json, &path, err));
-    FT_RETURN_IF_FAILED(ft_path_join(dir, path, &m->dir, err));
-    FT_RETURN_IF_FAILED(ft_path_join(m->dir, "config.json", &m->config_path, err));
-    FT_RETURN_IF_FAILED(ft_hf_json(m->dir, "config.json", &m->config, err));
+    m->files = ft_files_below(files, path);
+    FT_RETURN_IF_FAILED(ft_files_path(&m->files, "config.json", &m->config_path, err));
+    FT_RETURN_IF_FAILED(ft_hf_json(&m->files, "config.json", &m->config, err));
     (void)snprintf(m->shown, sizeof m->shown, "%s.", path);
     m->hf = (struct ft_hf){.graph = model->graph,
+                           .source = model->source,
                            .config = m->config,
                            .config_path = m->config_path,
                            .prefix = "",
@@ -85,7 +85,6 @@ static void close_module(struct module *m)
     ft_hf_release(&m->hf);
     ft_json_free(m->config);
     ft_free(m->config_path);
-    ft_free(m->dir);
 }
 
 static int64_t width_of(const struct ft_hf *hf, ft_value x)
@@ -107,11 +106,7 @@ static enum ft_status check_width(const struct ft_hf *hf, const char *key, ft_va
 
 /* ---- Pooling */
 
-/* In the order in which several are put side by side. */
-static const struct {
-    const char *name, *flag;
-    enum ft_seq_pool kind;
-} modes[] = {
+const struct ft_hf_mode ft_hf_modes[FT_HF_MODES] = {
     {"cls", "pooling_mode_cls_token", FT_SEQ_FIRST},
     {"max", "pooling_mode_max_tokens", FT_SEQ_MAX},
     {"mean", "pooling_mode_mean_tokens", FT_SEQ_MEAN},
@@ -119,10 +114,9 @@ static const struct {
     {"weightedmean", "pooling_mode_weightedmean_tokens", FT_SEQ_WEIGHTED_MEAN},
     {"lasttoken", "pooling_mode_lasttoken", FT_SEQ_LAST},
 };
-enum { MODES = sizeof modes / sizeof *modes };
 
 struct pooled {
-    ft_value x, parts[MODES];
+    ft_value x, parts[FT_HF_MODES];
     int n;
 };
 
@@ -131,20 +125,20 @@ static enum ft_status pool(struct ft_hf *hf, size_t mode, struct pooled *p, stru
     struct ft_attrs a;
     const ft_value in[2] = {p->x, hf->mask};
     memset(&a, 0, sizeof a);
-    a.kind = (int)modes[mode].kind;
-    if (p->n == MODES) {
-        return FT_FAIL(err, INVALID, "%s: more than %d pooling modes", hf->config_path, MODES);
+    a.kind = (int)ft_hf_modes[mode].kind;
+    if (p->n == FT_HF_MODES) {
+        return FT_FAIL(err, INVALID, "%s: more than %d pooling modes", hf->config_path, FT_HF_MODES);
     }
-    return ft_hf_node(hf, (struct ft_hf_op){FT_OP_SEQ_POOL, &a, modes[mode].name}, in, 2, &p->parts[p->n++],
-                      err);
+    return ft_hf_node(hf, (struct ft_hf_op){FT_OP_SEQ_POOL, &a, ft_hf_modes[mode].name}, in, 2,
+                      &p->parts[p->n++], err);
 }
 
 static enum ft_status pool_named(struct ft_hf *hf, const struct ft_json *name, struct pooled *p,
                                  struct ft_err *err)
 {
     const char *text = ft_json_text(name, NULL);
-    for (size_t i = 0; text != NULL && i < MODES; i++) {
-        if (strcmp(text, modes[i].name) == 0) {
+    for (size_t i = 0; text != NULL && i < FT_HF_MODES; i++) {
+        if (strcmp(text, ft_hf_modes[i].name) == 0) {
             return pool(hf, i, p, err);
         }
     }
@@ -154,8 +148,8 @@ static enum ft_status pool_named(struct ft_hf *hf, const struct ft_json *name, s
 
 static bool is_mode_flag(const char *key)
 {
-    for (size_t i = 0; i < MODES; i++) {
-        if (strcmp(key, modes[i].flag) == 0) {
+    for (size_t i = 0; i < FT_HF_MODES; i++) {
+        if (strcmp(key, ft_hf_modes[i].flag) == 0) {
             return true;
         }
     }
@@ -172,9 +166,9 @@ static enum ft_status pool_flags(struct ft_hf *hf, struct pooled *p, struct ft_e
             return FT_FAIL(err, UNSUPPORTED, "%s: %.60s is not built", hf->config_path, key);
         }
     }
-    for (size_t i = 0; i < MODES; i++) {
+    for (size_t i = 0; i < FT_HF_MODES; i++) {
         bool set = false;
-        FT_RETURN_IF_FAILED(ft_hf_flag(hf, modes[i].flag, false, &set, err));
+        FT_RETURN_IF_FAILED(ft_hf_flag(hf, ft_hf_modes[i].flag, false, &set, err));
         if (set) {
             FT_RETURN_IF_FAILED(pool(hf, i, p, err));
         }
@@ -187,11 +181,14 @@ static enum ft_status add_pooling(struct ft_hf *hf, ft_value *x, struct ft_err *
     struct pooled p = {.x = *x};
     struct ft_attrs a;
     const struct ft_json *mode = ft_json_get(hf->config, "pooling_mode");
+    bool include = true;
     if (ft_graph_type(hf->graph, *x)->rank != 3) {
         return FT_FAIL(err, UNSUPPORTED, "modules.json: a second Pooling is not built");
     }
     FT_RETURN_IF_FAILED(check_width(hf, "word_embedding_dimension", *x, err));
     FT_RETURN_IF_FAILED(check_width(hf, "embedding_dimension", *x, err));
+    FT_RETURN_IF_FAILED(ft_hf_flag(hf, "include_prompt", true, &include, err));
+    hf->source->prompt_apart = !include;
     if (ft_json_kind(mode) == FT_JSON_ARRAY && ft_json_count(mode) > 0) {
         for (size_t i = 0; i < ft_json_count(mode); i++) {
             FT_RETURN_IF_FAILED(pool_named(hf, ft_json_at(mode, i), &p, err));
@@ -213,10 +210,22 @@ static enum ft_status add_pooling(struct ft_hf *hf, ft_value *x, struct ft_err *
 /* ---- Dense: torch.nn.Linear and a function of torch.nn, Tanh if none is named */
 
 static const struct {
-    const char *name;
-    const char *act; /* of ft_hf_activate(); NULL: nothing */
-} functions[] = {{"Tanh", "tanh"},       {"Identity", NULL}, {"ReLU", "relu"}, {"GELU", "gelu"},
-                 {"Sigmoid", "sigmoid"}, {"SiLU", "silu"},   {"Mish", "mish"}, {"Hardswish", "hardswish"}};
+    const char *name; /* below torch.nn.modules */
+    const char *act;  /* of ft_hf_activate(); NULL: nothing */
+} functions[] = {{"activation.Tanh", "tanh"},       {"linear.Identity", NULL},
+                 {"activation.ReLU", "relu"},       {"activation.GELU", "gelu"},
+                 {"activation.Sigmoid", "sigmoid"}, {"activation.SiLU", "silu"},
+                 {"activation.Mish", "mish"},       {"activation.Hardswish", "hardswish"}};
+
+const char *ft_hf_torch_function(const struct ft_node *node)
+{
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        if (functions[i].act != NULL && ft_hf_is_activation(node, functions[i].act)) {
+            return functions[i].name;
+        }
+    }
+    return NULL;
+}
 
 static enum ft_status activate(struct ft_hf *hf, ft_value *x, struct ft_err *err)
 {
@@ -225,7 +234,8 @@ static enum ft_status activate(struct ft_hf *hf, ft_value *x, struct ft_err *err
         ft_hf_text(hf, "activation_function", "torch.nn.modules.activation.Tanh", &text, err));
     const char *dot = strrchr(text, '.');
     for (size_t i = 0; dot != NULL && i < sizeof functions / sizeof *functions; i++) {
-        if (strncmp(text, "torch.nn.", strlen("torch.nn.")) == 0 && strcmp(dot + 1, functions[i].name) == 0) {
+        if (strncmp(text, "torch.nn.", strlen("torch.nn.")) == 0 &&
+            strcmp(dot, strchr(functions[i].name, '.')) == 0) {
             return functions[i].act == NULL
                        ? FT_OK
                        : ft_hf_activate(hf, "activation_function", functions[i].act, *x, x, err);
@@ -235,7 +245,8 @@ static enum ft_status activate(struct ft_hf *hf, ft_value *x, struct ft_err *err
                    text);
 }
 
-static enum ft_status add_dense(struct ft_hf *hf, const char *dir, ft_value *x, struct ft_err *err)
+static enum ft_status add_dense(struct ft_hf *hf, const struct ft_files *files, ft_value *x,
+                                struct ft_err *err)
 {
     static const char *const ignored[] = {NULL};
     static const int64_t widths[2] = {1, 1 << 20};
@@ -245,7 +256,7 @@ static enum ft_status add_dense(struct ft_hf *hf, const char *dir, ft_value *x, 
     FT_RETURN_IF_FAILED(ft_hf_int(hf, "out_features", 0, widths, &width, err));
     FT_RETURN_IF_FAILED(ft_hf_flag(hf, "bias", true, &bias, err));
     FT_RETURN_IF_FAILED(ft_hf_only(hf, "use_residual", "false", err));
-    FT_RETURN_IF_FAILED(ft_hf_open(hf, dir, err));
+    FT_RETURN_IF_FAILED(ft_hf_open(hf, files, err));
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, "linear", *x, width, bias, x, err));
     FT_RETURN_IF_FAILED(ft_hf_finish(hf, ignored, err));
     return activate(hf, x, err);
@@ -276,16 +287,16 @@ static enum ft_status add_module(struct module *m, const char *class, ft_value *
     if (ft_graph_type(m->hf.graph, *x)->rank != 2) {
         return FT_FAIL(err, UNSUPPORTED, "modules.json: %s in front of Pooling is not built", class);
     }
-    return strcmp(class, "Dense") == 0 ? add_dense(&m->hf, m->dir, x, err) : add_normalize(&m->hf, x, err);
+    return strcmp(class, "Dense") == 0 ? add_dense(&m->hf, &m->files, x, err) : add_normalize(&m->hf, x, err);
 }
 
-enum ft_status ft_hf_modules(struct ft_hf *hf, const char *dir, const struct ft_json *modules, ft_value *x,
-                             struct ft_err *err)
+enum ft_status ft_hf_modules(struct ft_hf *hf, const struct ft_files *files, const struct ft_json *modules,
+                             ft_value *x, struct ft_err *err)
 {
     for (size_t i = 1; i < ft_json_count(modules); i++) {
         struct module m = {0};
         const struct ft_json *json = ft_json_at(modules, i);
-        enum ft_status st = open_module(hf, dir, json, &m, err);
+        enum ft_status st = open_module(hf, files, json, &m, err);
         if (st == FT_OK) {
             st = add_module(&m, class_of(json), x, err);
         }

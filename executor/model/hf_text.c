@@ -1,26 +1,11 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
-#include "executor/base/file.h"
 #include "executor/model/hf_internal.h"
 
 /* What a folder says about texts: its tokenizer, the longest text, a prompt in front of each. */
 
 enum { LENGTH_UNSAID = 512, LENGTH_MOST = 1 << 20 };
-
-/* Of sentence-transformers' Transformer module: max_seq_length and do_lower_case. Older versions named the
- * file after the family. */
-static enum ft_status read_transformer(const char *base, struct ft_json **json, struct ft_err *err)
-{
-    static const char *const names[] = {"sentence_bert_config.json",        "sentence_roberta_config.json",
-                                        "sentence_distilbert_config.json",  "sentence_albert_config.json",
-                                        "sentence_xlm-roberta_config.json", "sentence_camembert_config.json"};
-    *json = NULL;
-    for (size_t i = 0; *json == NULL && i < sizeof names / sizeof *names; i++) {
-        FT_RETURN_IF_FAILED(ft_hf_json(base, names[i], json, err));
-    }
-    return FT_OK;
-}
 
 /* A length of a file: 0 where it says nothing, or the huge number that transformers writes for "no limit". */
 static enum ft_status read_length(const struct ft_json *json, const char *key, int64_t *length,
@@ -58,28 +43,23 @@ static enum ft_status find_length(const struct ft_json *transformer, const struc
 
 /* ---- prompt: config_sentence_transformers.json's default, if it names one */
 
-static enum ft_status read_prompt(const char *dir, struct ft_model *model, struct ft_err *err)
+static enum ft_status read_prompt(const struct ft_files *files, struct ft_model *model, struct ft_err *err)
 {
-    struct ft_json *json = NULL;
+    const struct ft_json *json = model->hf->prompts;
     const char *text = NULL;
-    enum ft_status st = FT_OK;
-    FT_TRY(ft_hf_json(dir, "config_sentence_transformers.json", &json, err));
     const struct ft_json *name = ft_json_get(json, "default_prompt_name");
     if (ft_json_kind(name) == FT_JSON_NULL) {
-        goto done;
+        return FT_OK;
     }
     if (ft_json_text(name, NULL) != NULL) {
         text = ft_json_text(ft_json_get(ft_json_get(json, "prompts"), ft_json_text(name, NULL)), NULL);
     }
     if (text == NULL) {
-        st = FT_FAIL(err, INVALID,
-                     "%s/config_sentence_transformers.json: default_prompt_name names no prompt", dir);
-        goto done;
+        return FT_FAIL(err, INVALID,
+                       "%s/config_sentence_transformers.json: default_prompt_name names no prompt",
+                       files->path);
     }
-    FT_TRY(ft_new_text(text, &model->prompt, err));
-done:
-    ft_json_free(json);
-    return st;
+    return ft_new_text(text, &model->prompt, err);
 }
 
 /* ---- tokenizer.json */
@@ -139,14 +119,12 @@ done:
 }
 
 /* do_lower_case: as sentence-transformers does it, by a Lowercase in front of the file's own normalizer. */
-static enum ft_status lower_tokenizer(const char *base, struct ft_buf *text, struct ft_err *err)
+static enum ft_status lower_tokenizer(const char *path, struct ft_buf *text, struct ft_err *err)
 {
     struct ft_json *json = NULL;
     struct ft_json *normalizer = NULL;
-    enum ft_status st = ft_json_parse(ft_buf_bytes(text), &json, err);
-    if (st != FT_OK) {
-        return ft_err_wrap(err, "%s/tokenizer.json", base);
-    }
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_json_parse_named(ft_buf_bytes(text), path, &json, err));
     if (ft_json_kind(json) != FT_JSON_OBJECT || lowers(ft_json_get(json, "normalizer"))) {
         goto done;
     }
@@ -161,44 +139,42 @@ done:
 
 /* tokenizer.json, or made of the older files. A folder without any is a model to look at; who wants to give
  * it texts is told. */
-static enum ft_status read_tokenizer(const char *base, const struct ft_json *config, bool lower,
+static enum ft_status read_tokenizer(const struct ft_files *base, const struct ft_json *config, bool lower,
                                      struct ft_model *model, struct ft_err *err)
 {
-    const char *family = ft_json_text(ft_json_get(ft_json_get(model->meta, "config"), "model_type"), NULL);
+    const char *family = ft_json_text(ft_json_get(model->hf->config, "model_type"), NULL);
     char *path = NULL;
+    bool found = false;
     enum ft_status st = FT_OK;
-    FT_TRY(ft_path_join(base, "tokenizer.json", &path, err));
-    if (ft_path_kind(path) == FT_PATH_FILE) {
-        FT_TRY(ft_file_read(path, FT_MAX_TOKENIZER_BYTES, &model->tokenizer, err));
-    } else {
+    FT_TRY(ft_files_path(base, "tokenizer.json", &path, err));
+    FT_TRY(ft_files_read(base, "tokenizer.json", FT_MAX_TOKENIZER_BYTES, &model->tokenizer, &found, err));
+    if (!found) {
         bool mpnet = family != NULL && strcmp(family, "mpnet") == 0;
         FT_TRY(ft_hf_vocab(base, config, mpnet, &model->tokenizer, err));
     }
     if (lower && model->tokenizer.size > 0) {
-        FT_TRY(lower_tokenizer(base, &model->tokenizer, err));
+        FT_TRY(lower_tokenizer(path, &model->tokenizer, err));
     }
 done:
     ft_free(path);
     return st;
 }
 
-enum ft_status ft_hf_text_options(const char *dir, const char *base, int64_t places, struct ft_model *model,
-                                  struct ft_err *err)
+enum ft_status ft_hf_text_options(const struct ft_files *files, const struct ft_files *base, int64_t places,
+                                  struct ft_model *model, struct ft_err *err)
 {
-    struct ft_json *transformer = NULL;
     struct ft_json *tokenizer = NULL;
+    const struct ft_json *transformer = model->hf->transformer;
     enum ft_status st = FT_OK;
-    FT_TRY(read_transformer(base, &transformer, err));
     FT_TRY(ft_hf_json(base, "tokenizer_config.json", &tokenizer, err));
     if ((st = find_length(transformer, tokenizer, places, &model->max_length, err)) != FT_OK) {
-        (void)ft_err_wrap(err, "%s", base);
+        (void)ft_err_wrap(err, "%s", files->path);
         goto done;
     }
-    FT_TRY(read_prompt(dir, model, err));
+    FT_TRY(read_prompt(files, model, err));
     FT_TRY(
         read_tokenizer(base, tokenizer, ft_json_bool(ft_json_get(transformer, "do_lower_case")), model, err));
 done:
     ft_json_free(tokenizer);
-    ft_json_free(transformer);
     return st;
 }

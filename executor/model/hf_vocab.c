@@ -1,7 +1,6 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
-#include "executor/base/file.h"
 #include "executor/model/hf_internal.h"
 
 /*
@@ -18,7 +17,7 @@ struct vocab {
     struct ft_json *tokens;       /* {"token": id} */
     const char *special[SPECIALS];
     bool roberta; /* <s> text </s> by RobertaProcessing */
-    const char *path;
+    char *path;
 };
 
 static enum ft_status name_specials(struct vocab *v, bool mpnet, struct ft_err *err)
@@ -192,22 +191,16 @@ static enum ft_status put_wordpiece(const struct vocab *v, struct ft_buf *out, s
     return ft_buf_text(out, "}}", err);
 }
 
-static enum ft_status from_lines(struct vocab *v, bool mpnet, struct ft_buf *out, struct ft_err *err)
+static enum ft_status from_lines(struct vocab *v, struct ft_buf *text, bool mpnet, struct ft_buf *out,
+                                 struct ft_err *err)
 {
-    struct ft_buf text = {0};
-    enum ft_status st = FT_OK;
     v->roberta = mpnet;
-    FT_TRY(ft_file_read(v->path, FT_MAX_TOKENIZER_BYTES, &text, err));
-    if (text.size == 0) {
-        st = FT_FAIL(err, INVALID, "%s is empty", v->path);
-        goto done;
+    if (text->size == 0) {
+        return FT_FAIL(err, INVALID, "%s is empty", v->path);
     }
-    FT_TRY(read_lines(v, &text, err));
-    FT_TRY(name_specials(v, mpnet, err));
-    FT_TRY(put_wordpiece(v, out, err));
-done:
-    ft_buf_release(&text);
-    return st;
+    FT_RETURN_IF_FAILED(read_lines(v, text, err));
+    FT_RETURN_IF_FAILED(name_specials(v, mpnet, err));
+    return put_wordpiece(v, out, err);
 }
 
 /* ---- byte-level BPE */
@@ -256,57 +249,56 @@ static enum ft_status put_bpe(const struct vocab *v, struct ft_buf *merges, stru
     return ft_buf_text(out, "}}", err);
 }
 
-static enum ft_status from_merges(struct vocab *v, const char *merges_path, struct ft_buf *out,
-                                  struct ft_err *err)
+static enum ft_status from_merges(struct vocab *v, const struct ft_buf *text, struct ft_buf *merges,
+                                  struct ft_buf *out, struct ft_err *err)
+{
+    v->roberta = true;
+    FT_RETURN_IF_FAILED(ft_json_parse_named(ft_buf_bytes(text), v->path, &v->tokens, err));
+    if (ft_json_kind(v->tokens) != FT_JSON_OBJECT || merges->size == 0 ||
+        memchr(merges->data, '\0', merges->size) != NULL) {
+        return FT_FAIL(err, INVALID, "%s and its merges.txt are no vocabulary", v->path);
+    }
+    FT_RETURN_IF_FAILED(name_specials(v, false, err));
+    return put_bpe(v, merges, out, err);
+}
+
+static enum ft_status find_vocab(struct vocab *v, const struct ft_files *base, bool mpnet, struct ft_buf *out,
+                                 struct ft_err *err)
 {
     struct ft_buf text = {0};
     struct ft_buf merges = {0};
+    bool has = false;
+    bool has_merges = false;
     enum ft_status st = FT_OK;
-    v->roberta = true;
-    FT_TRY(ft_file_read(v->path, FT_MAX_TOKENIZER_BYTES, &text, err));
-    FT_TRY(ft_file_read(merges_path, FT_MAX_TOKENIZER_BYTES, &merges, err));
-    if ((st = ft_json_parse(ft_buf_bytes(&text), &v->tokens, err)) != FT_OK) {
-        (void)ft_err_wrap(err, "%s", v->path);
+    FT_TRY(ft_files_path(base, "vocab.txt", &v->path, err));
+    FT_TRY(ft_files_read(base, "vocab.txt", FT_MAX_TOKENIZER_BYTES, &text, &has, err));
+    if (has) {
+        FT_TRY(from_lines(v, &text, mpnet, out, err));
         goto done;
     }
-    if (ft_json_kind(v->tokens) != FT_JSON_OBJECT || merges.size == 0 ||
-        memchr(merges.data, '\0', merges.size) != NULL) {
-        st = FT_FAIL(err, INVALID, "%s and %s are no vocabulary", v->path, merges_path);
-        goto done;
+    ft_free(v->path);
+    v->path = NULL;
+    FT_TRY(ft_files_path(base, "vocab.json", &v->path, err));
+    FT_TRY(ft_files_read(base, "vocab.json", FT_MAX_TOKENIZER_BYTES, &text, &has, err));
+    FT_TRY(ft_files_read(base, "merges.txt", FT_MAX_TOKENIZER_BYTES, &merges, &has_merges, err));
+    if (has && has_merges) {
+        FT_TRY(from_merges(v, &text, &merges, out, err));
     }
-    FT_TRY(name_specials(v, false, err));
-    FT_TRY(put_bpe(v, &merges, out, err));
 done:
     ft_buf_release(&merges);
     ft_buf_release(&text);
     return st;
 }
 
-enum ft_status ft_hf_vocab(const char *base, const struct ft_json *config, bool mpnet, struct ft_buf *out,
-                           struct ft_err *err)
+enum ft_status ft_hf_vocab(const struct ft_files *base, const struct ft_json *config, bool mpnet,
+                           struct ft_buf *out, struct ft_err *err)
 {
-    char *lines = NULL;
-    char *json = NULL;
-    char *merges = NULL;
     struct vocab v = {.config = config};
-    enum ft_status st = FT_OK;
-    FT_TRY(ft_path_join(base, "vocab.txt", &lines, err));
-    FT_TRY(ft_path_join(base, "vocab.json", &json, err));
-    FT_TRY(ft_path_join(base, "merges.txt", &merges, err));
-    if (ft_path_kind(lines) == FT_PATH_FILE) {
-        v.path = lines;
-        FT_TRY(from_lines(&v, mpnet, out, err));
-    } else if (ft_path_kind(json) == FT_PATH_FILE && ft_path_kind(merges) == FT_PATH_FILE) {
-        v.path = json;
-        FT_TRY(from_merges(&v, merges, out, err));
-    }
-done:
+    enum ft_status st = find_vocab(&v, base, mpnet, out, err);
     if (st != FT_OK) {
         ft_buf_release(out);
     }
     ft_json_free(v.tokens);
-    ft_free(merges);
-    ft_free(json);
-    ft_free(lines);
+    ft_free(v.path);
     return st;
 }

@@ -387,8 +387,24 @@ static enum ft_status put_metrics(const struct ft_json *metrics, struct ft_buf *
     return FT_OK;
 }
 
-enum ft_status ft_metadata_card(const struct ft_artifact *artifact, const char *name, struct ft_buf *out,
-                                struct ft_err *err)
+/* What sentence-transformers finds, or why it finds nothing. */
+static enum ft_status put_folder(const struct ft_artifact *artifact, const char *left_out, struct ft_buf *out,
+                                 struct ft_err *err)
+{
+    if (artifact->hf == NULL) {
+        return FT_OK;
+    }
+    return left_out[0] != '\0'
+               ? ft_buf_printf(out, err, "\n%s\n", left_out)
+               : ft_buf_text(
+                     out,
+                     "\nThe folder is one of sentence-transformers too: `SentenceTransformer(folder)` "
+                     "gives the same embeddings.\n",
+                     err);
+}
+
+enum ft_status ft_metadata_card(const struct ft_artifact *artifact, const char *name, const char *left_out,
+                                struct ft_buf *out, struct ft_err *err)
 {
     const struct ft_graph *g = artifact->graph;
     char in[FT_TYPE_TEXT];
@@ -402,6 +418,7 @@ enum ft_status ft_metadata_card(const struct ft_artifact *artifact, const char *
         name, artifact->run_name, name, ft_graph_name(g, input), ft_type_text(ft_graph_type(g, input), in),
         ft_graph_output_name(g, 0), ft_type_text(ft_graph_type(g, ft_graph_output_at(g, 0)), to),
         artifact->tokenizer.size > 0 ? ", with `tokenizer.json`" : ""));
+    FT_RETURN_IF_FAILED(put_folder(artifact, left_out, out, err));
     FT_RETURN_IF_FAILED(put_metrics(artifact->metrics, out, err));
     return put_facts(artifact->card, out, err);
 }

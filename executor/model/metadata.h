@@ -14,6 +14,7 @@ FT_MUST_CHECK enum ft_status ft_metadata_run(const struct ft_artifact *artifact,
                                              struct ft_buf *out, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_metadata_input_map(const struct ft_artifact *artifact, const char *name,
                                                    struct ft_buf *out, struct ft_err *err);
+/* left_out as ft_artifact_write() tells it. */
 FT_MUST_CHECK enum ft_status ft_metadata_card(const struct ft_artifact *artifact, const char *name,
-                                              struct ft_buf *out, struct ft_err *err);
+                                              const char *left_out, struct ft_buf *out, struct ft_err *err);
 #endif

@@ -20,6 +20,7 @@ void ft_model_free(struct ft_model *model)
     ft_json_free(model->prep);
     ft_json_free(model->meta);
     ft_free(model->producer);
+    ft_hf_source_free(model->hf);
     ft_buf_release(&model->tokenizer);
     ft_free(model->prompt);
     ft_free(model);

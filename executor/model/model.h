@@ -11,15 +11,18 @@
 #include "executor/codec/json.h"
 #include "executor/graph/graph.h"
 
+struct ft_hf_source; /* hf.h */
+
 struct ft_model {
     struct ft_graph *graph;
     char *name;           /* "classifier": file or folder name without suffix, or metadata.yml's name */
     char *source;         /* path as given */
     bool is_embedding;    /* loaded from an artifact: tailored already, one output (N, D) */
     struct ft_json *prep; /* preprocess options found in an artifact or in the ONNX metadata; NULL if none */
-    /* artifact: config and metrics; ONNX: metadata_props; Hugging Face folder: its "config" and, where there
-     * is one, "modules" (modules.json); NULL if none */
-    struct ft_json *meta;
+    struct ft_json *meta; /* artifact: config and metrics; ONNX: metadata_props; NULL if none */
+    /* What else the files of a Hugging Face model say, so that an artifact can be one again; NULL for other
+     * models. */
+    struct ft_hf_source *hf;
     int opset;      /* of the ONNX file */
     char *producer; /* "pytorch 2.15.0", "" if unknown */
     /* Of texts; empty, 0 and NULL for other models. */

@@ -122,6 +122,7 @@ static enum ft_status write_artifact(struct ft_run *run, struct ft_err *err)
     struct ft_json *config = NULL;
     struct ft_json *metrics = NULL;
     struct ft_json *card = NULL;
+    char left_out[FT_ERR_TEXT];
     FT_TRY(ft_params_store(ft_step_params(run->step), run->graph, err));
     FT_TRY(ft_prep_write(&run->prep, &prep, err));
     FT_TRY(config_json(run, &config, err));
@@ -132,10 +133,14 @@ static enum ft_status write_artifact(struct ft_run *run, struct ft_err *err)
                                    .graph = run->graph,
                                    .prep = prep,
                                    .tokenizer = ft_buf_bytes(&run->model->tokenizer),
+                                   .hf = run->model->hf,
                                    .config = config,
                                    .metrics = metrics,
                                    .card = card};
-    FT_TRY(ft_artifact_write(&artifact, run->job->out, err));
+    FT_TRY(ft_artifact_write(&artifact, run->job->out, left_out, err));
+    if (left_out[0] != '\0') {
+        ft_run_note(run, "%s", left_out);
+    }
 done:
     ft_json_free(prep);
     ft_json_free(config);

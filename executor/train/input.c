@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "executor/graph/pack.h"
+#include "executor/model/hf.h"
 
 static bool is_batch(struct ft_dim d)
 {
@@ -197,6 +198,20 @@ static enum ft_status infer_rows(const struct ft_graph *g, ft_value data, struct
     return ft_prep_infer(dims, t->rank - 1, prep, err);
 }
 
+/* sentence-transformers' include_prompt: false, as INSTRUCTOR has it: without a prompt it says nothing. */
+static enum ft_status check_prompt(const struct ft_model *model, const struct ft_prep *prep,
+                                   struct ft_err *err)
+{
+    if (model->hf == NULL || !model->hf->prompt_apart || prep->prefix[0] == '\0') {
+        return FT_OK;
+    }
+    return FT_FAIL(err, UNSUPPORTED,
+                   "the Pooling of %s leaves out the tokens of a prompt (include_prompt is false), which is "
+                   "not built, and there is one: \"%.100s\"; give no prefix (--prep-options "
+                   "'{\"prefix\": \"\"}'), or set include_prompt to true",
+                   model->source, prep->prefix);
+}
+
 enum ft_status ft_input_prep(const struct ft_graph *g, const struct ft_model *model,
                              const struct ft_tokenizer *tokenizer, const struct ft_json *options,
                              struct ft_prep *prep, struct ft_err *err)
@@ -215,7 +230,7 @@ enum ft_status ft_input_prep(const struct ft_graph *g, const struct ft_model *mo
             return ft_err_wrap(err, "prep_options");
         }
     }
-    return FT_OK;
+    return input.is_text ? check_prompt(model, prep, err) : FT_OK;
 }
 
 static bool tells_mean(const struct ft_json *options)

@@ -36,7 +36,8 @@ struct ft_text_inputs ft_input_texts(const struct ft_graph *graph);
 FT_MUST_CHECK enum ft_status ft_input_tokenizer(const struct ft_model *model, struct ft_tokenizer **tokenizer,
                                                 struct ft_err *err);
 /* Inferred from the input's shape, then what the model brings, then what the user says (may be NULL). The
- * tokenizer is borrowed by *prep. FT_UNSUPPORTED: a model of texts without one. */
+ * tokenizer is borrowed by *prep. FT_UNSUPPORTED: a model of texts without one, or a prefix
+ * where the model pools without the tokens of a prompt. */
 FT_MUST_CHECK enum ft_status ft_input_prep(const struct ft_graph *graph, const struct ft_model *model,
                                            const struct ft_tokenizer *tokenizer,
                                            const struct ft_json *options, struct ft_prep *prep,

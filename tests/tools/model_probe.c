@@ -496,6 +496,7 @@ static enum ft_status write_artifact(const struct probe *p, const struct ft_mode
     FT_TRY(ft_json_parse(ft_bytes_of_text("{\"before\":{\"mrr\":0.25},\"after\":{\"mrr\":0.5}}"), &metrics,
                          err));
     FT_TRY(ft_json_parse(ft_bytes_of_text("{\"seed\":1,\"documents\":40}"), &card, err));
+    char left_out[FT_ERR_TEXT];
     struct ft_artifact a = {.run_name = "probe-run",
                             .model_name = model->name,
                             .graph = g,
@@ -503,7 +504,7 @@ static enum ft_status write_artifact(const struct probe *p, const struct ft_mode
                             .config = config,
                             .metrics = metrics,
                             .card = card};
-    FT_TRY(ft_artifact_write(&a, p->artifact, err));
+    FT_TRY(ft_artifact_write(&a, p->artifact, left_out, err));
 done:
     ft_json_free(prep);
     ft_json_free(config);
