@@ -346,8 +346,8 @@ enum ft_status ft_cut_find(const struct ft_model *model, const struct ft_tailor_
     if (options->cut != NULL && options->cut[0] != '\0') {
         return cut_at_name(g, options->cut, cut, err);
     }
-    bool is_text = model->max_length > 0; /* what its folder says is the embedding has no head behind it */
-    if (!options->keep_head && !model->is_embedding && !is_text) {
+    bool is_folder = model->hf != NULL; /* what it says is the embedding has no head behind it */
+    if (!options->keep_head && !model->is_embedding && !is_folder) {
         return cut_by_rule(model, options->labels, arena, cut, err);
     }
     if (ft_graph_outputs(g) != 1) {
@@ -355,7 +355,7 @@ enum ft_status ft_cut_find(const struct ft_model *model, const struct ft_tailor_
     }
     cut->at = ft_graph_output_at(g, 0);
     cut->why = model->is_embedding ? "it is an embedding model already"
-               : is_text           ? "its folder says what the embedding is"
+               : is_folder         ? "its folder says what the embedding is"
                                    : "asked for with --keep-head";
     return FT_OK;
 }

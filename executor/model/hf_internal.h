@@ -160,6 +160,10 @@ FT_MUST_CHECK enum ft_status ft_hf_read(const struct ft_files *files, struct ft_
 FT_MUST_CHECK enum ft_status ft_hf_source_read(const struct ft_files *files, const struct ft_files *base,
                                                struct ft_json *take_config, struct ft_hf_source **source,
                                                struct ft_err *err);
+/* Of an ONNX file in `dir` that reads texts: tokenizer, longest text and prompt out of the files in that
+ * folder, or out of the one above where it is called "onnx"; where these have modules.json and the file stops
+ * at rows of tokens, the modules behind them. Nothing there: nothing changes. */
+FT_MUST_CHECK enum ft_status ft_hf_beside(const char *dir, struct ft_model *model, struct ft_err *err);
 /* ft_files_json() with the limit of a model's files. */
 FT_MUST_CHECK enum ft_status ft_hf_json(const struct ft_files *files, const char *name, struct ft_json **json,
                                         struct ft_err *err);

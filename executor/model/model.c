@@ -5,7 +5,7 @@
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
 #include "executor/model/artifact.h"
-#include "executor/model/hf.h"
+#include "executor/model/hf_internal.h"
 #include "executor/model/internal.h"
 #include "executor/model/onnx.h"
 
@@ -84,6 +84,7 @@ static enum ft_status load_onnx(const char *path, const struct ft_model_options 
         (void)ft_err_wrap(err, "%s", path);
         goto done;
     }
+    FT_TRY(ft_hf_beside(dir, m, err));
     ft_free(m->name);
     m->name = name;
     name = NULL;
@@ -104,6 +105,29 @@ static enum ft_status folder_has(const char *dir, const char *name, bool *has, s
     *has = *has || ft_path_kind(path) == FT_PATH_FILE;
     ft_free(path);
     return FT_OK;
+}
+
+/* A folder with config.json or modules.json: its safetensors, else the ONNX file that Optimum or
+ * sentence-transformers put there. */
+static enum ft_status load_folder(const char *path, const struct ft_model_options *options,
+                                  struct ft_model **model, struct ft_err *err)
+{
+    static const char *const names[] = {"model.onnx", "onnx/model.onnx"};
+    bool has = false;
+    FT_RETURN_IF_FAILED(folder_has(path, "model.safetensors", &has, err));
+    FT_RETURN_IF_FAILED(folder_has(path, "model.safetensors.index.json", &has, err));
+    for (size_t i = 0; !has && i < sizeof names / sizeof *names; i++) {
+        bool onnx = false;
+        char *file = NULL;
+        FT_RETURN_IF_FAILED(folder_has(path, names[i], &onnx, err));
+        if (onnx) {
+            FT_RETURN_IF_FAILED(ft_path_join(path, names[i], &file, err));
+            enum ft_status st = load_onnx(file, options, model, err);
+            ft_free(file);
+            return st;
+        }
+    }
+    return ft_hf_load(path, model, err);
 }
 
 static enum ft_status load_any(const char *path, const struct ft_model_options *options,
@@ -131,7 +155,7 @@ static enum ft_status load_any(const char *path, const struct ft_model_options *
     FT_RETURN_IF_FAILED(folder_has(path, "modules.json", &folder, err));
     FT_RETURN_IF_FAILED(folder_has(path, "config.json", &folder, err));
     if (folder) {
-        return ft_hf_load(path, model, err);
+        return load_folder(path, options, model, err);
     }
     return FT_FAIL(err, INVALID, "%s is not a model folder: no config.yml with models/, no config.json",
                    path);

@@ -3,7 +3,9 @@
  * loaders.
  *
  * MODEL of the command line: an .onnx file, an artifact of ours (folder or .zip), or a Hugging Face /
- * sentence-transformers folder (hf.h). Thread-safety: a const model may be read by any number of threads.
+ * sentence-transformers folder (hf.h). An .onnx file of texts finds its tokenizer in its folder, as Optimum
+ * lays it out, or above a folder "onnx"; a folder with such a file and without safetensors is read from it.
+ * Thread-safety: a const model may be read by any number of threads.
  */
 #ifndef FT_MODEL_MODEL_H
 #define FT_MODEL_MODEL_H

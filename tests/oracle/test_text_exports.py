@@ -9,13 +9,19 @@ largest of all (test_hf.py).
 """
 import contextlib
 import io
+import shutil
 import warnings
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
+import finetuner_cli as cli
+import test_artifact as artifact
 import test_hf as hf
 
 warnings.filterwarnings("ignore")
@@ -35,17 +41,17 @@ class Wrapped(torch.nn.Module):
         return self.model(**dict(zip(self.names, args))).last_hidden_state
 
 
-def export(model, how, path, batch, names):
-    hf.encoder(model).set_attn_implementation("sdpa" if how == "script" else "eager")
+def export(model, how, path, batch, names, opset=None, attention=None):
+    hf.encoder(model).set_attn_implementation(attention or ("sdpa" if how == "script" else "eager"))
     net = Wrapped(model, names).eval()
     args = tuple(torch.tensor(a[:3]) for a, _ in zip(batch, names))
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         if how == "script":
-            torch.onnx.export(net, args, str(path), dynamo=False, opset_version=17, input_names=names, output_names=["last_hidden_state"],
+            torch.onnx.export(net, args, str(path), dynamo=False, opset_version=opset or 17, input_names=names, output_names=["last_hidden_state"],
                               dynamic_axes={n: {0: "batch", 1: "sequence"} for n in (*names, "last_hidden_state")})
         else:
             axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=300)}
-            torch.onnx.export(net, args, str(path), dynamo=True, opset_version=18, input_names=names, output_names=["last_hidden_state"],
+            torch.onnx.export(net, args, str(path), dynamo=True, opset_version=opset or 18, input_names=names, output_names=["last_hidden_state"],
                               dynamic_shapes=((axes,) * len(names),), verbose=False, external_data=False)
 
 
@@ -95,6 +101,73 @@ def test_exports(name, how, tmp_path):
     export(model, how, path, batch, names)
     numbers = [hf.compare(run(path, tmp_path, batch, names, packed), want, LIMIT, (name, how, packed)) for packed in (False, True)]
     ROWS.append((name, how, *numbers))
+
+
+# PyTorch's own attention is exported from opset 14 on, LayerNorm as one node from 17 on, GELU from 20 on.
+OPSETS = [(11, "script", "eager", "gelu"), (12, "script", "eager", "gelu_new"), (13, "script", "eager", "quick_gelu"),
+          (14, "script", "sdpa", "gelu"), (15, "script", "eager", "gelu_new"), (16, "script", "sdpa", "quick_gelu"),
+          (17, "script", "eager", "gelu"), (18, "dynamo", "sdpa", "gelu_new"), (19, "dynamo", "eager", "gelu"),
+          (20, "dynamo", "sdpa", "gelu"), (21, "dynamo", "eager", "gelu_new"), (22, "dynamo", "sdpa", "quick_gelu")]
+
+
+@pytest.mark.parametrize("opset,how,attention,act", OPSETS)
+def test_opsets(opset, how, attention, act, tmp_path):
+    name = {"gelu": "bert", "gelu_new": "bert-tanh-one-type", "quick_gelu": "bert-quick"}[act]
+    model, names, batch, want = setting(name)
+    path = tmp_path / "model.onnx"
+    export(model, how, path, batch, names, opset, attention)
+    assert [o.version for o in onnx.load(path).opset_import if o.domain == ""] == [opset]
+    ROWS.append((f"{name[:8]} {opset}", how, *(hf.compare(run(path, tmp_path, batch, names, packed), want, LIMIT, (opset, how, packed))
+                                              for packed in (False, True))))
+
+
+# ---- files beside the file: Optimum's layout, made by hand with its names of inputs, outputs and axes
+
+class Optimum(torch.nn.Module):
+    """What Optimum exports for sentence-transformers: the rows of tokens, and what all modules make of them."""
+
+    def __init__(self, st):
+        super().__init__()
+        self.st = st
+
+    def forward(self, input_ids, attention_mask, token_type_ids):
+        out = self.st({"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids})
+        return out["token_embeddings"], out["sentence_embedding"]
+
+
+def test_files_beside_an_onnx_file(tmp_path):
+    artifact.small(tmp_path / "hf")
+    st = SentenceTransformer(modules=[Transformer(str(tmp_path / "hf")), Pooling(24, "max"), Normalize()], device="cpu")
+    st[0].max_seq_length = 60
+    st.save(str(tmp_path / "st"))
+    want = st.encode(artifact.TEXTS)
+    batch = st.tokenize(artifact.TEXTS)
+    batch.setdefault("token_type_ids", torch.zeros_like(batch["input_ids"]))
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    axes = {name: {0: "batch_size", 1: "sequence_length"} for name in (*names, "token_embeddings", "last_hidden_state")}
+    args = tuple(batch[name] for name in names)
+    axes["sentence_embedding"] = {0: "batch_size"}
+
+    def write(net, path, outputs):
+        path.parent.mkdir(exist_ok=True)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            torch.onnx.export(net, args, str(path), dynamo=False, opset_version=14, input_names=names, output_names=outputs,
+                              dynamic_axes={k: v for k, v in axes.items() if k in (*names, *outputs)})
+
+    # Optimum's folder: model.onnx, config.json and tokenizer.json, no safetensors.
+    shutil.copytree(tmp_path / "hf", tmp_path / "optimum")
+    (tmp_path / "optimum" / "model.safetensors").unlink()
+    (tmp_path / "optimum" / "sentence_bert_config.json").write_text('{"max_seq_length": 60}')
+    write(Optimum(st).eval(), tmp_path / "optimum" / "model.onnx", ["token_embeddings", "sentence_embedding"])
+    # sentence-transformers' own: the encoder alone below onnx/, its modules behind it, in a folder with a pickle.
+    shutil.copytree(tmp_path / "st", tmp_path / "bare")
+    (tmp_path / "bare" / "model.safetensors").unlink()
+    (tmp_path / "bare" / "pytorch_model.bin").write_bytes(b"\x80\x02.")
+    write(Wrapped(st[0].auto_model, names).eval(), tmp_path / "bare" / "onnx" / "model.onnx", ["last_hidden_state"])
+    for model in ("optimum", "optimum/model.onnx", "bare", "bare/onnx/model.onnx"):
+        artifact.compare(artifact.encode(tmp_path, model), want, model)
+    summary = cli.ok("inspect", "bare/onnx/model.onnx", cwd=tmp_path).out
+    assert '"max_length": 60' in summary and "without padding" in summary, summary
 
 
 @pytest.mark.parametrize("name", hf.FAMILIES)
