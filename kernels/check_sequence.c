@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernels/check.h"
+#include "kernels/sequence.h"
 
 /* Sequences of tokens: padded (N, S, C) beside (N, S), or packed (T, C) beside (N, 2). */
 
@@ -44,8 +45,36 @@ static enum ft_status check_heads(const char *op, const struct ft_attrs *attrs, 
 
 struct attention {
     const char *op;
-    const struct ft_type *q, *k, *v, *seq, *bias; /* bias may be NULL */
+    const struct ft_type *q, *k, *v, *seq, *bias, *rng; /* the last two may be NULL */
 };
+
+/* `q`: the number of q among the inputs; k and v follow. */
+static struct attention attention_of(const char *op, const struct ft_type *in, int n_in, int q, int seq)
+{
+    const struct ft_attention_extras more = ft_attention_extras_of(in, n_in, seq);
+    return (struct attention){.op = op,
+                              .q = &in[q],
+                              .k = &in[q + 1],
+                              .v = &in[q + 2],
+                              .seq = &in[seq],
+                              .bias = more.bias < 0 ? NULL : &in[more.bias],
+                              .rng = more.rng < 0 ? NULL : &in[more.rng]};
+}
+
+static enum ft_status check_dropout(const struct attention *a, const struct ft_attrs *attrs,
+                                    struct ft_err *err)
+{
+    if (a->rng == NULL) {
+        return FT_OK;
+    }
+    if (!(attrs->dropout >= 0.0F && attrs->dropout <= 1.0F)) {
+        return FT_FAIL(err, INVALID, "%s: probability %g is not in [0, 1]", a->op, (double)attrs->dropout);
+    }
+    if (attrs->node < 0 || attrs->node >= 1 << 20) {
+        return FT_FAIL(err, LIMIT, "%s: node number %lld is not below 2^20", a->op, (long long)attrs->node);
+    }
+    return ft_check_vector(a->op, "rng", a->rng, ft_dim_of(2), err);
+}
 
 static enum ft_status check_attention(const struct attention *a, const struct ft_attrs *attrs,
                                       struct ft_type *lse, struct ft_err *err)
@@ -65,6 +94,7 @@ static enum ft_status check_attention(const struct attention *a, const struct ft
         return FT_FAIL(err, INVALID, "%s: bias is %s, wanted (%lld heads, an odd number of distances)", a->op,
                        FT_SHOW(b), (long long)attrs->group);
     }
+    FT_RETURN_IF_FAILED(check_dropout(a, attrs, err));
     *lse = ft_check_like(a->q);
     lse->dim[lse->rank - 1] = ft_dim_of(attrs->group);
     return FT_OK;
@@ -73,7 +103,10 @@ static enum ft_status check_attention(const struct attention *a, const struct ft
 enum ft_status ft_infer_attention(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
                                   struct ft_type *out, struct ft_err *err)
 {
-    const struct attention a = {"attention", &in[0], &in[1], &in[2], &in[3], n_in == 5 ? &in[4] : NULL};
+    const struct attention a = attention_of("attention", in, n_in, 0, 3);
+    if (n_in == 6 && (a.bias == NULL || a.rng == NULL)) {
+        return FT_FAIL(err, INVALID, "attention: of bias and rng each is given once, in this order");
+    }
     FT_RETURN_IF_FAILED(check_attention(&a, attrs, &out[1], err));
     out[0] = ft_check_like(&in[0]);
     return FT_OK;
@@ -82,8 +115,11 @@ enum ft_status ft_infer_attention(const struct ft_attrs *attrs, const struct ft_
 static enum ft_status check_attention_bwd(const char *op, const struct ft_attrs *attrs,
                                           const struct ft_type *in, int n_in, struct ft_err *err)
 {
-    const struct attention a = {op, &in[1], &in[2], &in[3], &in[6], n_in == 8 ? &in[7] : NULL};
+    const struct attention a = attention_of(op, in, n_in, 1, 6);
     struct ft_type lse;
+    if (n_in == 9 && (a.bias == NULL || a.rng == NULL)) {
+        return FT_FAIL(err, INVALID, "%s: of bias and rng each is given once, in this order", op);
+    }
     FT_RETURN_IF_FAILED(check_attention(&a, attrs, &lse, err));
     FT_RETURN_IF_FAILED(ft_check_same(op, "dy and q", &in[0], &in[1], err));
     FT_RETURN_IF_FAILED(ft_check_same(op, "y and q", &in[4], &in[1], err));

@@ -127,6 +127,11 @@ struct ft_attrs {
     int residual; /* the last input is a tensor of the output's shape that is added */
     enum ft_miner miner;
     enum ft_reducer reducer;
+    /* ATTENTION that reads random numbers: the probability that a weight is dropped. With `drops`, which only
+     * ft_graph_train_form() reads: training drops output 0 of the row (of ATTENTION its weights) with that.
+     */
+    float dropout;
+    int drops;
 };
 
 struct ft_op_info {

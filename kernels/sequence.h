@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "executor/base/rand.h"
 #include "kernels/kernel.h"
 
 #ifdef __cplusplus
@@ -52,6 +53,38 @@ static inline int64_t ft_sequence_end(const struct ft_sequences *s, int64_t i)
 static inline bool ft_sequence_has(const struct ft_sequences *s, int64_t r)
 {
     return !s->padded || s->at[r] != 0;
+}
+
+/* What ATTENTION and its gradients may read behind `seq`: a bias, random numbers; which input, -1: not there.
+ */
+struct ft_attention_extras {
+    int bias, rng;
+};
+
+static inline struct ft_attention_extras ft_attention_extras_of(const struct ft_type *in, int n_in, int seq)
+{
+    struct ft_attention_extras e = {-1, -1};
+    for (int i = seq + 1; i < n_in; i++) {
+        if (in[i].dtype == FT_I64) {
+            e.rng = i;
+        } else {
+            e.bias = i;
+        }
+    }
+    return e;
+}
+
+/* The numbers that decide about weights, and of a sequence of n rows that begins with row `first`, for head h
+ * of `heads`: element i * *row + j is the query i's and the key j's. */
+static inline struct ft_rand ft_attention_rand(const struct ft_attrs *attrs, const int64_t *rng)
+{
+    return ft_rand_at((uint64_t)rng[0], FT_RAND_DROPOUT, (uint64_t)rng[1] << 20 | (uint64_t)attrs->node);
+}
+
+static inline uint64_t ft_attention_element(int64_t first, int64_t n, int64_t heads, int64_t h, int64_t *row)
+{
+    *row = (n + 3) / 4 * 4;
+    return (uint64_t)(first * heads + h) << 32;
 }
 
 /* Rows of filler lie before each sequence, and behind the last one (i = N): from here to its begin (N: to

@@ -762,6 +762,8 @@ static const struct row table[] = {
     {FT_OP_ATTENTION, "attention packed bias", attention_packed_bias},
     {FT_OP_ATTENTION, "attention padded", attention_padded},
     {FT_OP_ATTENTION, "attention padded window bias", attention_padded_window_bias},
+    {FT_OP_ATTENTION, "attention packed dropout", attention_packed_dropout},
+    {FT_OP_ATTENTION, "attention padded window bias dropout", attention_padded_dropout},
     {FT_OP_ROPE, "rope packed", rope_packed},
     {FT_OP_ROPE, "rope padded back", rope_padded},
     SEQ_POOL_CASES(SEQ_POOL_ROW){FT_OP_L2_NORMALIZE, "l2_normalize", l2_normalize},

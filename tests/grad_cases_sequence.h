@@ -19,7 +19,7 @@ static inline ft_value seq_input(struct problem *p, bool padded)
 }
 
 /* Two heads of three numbers. */
-static inline void attention(struct problem *p, bool padded, int window, int most)
+static inline void attention(struct problem *p, bool padded, int window, int most, float dropout)
 {
     struct ft_attrs a = no_attrs();
     a.group = 2;
@@ -28,24 +28,34 @@ static inline void attention(struct problem *p, bool padded, int window, int mos
     ft_value q = any(p, tokens(padded, 6));
     ft_value k = any(p, tokens(padded, 6));
     ft_value v = any(p, tokens(padded, 6));
+    ft_value more[2];
     ft_value seq = seq_input(p, padded);
-    if (most < 0) {
-        p->y = node(p->g, FT_OP_ATTENTION, a, 4, q, k, v, seq);
-    } else {
-        p->y = node(p->g, FT_OP_ATTENTION, a, 5, q, k, v, seq, any(p, shape(2, 2, 2 * most + 1)));
+    int n = 0;
+    if (most >= 0) {
+        more[n++] = any(p, shape(2, 2, 2 * most + 1));
     }
+    if (dropout > 0) {
+        a.dropout = dropout;
+        a.node = 6;
+        more[n++] = rng_state(p);
+    }
+    p->y = n == 0   ? node(p->g, FT_OP_ATTENTION, a, 4, q, k, v, seq)
+           : n == 1 ? node(p->g, FT_OP_ATTENTION, a, 5, q, k, v, seq, more[0])
+                    : node(p->g, FT_OP_ATTENTION, a, 6, q, k, v, seq, more[0], more[1]);
 }
 
-#define ATTENTION_CASE(padded, window, most, name)                                                           \
+#define ATTENTION_CASE(padded, window, most, dropout, name)                                                  \
     static inline void attention_##name(struct problem *p)                                                   \
     {                                                                                                        \
-        attention(p, padded, window, most);                                                                  \
+        attention(p, padded, window, most, dropout);                                                         \
     }
-ATTENTION_CASE(false, 0, -1, packed)
-ATTENTION_CASE(false, 1, -1, packed_window)
-ATTENTION_CASE(false, 0, 1, packed_bias)
-ATTENTION_CASE(true, 0, -1, padded)
-ATTENTION_CASE(true, 2, 2, padded_window_bias)
+ATTENTION_CASE(false, 0, -1, 0, packed)
+ATTENTION_CASE(false, 1, -1, 0, packed_window)
+ATTENTION_CASE(false, 0, 1, 0, packed_bias)
+ATTENTION_CASE(true, 0, -1, 0, padded)
+ATTENTION_CASE(true, 2, 2, 0, padded_window_bias)
+ATTENTION_CASE(false, 0, -1, 0.3F, packed_dropout)
+ATTENTION_CASE(true, 2, 2, 0.4F, padded_dropout)
 
 static inline struct ft_attrs rope_attrs(int kind)
 {

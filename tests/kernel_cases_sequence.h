@@ -76,20 +76,25 @@ struct attention_case {
     int64_t heads, size, window;
     int64_t most; /* distance with a bias of its own; -1: no bias */
     float alpha;
+    float dropout; /* 0: no random numbers are read */
 };
 
 static const struct attention_case attention_cases[] = {
-    {0, 1, 1, 0, -1, 1.0F},     {1, 3, 5, 0, -1, 0.5F},      {1, 2, 8, 1, 1, 0.25F},
-    {2, 2, 32, 0, -1, 0.1768F}, {2, 3, 64, 0, 16, 0.125F},   {2, 2, 17, 7, -1, 0.25F},
-    {2, 1, 80, 0, -1, 0.1118F}, {2, 2, 128, 40, 3, 0.0884F}, {2, 2, 32, 1000, 0, -0.2F},
-    {3, 1, 32, 0, -1, 0.1768F}, {3, 1, 7, 0, 200, 0.378F},   {3, 1, 16, 64, -1, 0.25F},
-    {5, 2, 4, 0, -1, 0.5F},     {6, 2, 8, 0, -1, 0.354F},    {6, 3, 3, 2, 2, 0.577F},
-    {7, 2, 32, 0, -1, 0.1768F}, {7, 1, 64, 0, 30, 0.125F},   {7, 3, 9, 5, 3, 0.333F},
-    {7, 2, 32, 0, -1, 4.0F}, /* softmax that chooses */
-    {4, 2, 8, 0, -1, 0.354F},   {4, 2, 5, 2, 2, 0.447F},
+    {0, 1, 1, 0, -1, 1.0F, 0},        {1, 3, 5, 0, -1, 0.5F, 0},        {1, 2, 8, 1, 1, 0.25F, 0},
+    {2, 2, 32, 0, -1, 0.1768F, 0},    {2, 3, 64, 0, 16, 0.125F, 0},     {2, 2, 17, 7, -1, 0.25F, 0},
+    {2, 1, 80, 0, -1, 0.1118F, 0},    {2, 2, 128, 40, 3, 0.0884F, 0},   {2, 2, 32, 1000, 0, -0.2F, 0},
+    {3, 1, 32, 0, -1, 0.1768F, 0},    {3, 1, 7, 0, 200, 0.378F, 0},     {3, 1, 16, 64, -1, 0.25F, 0},
+    {5, 2, 4, 0, -1, 0.5F, 0},        {6, 2, 8, 0, -1, 0.354F, 0},      {6, 3, 3, 2, 2, 0.577F, 0},
+    {7, 2, 32, 0, -1, 0.1768F, 0},    {7, 1, 64, 0, 30, 0.125F, 0},     {7, 3, 9, 5, 3, 0.333F, 0},
+    {7, 2, 32, 0, -1, 4.0F, 0}, /* softmax that chooses */
+    {4, 2, 8, 0, -1, 0.354F, 0},      {4, 2, 5, 2, 2, 0.447F, 0},       {1, 3, 5, 0, -1, 0.5F, 0.3F},
+    {2, 2, 32, 0, 16, 0.1768F, 0.1F}, {3, 1, 16, 64, -1, 0.25F, 0.5F},  {6, 2, 8, 0, -1, 0.354F, 0.25F},
+    {7, 3, 9, 5, 3, 0.333F, 0.9F},    {7, 2, 32, 0, -1, 0.1768F, 0.1F}, {4, 2, 5, 0, -1, 0.447F, 1.0F},
 };
 
-/* q, k, v, seq, [bias]; the caller owns `seq`. */
+static const double attention_rng[2] = {9876543210987.0, 41.0};
+
+/* q, k, v, seq, [bias], [rng]; the caller owns `seq`. */
 static struct kase attention_kase(const struct attention_case *c, const double *seq)
 {
     const struct batch_case *b = &batch_cases[c->batch];
@@ -107,6 +112,14 @@ static struct kase attention_kase(const struct attention_case *c, const double *
     kase_given(&k, batch_seq(b), seq);
     if (c->most >= 0) {
         kase_in(&k, T2(c->heads, 2 * c->most + 1), NORMAL);
+    }
+    if (c->dropout > 0) {
+        struct ft_type rng = T1(2);
+        rng.dtype = FT_I64;
+        kase_given(&k, rng, attention_rng);
+        k.attrs.dropout = c->dropout;
+        k.attrs.node = 77;
+        k.floor /= c->dropout < 1 ? 1.0 - (double)c->dropout : 1.0; /* what is kept is larger */
     }
     return k;
 }
@@ -127,10 +140,12 @@ static void attention_bwd_case(struct suite *s, const struct attention_case *c, 
 {
     double *seq = batch_values(&batch_cases[c->batch]);
     struct kase fwd = attention_kase(c, seq);
-    double *data[5] = {NULL};
-    for (int i = 0; i < fwd.n_in; i++) {
+    double *data[6] = {NULL};
+    int most = fwd.n_in - (c->dropout > 0);
+    for (int i = 0; i < most; i++) {
         data[i] = i == 3 ? seq : random_values(s, &fwd.in[i], 10 + i, NORMAL);
     }
+    data[most] = c->dropout > 0 ? (double *)(uintptr_t)attention_rng : NULL;
     double *y = forward(s, &fwd, data, 0);
     double *lse = forward(s, &fwd, data, 1);
     struct kase k = kase_of(op, ELEMENT, fwd.factor, 4.0 * fwd.floor);
@@ -145,11 +160,11 @@ static void attention_bwd_case(struct suite *s, const struct attention_case *c, 
     kase_given(&k, fwd.in[0], y);
     kase_given(&k, lse_type, lse);
     kase_given(&k, fwd.in[3], seq);
-    if (fwd.n_in == 5) {
-        kase_given(&k, fwd.in[4], data[4]);
+    for (int i = 4; i < fwd.n_in; i++) {
+        kase_given(&k, fwd.in[i], data[i]);
     }
     check(s, &k);
-    free_values(data, fwd.n_in);
+    free_values(data, most);
     ft_free(y);
     ft_free(lse);
 }

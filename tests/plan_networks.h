@@ -109,7 +109,7 @@ static inline void build_training(struct network *net)
     ft_value wrt[MAX_VALUES];
     int n = 0;
     build_backbone(&eval);
-    OK(ft_graph_train_form(eval.g, &form, &err));
+    OK(ft_graph_train_form(eval.g, -1, &form, &err));
     ft_graph_free(eval.g);
     memset(net, 0, sizeof *net);
     net->g = form.graph;

@@ -289,7 +289,7 @@ static void only_unfrozen_normalisations_train(void **state)
     h = norm(g, h, p[0]); /* applied twice: its statistics move twice */
     OK(ft_graph_output(g, h, "y", &err));
     struct ft_train_form form;
-    OK(ft_graph_train_form(g, &form, &err));
+    OK(ft_graph_train_form(g, -1, &form, &err));
     assert_int_equal(ft_graph_nodes(form.graph), 4);
     const enum ft_op ops[4] = {FT_OP_BATCHNORM_TRAIN, FT_OP_BATCHNORM, FT_OP_BATCHNORM_TRAIN,
                                FT_OP_BATCHNORM_TRAIN};
@@ -327,7 +327,7 @@ static void statistics_that_are_no_state_are_refused(void **state)
     }
     (void)norm(g, x, p);
     struct ft_train_form form;
-    FAILS(UNSUPPORTED, "batchnorm 'batchnorm' cannot be trained", ft_graph_train_form(g, &form, &err));
+    FAILS(UNSUPPORTED, "batchnorm 'batchnorm' cannot be trained", ft_graph_train_form(g, -1, &form, &err));
     assert_null(form.graph);
     assert_null(form.updates);
     ft_graph_free(g);
@@ -408,7 +408,7 @@ static enum ft_status build_all(struct ft_err *err)
     FT_TRY(ft_graph_output(g, loss, "y", err));
     FT_TRY(ft_graph_copy(g, &copy, err));
     FT_TRY(ft_graph_extract(g, &loss, NULL, 1, &part, err));
-    FT_TRY(ft_graph_train_form(g, &form, err));
+    FT_TRY(ft_graph_train_form(g, -1, &form, err));
     loss = ft_graph_output_at(form.graph, 0);
     FT_TRY(ft_graph_add(form.graph, FT_OP_REDUCE_SUM, &all, &loss, 1, NULL, &loss, err));
     FT_TRY(ft_graph_backward(form.graph, loss, &in[0], 1, grad, err));

@@ -419,6 +419,17 @@ static void sequence_shapes(void **state)
     good(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[0]), WANT("float32 (N, S, 6)", "float32 (N, S, 2)"));
     good(FT_OP_ATTENTION, &a, IN(x[1], x[1], x[1], seq[1], F32(2, 5)),
          WANT("float32 (T, 6)", "float32 (T, 2)"));
+    const struct ft_type rng = typed(F32(2), FT_I64);
+    a.dropout = 0.1F;
+    good(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[0], rng),
+         WANT("float32 (N, S, 6)", "float32 (N, S, 2)"));
+    good(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[0], F32(2, 5), rng),
+         WANT("float32 (N, S, 6)", "float32 (N, S, 2)"));
+    bad(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[0], rng, rng), FT_INVALID, "in this order");
+    bad(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[0], typed(F32(3), FT_I64)), FT_INVALID, "rng is");
+    a.dropout = 1.5F;
+    bad(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[0], rng), FT_INVALID, "not in [0, 1]");
+    a.dropout = 0;
     bad(FT_OP_ATTENTION, &a, IN(x[1], x[1], x[1], seq[0]), FT_INVALID, "not spans (N, 2)");
     bad(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[0], seq[1]), FT_INVALID, "not a mask of the tokens");
     bad(FT_OP_ATTENTION, &a, IN(x[0], x[0], x[1], seq[0]), FT_INVALID, "q and v");

@@ -240,6 +240,14 @@ void ft_graph_param_freeze(struct ft_graph *g, int param, bool frozen)
     g->params[param].frozen = frozen;
 }
 
+void ft_graph_mark_dropout(struct ft_graph *g, ft_value v, double probability)
+{
+    int producer = ft_graph_producer(g, v);
+    assert(producer >= 0 && g->nodes[producer]->out[0] == v && probability >= 0 && probability <= 1);
+    g->nodes[producer]->attrs.drops = 1;
+    g->nodes[producer]->attrs.dropout = (float)probability;
+}
+
 /* ---- nodes */
 
 static enum ft_status infer_types(const struct ft_graph *g, const struct ft_node *node, struct ft_type *out,

@@ -1,11 +1,11 @@
 /*
  * graph.h - the canonical graph: values and nodes at the level of ONNX, typed, with symbolic dimensions.
  *
- * A graph is built by appending; what is in it never changes except names, the output list and parameters'
- * data. Pointers to nodes, types and names stay valid as long as the graph. When a call fails the graph may
- * hold nodes and values that nothing uses. Nodes stand in topological order by construction: a node's inputs
- * exist before it. Fusion, layouts, precision and memory are the plan's business (plan.h); export reads only
- * this.
+ * A graph is built by appending; what is in it never changes except names, the output list, parameters' data
+ * and marks of dropout. Pointers to nodes, types and names stay valid as long as the graph. When a call fails
+ * the graph may hold nodes and values that nothing uses. Nodes stand in topological order by construction: a
+ * node's inputs exist before it. Fusion, layouts, precision and memory are the plan's business (plan.h);
+ * export reads only this.
  *
  * Values are numbered 0 .. ft_graph_values()-1 and come from inputs, parameters, constants or nodes. A
  * parameter is a weight of the model: it has a stable id (order of creation), a name, initial data, and a
@@ -105,8 +105,10 @@ int ft_graph_param_of(const struct ft_graph *g, ft_value v); /* parameter number
 /* ---- training
  * Turn the model part into its training form: a BATCHNORM whose scale or bias is not frozen becomes
  * BATCHNORM_TRAIN (its running statistics move by its a.momentum; their new values are listed in the update
- * pairs), and DROPOUT stays; frozen ones stay as they are. `rng` is the graph's (2) I64 input, used by
- * DROPOUT. A graph imported for inference has no DROPOUT on its path unless the file had it. */
+ * pairs), and DROPOUT stays; frozen ones stay as they are. Where nodes are marked for it (a.drops) training
+ * drops: a DROPOUT comes behind the node, or ATTENTION drops its weights. dropout: the probability at all
+ * marks; below 0: what each of them says. `rng` is the graph's (2) I64 input, used by what drops: it is there
+ * if anything does. Nodes that drop are numbered in their order, so equal graphs drop alike. */
 struct ft_state_update {
     int param;      /* the state parameter */
     ft_value value; /* what it becomes after the step */
@@ -116,8 +118,10 @@ struct ft_train_form {
     struct ft_state_update *updates; /* ft_free() */
     int n_updates;
 };
-FT_MUST_CHECK enum ft_status ft_graph_train_form(const struct ft_graph *g, struct ft_train_form *out,
-                                                 struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_graph_train_form(const struct ft_graph *g, double dropout,
+                                                 struct ft_train_form *out, struct ft_err *err);
+/* Mark the node that makes v: training drops v with that probability (v of ATTENTION: its weights). */
+void ft_graph_mark_dropout(struct ft_graph *g, ft_value v, double probability);
 
 /* Reverse mode: append to g the nodes that compute d loss / d wrt[i] for scalar `loss`; grad[i] = FT_NO_VALUE
  * if loss does not depend on wrt[i]. FT_UNSUPPORTED names the node whose op has no gradient on a path that

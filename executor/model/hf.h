@@ -8,7 +8,8 @@
  * token_type_ids (N, S), all I64. Output: last_hidden_state (N, S, C); or, where modules.json says how
  * sentence-transformers goes on, embedding (N, D) after pooling, Dense and Normalize. Parameters are named as
  * the files of the base model name them ("encoder.layer.0.attention.self.query.weight"; those of a Dense
- * "2_Dense.linear.weight"), nodes after their modules. Dropout is left out. Weights are read from
+ * "2_Dense.linear.weight"), nodes after their modules. Where transformers drops while training, nodes are
+ * marked with the config's probability (ft_graph_mark_dropout()). Weights are read from
  * model.safetensors or its shards; a pytorch_model.bin alone is refused, since it is a program in pickle.
  * Every value of the config that changes what the model computes is read and checked, or refused by name.
  */

@@ -19,6 +19,11 @@ struct family {
     bool relative;       /* MPNet's bias of distances, shared by the layers */
     const char *narrow;  /* embeddings may be narrower: the module that widens them */
     bool always_widened; /* also where they are not */
+    struct {
+        const char *hidden, *attention;
+        double share;               /* of both, where the config does not say */
+        bool attended, transformed; /* what attention and the feed-forward add is not dropped */
+    } drop;
 };
 
 #define BERT_KEYS                                                                                            \
@@ -31,30 +36,35 @@ struct family {
         "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",      \
             "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"           \
     }
+#define BERT_DROP "hidden_dropout_prob", "attention_probs_dropout_prob"
 
 static const struct family families[] = {
     [FT_HF_BERT] = {.keys = BERT_KEYS,
                     .sizes = {30522, 768, 12, 12, 3072, 512, 2, 1e-12, "gelu"},
                     .scope = "encoder.layer",
-                    .block = BERT_BLOCK},
+                    .block = BERT_BLOCK,
+                    .drop = {BERT_DROP, 0.1, false, false}},
     [FT_HF_ROBERTA] = {.keys = BERT_KEYS,
                        .sizes = {50265, 768, 12, 12, 3072, 512, 2, 1e-12, "gelu"},
                        .scope = "encoder.layer",
                        .block = BERT_BLOCK,
                        .places = 1,
-                       .pad = "pad_token_id"},
+                       .pad = "pad_token_id",
+                       .drop = {BERT_DROP, 0.1, false, false}},
     [FT_HF_ELECTRA] = {.keys = BERT_KEYS,
                        .sizes = {30522, 256, 12, 4, 1024, 512, 2, 1e-12, "gelu"},
                        .scope = "encoder.layer",
                        .block = BERT_BLOCK,
-                       .narrow = "embeddings_project"},
+                       .narrow = "embeddings_project",
+                       .drop = {BERT_DROP, 0.1, false, false}},
     [FT_HF_DISTILBERT] = {.keys = {"vocab_size", "dim", "n_layers", "n_heads", "hidden_dim",
                                    "max_position_embeddings", NULL, NULL, "activation", false},
                           .sizes = {30522, 768, 6, 12, 3072, 512, 0, 1e-12, "gelu"},
                           .scope = "transformer.layer",
                           .block = {"attention.q_lin", "attention.k_lin", "attention.v_lin",
                                     "attention.out_lin", "sa_layer_norm", "ffn.lin1", "ffn.lin2",
-                                    "output_layer_norm"}},
+                                    "output_layer_norm"},
+                          .drop = {"dropout", "attention_dropout", 0.1, true, false}},
     [FT_HF_MPNET] = {.keys = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
                               "intermediate_size", "max_position_embeddings", NULL, "layer_norm_eps",
                               "hidden_act", false},
@@ -64,14 +74,16 @@ static const struct family families[] = {
                                "attention.LayerNorm", "intermediate.dense", "output.dense",
                                "output.LayerNorm"},
                      .places = 1, /* whatever its config says of padding */
-                     .relative = true},
+                     .relative = true,
+                     .drop = {BERT_DROP, 0.1, false, false}},
     [FT_HF_ALBERT] = {.keys = BERT_KEYS,
                       .sizes = {30000, 4096, 12, 64, 16384, 512, 2, 1e-12, "gelu_new"},
                       .scope = "encoder.albert_layer_groups.%d.albert_layers.%d",
                       .block = {"attention.query", "attention.key", "attention.value", "attention.dense",
                                 "attention.LayerNorm", "ffn", "ffn_output", "full_layer_layer_norm"},
                       .narrow = "encoder.embedding_hidden_mapping_in",
-                      .always_widened = true},
+                      .always_widened = true,
+                      .drop = {BERT_DROP, 0.0, false, true}},
 };
 
 struct build {
@@ -81,6 +93,7 @@ struct build {
     int64_t embedding;            /* width of the embeddings */
     int64_t first;                /* place of the first token */
     int64_t groups, inner_groups; /* ALBERT: of layers that share weights, of layers in one */
+    double drop, drop_weights;
     ft_value bias;
 };
 
@@ -157,6 +170,7 @@ static enum ft_status embeddings(struct build *b, ft_value *x, struct ft_err *er
     FT_RETURN_IF_FAILED(ft_hf_embed(hf, "position_embeddings", place, rows, &place, err));
     FT_RETURN_IF_FAILED(ft_hf_add(hf, "position_embeddings", *x, place, x, err));
     FT_RETURN_IF_FAILED(ft_hf_norm(hf, "LayerNorm", *x, b->sizes.eps, true, x, err));
+    ft_graph_mark_dropout(hf->graph, *x, b->drop);
     if (b->family->narrow == NULL || (b->embedding == b->sizes.hidden && !b->family->always_widened)) {
         return FT_OK;
     }
@@ -172,13 +186,17 @@ static enum ft_status attention(struct build *b, ft_value *x, struct ft_err *err
     int64_t width = b->sizes.hidden;
     struct ft_hf_attention a = {.bias = b->bias,
                                 .heads = b->sizes.heads,
-                                .scale = 1.0 / sqrt((double)width / (double)b->sizes.heads)};
+                                .scale = 1.0 / sqrt((double)width / (double)b->sizes.heads),
+                                .dropout = b->drop_weights};
     ft_value y = FT_NO_VALUE;
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, b->family->block.q, *x, width, true, &a.q, err));
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, b->family->block.k, *x, width, true, &a.k, err));
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, b->family->block.v, *x, width, true, &a.v, err));
     FT_RETURN_IF_FAILED(ft_hf_attend(hf, "attention", &a, &y, err));
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, b->family->block.o, y, width, true, &y, err));
+    if (!b->family->drop.attended) {
+        ft_graph_mark_dropout(hf->graph, y, b->drop);
+    }
     FT_RETURN_IF_FAILED(ft_hf_add(hf, b->family->block.o, y, *x, &y, err));
     return ft_hf_norm(hf, b->family->block.norm, y, b->sizes.eps, true, x, err);
 }
@@ -190,6 +208,9 @@ static enum ft_status feed_forward(struct build *b, ft_value *x, struct ft_err *
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, b->family->block.in, *x, b->sizes.inner, true, &y, err));
     FT_RETURN_IF_FAILED(ft_hf_activate(hf, b->family->keys.act, b->sizes.act, y, &y, err));
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, b->family->block.out, y, b->sizes.hidden, true, &y, err));
+    if (!b->family->drop.transformed) {
+        ft_graph_mark_dropout(hf->graph, y, b->drop);
+    }
     FT_RETURN_IF_FAILED(ft_hf_add(hf, b->family->block.out, y, *x, &y, err));
     return ft_hf_norm(hf, b->family->block.out_norm, y, b->sizes.eps, true, x, err);
 }
@@ -218,6 +239,8 @@ static enum ft_status read_config(struct build *b, struct ft_err *err)
     struct ft_hf *hf = b->hf;
     const struct family *f = b->family;
     FT_RETURN_IF_FAILED(ft_hf_read_sizes(hf, &f->keys, &b->sizes, err));
+    FT_RETURN_IF_FAILED(ft_hf_probability(hf, f->drop.hidden, f->drop.share, &b->drop, err));
+    FT_RETURN_IF_FAILED(ft_hf_probability(hf, f->drop.attention, f->drop.share, &b->drop_weights, err));
     b->embedding = b->sizes.hidden;
     b->first = f->places > 0 ? f->places + 1 : 0;
     if (f->narrow != NULL) {

@@ -213,8 +213,10 @@ enum ft_status ft_hf_attend(struct ft_hf *hf, const char *module, const struct f
     a.group = t->heads;
     a.alpha = (float)t->scale;
     a.count = t->window;
-    return ft_hf_node(hf, (struct ft_hf_op){FT_OP_ATTENTION, &a, module}, in, t->bias == FT_NO_VALUE ? 4 : 5,
-                      out, err);
+    FT_RETURN_IF_FAILED(ft_hf_node(hf, (struct ft_hf_op){FT_OP_ATTENTION, &a, module}, in,
+                                   t->bias == FT_NO_VALUE ? 4 : 5, out, err));
+    ft_graph_mark_dropout(hf->graph, *out, t->dropout);
+    return FT_OK;
 }
 
 /* T5's bucket of the distance j - i, both directions: half of them for keys behind, of each half the first

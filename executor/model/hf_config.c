@@ -36,6 +36,17 @@ enum ft_status ft_hf_positive(const struct ft_hf *hf, const char *key, double fa
     return FT_OK;
 }
 
+enum ft_status ft_hf_probability(const struct ft_hf *hf, const char *key, double fallback, double *out,
+                                 struct ft_err *err)
+{
+    const struct ft_json *json = value_of(hf, key);
+    *out = json != NULL ? ft_json_real(json) : fallback;
+    if ((json != NULL && !ft_json_is_number(json)) || !(*out >= 0.0 && *out <= 1.0)) {
+        return FT_FAIL(err, INVALID, "%s: %s must be a number of 0 to 1", hf->config_path, key);
+    }
+    return FT_OK;
+}
+
 enum ft_status ft_hf_flag(const struct ft_hf *hf, const char *key, bool fallback, bool *out,
                           struct ft_err *err)
 {

@@ -46,6 +46,9 @@ FT_MUST_CHECK enum ft_status ft_hf_int(const struct ft_hf *hf, const char *key, 
 /* A positive number, at most `most`. */
 FT_MUST_CHECK enum ft_status ft_hf_positive(const struct ft_hf *hf, const char *key, double fallback,
                                             double most, double *out, struct ft_err *err);
+/* Of dropout: a number of 0 .. 1. */
+FT_MUST_CHECK enum ft_status ft_hf_probability(const struct ft_hf *hf, const char *key, double fallback,
+                                               double *out, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_hf_flag(const struct ft_hf *hf, const char *key, bool fallback, bool *out,
                                         struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_hf_text(const struct ft_hf *hf, const char *key, const char *fallback,
@@ -120,7 +123,7 @@ struct ft_hf_attention {
     ft_value q, k, v;
     ft_value bias; /* (heads, 2D + 1) or FT_NO_VALUE */
     int64_t heads;
-    double scale;
+    double scale, dropout;
     int64_t window; /* keys at most so far away; 0: all */
 };
 FT_MUST_CHECK enum ft_status ft_hf_attend(struct ft_hf *hf, const char *module,

@@ -13,6 +13,7 @@ struct build {
     const struct ft_json *layer_types;
     double theta[2]; /* global, local */
     bool norm_bias, attention_bias, mlp_bias;
+    double drop_embedding, drop_attention, drop_mlp;
 };
 
 static enum ft_status attention(struct build *b, bool local, ft_value x, ft_value *out, struct ft_err *err)
@@ -23,6 +24,7 @@ static enum ft_status attention(struct build *b, bool local, ft_value x, ft_valu
     struct ft_hf_attention a = {.bias = FT_NO_VALUE,
                                 .heads = b->sizes.heads,
                                 .scale = 1.0 / sqrt((double)head),
+                                .dropout = b->drop_attention,
                                 .window = local ? b->window : 0};
     ft_value all = FT_NO_VALUE;
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, "attn.Wqkv", x, 3 * width, b->attention_bias, &all, err));
@@ -32,7 +34,9 @@ static enum ft_status attention(struct build *b, bool local, ft_value x, ft_valu
     FT_RETURN_IF_FAILED(ft_hf_rotate(hf, "attn.q", b->sizes.heads, head, b->theta[local], &a.q, err));
     FT_RETURN_IF_FAILED(ft_hf_rotate(hf, "attn.k", b->sizes.heads, head, b->theta[local], &a.k, err));
     FT_RETURN_IF_FAILED(ft_hf_attend(hf, "attn", &a, &all, err));
-    return ft_hf_linear(hf, "attn.Wo", all, width, b->attention_bias, out, err);
+    FT_RETURN_IF_FAILED(ft_hf_linear(hf, "attn.Wo", all, width, b->attention_bias, out, err));
+    ft_graph_mark_dropout(hf->graph, *out, b->drop_attention);
+    return FT_OK;
 }
 
 /* act(first half) * second half */
@@ -48,6 +52,7 @@ static enum ft_status feed_forward(struct build *b, ft_value x, ft_value *out, s
     FT_RETURN_IF_FAILED(ft_hf_columns(hf, "mlp.gate", both, inner, inner, &gate, err));
     FT_RETURN_IF_FAILED(ft_hf_activate(hf, "hidden_activation", b->sizes.act, y, &y, err));
     FT_RETURN_IF_FAILED(ft_hf_multiply(hf, "mlp.gate", y, gate, &y, err));
+    ft_graph_mark_dropout(hf->graph, y, b->drop_mlp);
     return ft_hf_linear(hf, "mlp.Wo", y, b->sizes.hidden, b->mlp_bias, out, err);
 }
 
@@ -145,6 +150,9 @@ static enum ft_status read_config(struct build *b, struct ft_err *err)
     FT_RETURN_IF_FAILED(read_theta(b, "sliding_attention", "local_rope_theta", &b->theta[1], err));
     FT_RETURN_IF_FAILED(ft_hf_only(hf, "rope_scaling", "null", err));
     FT_RETURN_IF_FAILED(ft_hf_only(hf, "is_decoder", "false", err));
+    FT_RETURN_IF_FAILED(ft_hf_probability(hf, "embedding_dropout", 0.0, &b->drop_embedding, err));
+    FT_RETURN_IF_FAILED(ft_hf_probability(hf, "attention_dropout", 0.0, &b->drop_attention, err));
+    FT_RETURN_IF_FAILED(ft_hf_probability(hf, "mlp_dropout", 0.0, &b->drop_mlp, err));
     FT_RETURN_IF_FAILED(ft_hf_flag(hf, "norm_bias", false, &b->norm_bias, err));
     FT_RETURN_IF_FAILED(ft_hf_flag(hf, "attention_bias", false, &b->attention_bias, err));
     FT_RETURN_IF_FAILED(ft_hf_flag(hf, "mlp_bias", false, &b->mlp_bias, err));
@@ -161,6 +169,7 @@ enum ft_status ft_hf_build_modernbert(struct ft_hf *hf, int arg, ft_value *out, 
     FT_RETURN_IF_FAILED(ft_hf_enter(hf, err, "embeddings"));
     FT_RETURN_IF_FAILED(ft_hf_embed(hf, "tok_embeddings", hf->ids, words, out, err));
     FT_RETURN_IF_FAILED(ft_hf_norm(hf, "norm", *out, b.sizes.eps, b.norm_bias, out, err));
+    ft_graph_mark_dropout(hf->graph, *out, b.drop_embedding);
     for (int i = 0; i < (int)b.sizes.layers; i++) {
         bool local = false;
         FT_RETURN_IF_FAILED(is_local(&b, i, &local, err));

@@ -15,6 +15,7 @@ struct build {
     int64_t rotated; /* numbers of a head that are turned */
     double theta;
     bool qkv_bias, fc1_bias, fc2_bias;
+    double drop_embedding, drop_attention, drop; /* the last one: of what a half of a block adds */
 };
 
 static enum ft_status attention(struct build *b, ft_value *x, struct ft_err *err)
@@ -22,8 +23,10 @@ static enum ft_status attention(struct build *b, ft_value *x, struct ft_err *err
     struct ft_hf *hf = b->hf;
     int64_t width = b->sizes.hidden;
     int64_t heads = b->sizes.heads;
-    struct ft_hf_attention a = {
-        .bias = FT_NO_VALUE, .heads = heads, .scale = 1.0 / sqrt((double)width / (double)heads)};
+    struct ft_hf_attention a = {.bias = FT_NO_VALUE,
+                                .heads = heads,
+                                .scale = 1.0 / sqrt((double)width / (double)heads),
+                                .dropout = b->drop_attention};
     ft_value y = FT_NO_VALUE;
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, "attn.Wqkv", *x, 3 * width, b->qkv_bias, &y, err));
     FT_RETURN_IF_FAILED(ft_hf_columns(hf, "attn.q", y, 0, width, &a.q, err));
@@ -35,6 +38,7 @@ static enum ft_status attention(struct build *b, ft_value *x, struct ft_err *err
     }
     FT_RETURN_IF_FAILED(ft_hf_attend(hf, "attn", &a, &y, err));
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, "attn.out_proj", y, width, b->qkv_bias, &y, err));
+    ft_graph_mark_dropout(hf->graph, y, b->drop);
     FT_RETURN_IF_FAILED(ft_hf_add(hf, "attn.out_proj", *x, y, &y, err));
     return ft_hf_norm(hf, "norm1", y, b->sizes.eps, true, x, err);
 }
@@ -50,6 +54,7 @@ static enum ft_status feed_forward(struct build *b, ft_value *x, struct ft_err *
     FT_RETURN_IF_FAILED(ft_hf_activate(hf, "hidden_act", b->sizes.act, gate, &gate, err));
     FT_RETURN_IF_FAILED(ft_hf_multiply(hf, "mlp.fc12", gate, up, &up, err));
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, "mlp.fc2", up, b->sizes.hidden, b->fc2_bias, &up, err));
+    ft_graph_mark_dropout(hf->graph, up, b->drop);
     FT_RETURN_IF_FAILED(ft_hf_add(hf, "mlp.fc2", *x, up, &up, err));
     return ft_hf_norm(hf, "norm2", up, b->sizes.eps, true, x, err);
 }
@@ -125,11 +130,23 @@ static enum ft_status read_remote(struct build *b, struct ft_err *err)
     return ft_hf_flag(hf, "mlp_fc2_bias", true, &b->fc2_bias, err);
 }
 
+static enum ft_status read_dropout(struct build *b, bool remote, struct ft_err *err)
+{
+    static const char *const keys[2][3] = {
+        {"hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout_prob"},
+        {"embd_pdrop", "attn_pdrop", "resid_pdrop"},
+    };
+    FT_RETURN_IF_FAILED(ft_hf_probability(b->hf, keys[remote][0], 0.0, &b->drop_embedding, err));
+    FT_RETURN_IF_FAILED(ft_hf_probability(b->hf, keys[remote][1], 0.0, &b->drop_attention, err));
+    return ft_hf_probability(b->hf, keys[remote][2], 0.0, &b->drop, err);
+}
+
 static enum ft_status read_config(struct build *b, struct ft_err *err)
 {
     struct ft_hf *hf = b->hf;
     bool remote = ft_json_get(hf->config, "n_embd") != NULL;
     FT_RETURN_IF_FAILED(remote ? read_remote(b, err) : read_native(b, err));
+    FT_RETURN_IF_FAILED(read_dropout(b, remote, err));
     if (b->rotated % 2 != 0) {
         return FT_FAIL(err, INVALID, "%s: heads of %lld numbers cannot be rotated in pairs", hf->config_path,
                        (long long)b->rotated);
@@ -153,7 +170,9 @@ static enum ft_status embeddings(struct build *b, ft_value *x, struct ft_err *er
             ft_hf_weight(hf, "embeddings.token_type_embeddings.weight", 2, types, &type, err));
     }
     FT_RETURN_IF_FAILED(ft_hf_add(hf, "embeddings.token_type_embeddings", *x, type, x, err));
-    return ft_hf_norm(hf, "emb_ln", *x, b->sizes.eps, true, x, err);
+    FT_RETURN_IF_FAILED(ft_hf_norm(hf, "emb_ln", *x, b->sizes.eps, true, x, err));
+    ft_graph_mark_dropout(hf->graph, *x, b->drop_embedding);
+    return FT_OK;
 }
 
 enum ft_status ft_hf_build_nomic(struct ft_hf *hf, int arg, ft_value *out, struct ft_err *err)

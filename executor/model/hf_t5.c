@@ -9,6 +9,7 @@ struct build {
     struct ft_hf_sizes sizes;
     int64_t head; /* d_kv: heads may be wider or narrower than d_model / heads */
     bool gated;
+    double drop;
     ft_value bias;
 };
 
@@ -16,7 +17,7 @@ static enum ft_status attention(struct build *b, ft_value *x, struct ft_err *err
 {
     struct ft_hf *hf = b->hf;
     int64_t inner = b->head * b->sizes.heads;
-    struct ft_hf_attention a = {.bias = b->bias, .heads = b->sizes.heads, .scale = 1.0};
+    struct ft_hf_attention a = {.bias = b->bias, .heads = b->sizes.heads, .scale = 1.0, .dropout = b->drop};
     ft_value y = FT_NO_VALUE;
     FT_RETURN_IF_FAILED(ft_hf_rms_norm(hf, "layer.0.layer_norm", *x, b->sizes.eps, &y, err));
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, "layer.0.SelfAttention.q", y, inner, false, &a.q, err));
@@ -24,6 +25,7 @@ static enum ft_status attention(struct build *b, ft_value *x, struct ft_err *err
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, "layer.0.SelfAttention.v", y, inner, false, &a.v, err));
     FT_RETURN_IF_FAILED(ft_hf_attend(hf, "layer.0.SelfAttention", &a, &y, err));
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, "layer.0.SelfAttention.o", y, b->sizes.hidden, false, &y, err));
+    ft_graph_mark_dropout(hf->graph, y, b->drop);
     return ft_hf_add(hf, "layer.0.SelfAttention.o", *x, y, x, err);
 }
 
@@ -44,7 +46,9 @@ static enum ft_status feed_forward(struct build *b, ft_value *x, struct ft_err *
         FT_RETURN_IF_FAILED(ft_hf_linear(hf, names[1][1], in, b->sizes.inner, false, &gate, err));
         FT_RETURN_IF_FAILED(ft_hf_multiply(hf, names[1][1], y, gate, &y, err));
     }
+    ft_graph_mark_dropout(hf->graph, y, b->drop);
     FT_RETURN_IF_FAILED(ft_hf_linear(hf, "layer.1.DenseReluDense.wo", y, b->sizes.hidden, false, &y, err));
+    ft_graph_mark_dropout(hf->graph, y, b->drop);
     return ft_hf_add(hf, "layer.1.DenseReluDense.wo", *x, y, x, err);
 }
 
@@ -77,6 +81,7 @@ static enum ft_status read_config(struct build *b, struct ft_hf_buckets *t, stru
     b->sizes = (struct ft_hf_sizes){32128, 512, 6, 8, 2048, 0, 0, 1e-6, NULL};
     FT_RETURN_IF_FAILED(ft_hf_read_sizes(hf, &keys, &b->sizes, err));
     FT_RETURN_IF_FAILED(ft_hf_int(hf, "d_kv", 64, heads, &b->head, err));
+    FT_RETURN_IF_FAILED(ft_hf_probability(hf, "dropout_rate", 0.1, &b->drop, err));
     FT_RETURN_IF_FAILED(ft_hf_int(hf, "relative_attention_num_buckets", 32, buckets, &t->buckets, err));
     FT_RETURN_IF_FAILED(
         ft_hf_int(hf, "relative_attention_max_distance", 128, distances, &t->max_distance, err));
@@ -107,6 +112,7 @@ enum ft_status ft_hf_build_t5(struct ft_hf *hf, int arg, ft_value *out, struct f
     FT_RETURN_IF_FAILED(read_config(&b, &t, err));
     FT_RETURN_IF_FAILED(ft_hf_inputs(hf, false, err));
     FT_RETURN_IF_FAILED(embed(&b, out, err));
+    ft_graph_mark_dropout(hf->graph, *out, b.drop);
     FT_RETURN_IF_FAILED(ft_hf_enter(hf, err, "encoder.block.0"));
     FT_RETURN_IF_FAILED(
         ft_hf_relative(hf, "layer.0.SelfAttention.relative_attention_bias", &t, &b.bias, err));
@@ -116,5 +122,7 @@ enum ft_status ft_hf_build_t5(struct ft_hf *hf, int arg, ft_value *out, struct f
         FT_RETURN_IF_FAILED(feed_forward(&b, out, err));
     }
     FT_RETURN_IF_FAILED(ft_hf_enter(hf, err, "encoder"));
-    return ft_hf_rms_norm(hf, "final_layer_norm", *out, b.sizes.eps, out, err);
+    FT_RETURN_IF_FAILED(ft_hf_rms_norm(hf, "final_layer_norm", *out, b.sizes.eps, out, err));
+    ft_graph_mark_dropout(hf->graph, *out, b.drop);
+    return FT_OK;
 }

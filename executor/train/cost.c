@@ -41,6 +41,7 @@ static enum ft_status default_spec(struct finder *f, struct ft_err *err)
     f->spec.graph = f->graph;
     f->spec.frontier = &f->frontier;
     f->spec.clip_norm = o.clip_norm;
+    f->spec.dropout = -1; /* as the model says */
     f->cost->train_batch = o.batch_size;
 done:
     ft_fit_options_release(&o);

@@ -32,7 +32,8 @@ struct ft_fit_options {
     bool batch_size_given;                                  /* by the user: no budget of memory changes it */
     int64_t memory; /* bytes, 0 = no budget but what the machine has */
     double val_split, clip_norm;
-    char *augment; /* of training pictures: none, light, strong or JSON (prep/augment.h) */
+    char dropout[FT_FIT_NAME]; /* model, or a probability */
+    char *augment;             /* of training pictures: none, light, strong or JSON (prep/augment.h) */
     char *freeze, *cut, *input_shape, *name;
     bool keep_head, normalize;
     int64_t output_dim;

@@ -146,6 +146,11 @@ enum ft_status ft_input_find(const struct ft_graph *g, struct ft_input *input, s
     return FT_OK;
 }
 
+ft_value ft_input_rng(const struct ft_graph *graph)
+{
+    return integers(graph, "rng");
+}
+
 struct ft_text_inputs ft_input_texts(const struct ft_graph *graph)
 {
     ft_value ids = integers(graph, "input_ids");

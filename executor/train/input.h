@@ -31,6 +31,8 @@ FT_MUST_CHECK enum ft_status ft_input_find(const struct ft_graph *graph, struct 
                                            struct ft_err *err);
 /* Of a graph of texts or a part of one (graph/frontier.h): those inputs of a text that it reads. */
 struct ft_text_inputs ft_input_texts(const struct ft_graph *graph);
+/* Its input of random numbers, or FT_NO_VALUE. */
+ft_value ft_input_rng(const struct ft_graph *graph);
 /* The tokenizer that a model of texts brings; NULL where it brings none. The caller's: ft_tokenizer_free().
  */
 FT_MUST_CHECK enum ft_status ft_input_tokenizer(const struct ft_model *model, struct ft_tokenizer **tokenizer,

@@ -79,6 +79,10 @@ static const struct row rows[] = {
      "random changes of training images: light, strong or JSON, e.g. {\"flip\": 0.5, \"crop\": [0.5, 1]}; "
      "see "
      "below"},
+    {"dropout", NAME, AT(dropout), "model", 0, 0, NULL,
+     "while training texts: model = as its config.json says, or a probability of 0 .. 1 for all places that "
+     "its "
+     "family drops at; frozen leading layers never do"},
     {"name", TEXT, AT(name), NULL, 0, 0, NULL, "of the run and its model"},
     {"device", NAME, AT(device), "auto", 0, 0, "auto|cpu|ref|cuda",
      "auto, cpu or ref (slow, double precision)"},
@@ -403,6 +407,11 @@ static enum ft_status read_text(struct ft_fit_options *o, const struct row *row,
         }
         ft_buf_release(&text);
         return st;
+    }
+    if (ft_json_is_number(value) && strcmp(row->key, "dropout") == 0) {
+        char number[32];
+        (void)snprintf(number, sizeof number, "%.17g", ft_json_real(value));
+        return set_row(o, row, number, err);
     }
     if (kind != FT_JSON_TEXT) {
         return FT_FAIL(err, INVALID, "%s is %s, wanted a text", row->key, ft_json_kind_name(kind));

@@ -40,6 +40,7 @@ struct ft_run {
     struct ft_schedule schedule;
     struct ft_callbacks callbacks;
     enum ft_metric distance;
+    double dropout; /* as of ft_step_spec */
 
     struct ft_device *device;
     struct ft_model *model;

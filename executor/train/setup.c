@@ -25,9 +25,24 @@ static enum ft_status copy_options(struct ft_run *run, const struct ft_fit_optio
     return st == FT_OK ? ft_defaults_resolve(&run->options, err) : st;
 }
 
+static enum ft_status parse_dropout(const char *text, double *dropout, struct ft_err *err)
+{
+    char *end = NULL;
+    *dropout = -1;
+    if (strcmp(text, "model") == 0) {
+        return FT_OK;
+    }
+    *dropout = strtod(text, &end);
+    if (end == text || *end != '\0' || !(*dropout >= 0 && *dropout <= 1)) {
+        return FT_FAIL(err, INVALID, "dropout is \"%s\", wanted model or a number of 0 .. 1", text);
+    }
+    return FT_OK;
+}
+
 static enum ft_status parse_options(struct ft_run *run, struct ft_err *err)
 {
     struct ft_fit_options *o = &run->options;
+    FT_RETURN_IF_FAILED(parse_dropout(o->dropout, &run->dropout, err));
     FT_RETURN_IF_FAILED(ft_loss_parse(o->loss, o->loss_options, o->miner, o->miner_options, &run->loss, err));
     FT_RETURN_IF_FAILED(ft_optim_parse(o->optimizer, o->optimizer_options, &run->optim, err));
     FT_RETURN_IF_FAILED(ft_schedule_parse(o->scheduler, o->scheduler_options, &run->schedule, err));
@@ -178,6 +193,26 @@ static enum ft_status tell_augmentation(const struct ft_run *run, struct ft_err 
     return st;
 }
 
+/* Asked for where nothing says where: refused; by itself, said. */
+static enum ft_status check_dropout(const struct ft_run *run, struct ft_err *err)
+{
+    for (int n = 0; n < ft_graph_nodes(run->graph); n++) {
+        if (ft_graph_node(run->graph, n)->attrs.drops != 0) {
+            return FT_OK;
+        }
+    }
+    if (run->dropout > 0) {
+        return FT_FAIL(
+            err, UNSUPPORTED,
+            "dropout: %s does not say where its layers drop while training; Hugging Face folders do",
+            run->model->source);
+    }
+    if (run->prep.kind == FT_PREP_TEXT && run->dropout < 0) {
+        ft_run_note(run, "no dropout: the model's file does not say where its layers drop while training");
+    }
+    return FT_OK;
+}
+
 static enum ft_status load_model(struct ft_run *run, struct ft_err *err)
 {
     struct ft_model_options options = {.input_shape = run->options.input_shape};
@@ -198,6 +233,7 @@ static enum ft_status load_model(struct ft_run *run, struct ft_err *err)
     if (run->padded[0] != '\0') {
         ft_run_note(run, "texts are padded to the longest of a batch: %s", run->padded);
     }
+    FT_RETURN_IF_FAILED(check_dropout(run, err));
     FT_RETURN_IF_FAILED(tell_prep(run, err));
     return tell_augmentation(run, err);
 }
@@ -428,6 +464,7 @@ struct ft_step_spec ft_run_step_spec(const struct ft_run *run, const struct ft_r
     spec.tokens = set->tokens;
     spec.longest = (int64_t)set->rows.texts.longest;
     spec.seed = (uint64_t)run->options.seed;
+    spec.dropout = run->dropout;
     return spec;
 }
 

@@ -70,7 +70,7 @@ static enum ft_status find_inputs(struct lossy *m, const struct ft_step_spec *sp
 {
     struct ft_input input;
     FT_RETURN_IF_FAILED(ft_input_find(spec->graph, &input, err));
-    m->rng = input.rng != FT_NO_VALUE ? ft_graph_find(m->graph, "rng") : FT_NO_VALUE;
+    m->rng = ft_input_rng(m->graph);
     m->embedding = ft_graph_output_at(m->graph, 0);
     m->numbers = trained_part(spec) != spec->graph ? spec->frontier->suffix_params : NULL;
     m->text = ft_input_texts(m->graph);
@@ -323,7 +323,7 @@ static enum ft_status derive(struct ft_step *s, const struct ft_step_spec *spec,
     s->clip_norm = spec->clip_norm;
     s->seed = spec->seed;
     FT_RETURN_IF_FAILED(ft_new((size_t)n, sizeof *s->grad, &s->grad, err));
-    FT_RETURN_IF_FAILED(ft_graph_train_form(part, &form, err));
+    FT_RETURN_IF_FAILED(ft_graph_train_form(part, spec->dropout, &form, err));
     s->model.graph = form.graph;
     s->updates = form.updates;
     s->n_updates = form.n_updates;

@@ -31,6 +31,7 @@ struct ft_step_spec {
     size_t batch;
     int64_t tokens, longest; /* of texts: most that a batch has without padding, and one text; else 0 */
     uint64_t seed;           /* of dropout */
+    double dropout;          /* wherever the graph is marked for it; below 0: as the marks say */
 };
 /* Of batches of texts, as the spec says. */
 struct ft_text_limits ft_step_limits(const struct ft_text_inputs *text, const struct ft_step_spec *spec);

@@ -22,8 +22,9 @@ struct attention {
     struct ft_sequences s;
     int64_t channels, size;
     int64_t distances; /* 2D + 1; 0: no bias */
-    int64_t cols;      /* of a panel */
-    int64_t scratch;   /* floats of one thread */
+    struct ft_attention_extras more;
+    int64_t cols;    /* of a panel */
+    int64_t scratch; /* floats of one thread */
 };
 
 struct attention_job {
@@ -32,6 +33,8 @@ struct attention_job {
     struct ft_sequences s;
     int threads;
     const float *q, *key, *v, *bias;
+    bool drops; /* weights, by the numbers of */
+    struct ft_rand rand;
     const float *dy, *y, *lse; /* backward */
     float *out, *lse_out;      /* forward; dbias */
     float *grad[3];            /* dq, dk, dv */
@@ -53,6 +56,7 @@ struct one {
     float *relative;               /* (2n - 1): what the score at key - query + n - 1 gets; NULL: nothing */
     float *mask;                   /* (n): 0 or -inf; NULL: all are tokens */
     float *scores, *slopes;        /* (block, padded_n) */
+    float *keep;                   /* the same, what weights are multiplied by; NULL: 1 */
     float *room;                   /* what is left of the scratch */
 };
 
@@ -82,15 +86,17 @@ static float *take(struct one *o, int64_t n)
     return at;
 }
 
-/* Enough for any sequence of up to n tokens: two panelled transposes, five copies, two blocks of scores. */
+/* Enough for any sequence of up to n tokens: two panelled transposes, five copies, two or three blocks of
+ * scores. */
 static int64_t scratch_of(const struct attention *k, int64_t n)
 {
     int64_t padded_n = rounded(n, k->cols);
     int64_t padded_size = rounded(k->size, k->cols);
     int64_t scores = padded_n * BLOCK_ROWS < BLOCK_SCORES ? padded_n * BLOCK_ROWS : BLOCK_SCORES;
     scores = scores < padded_n * LEAST_ROWS ? padded_n * LEAST_ROWS : scores;
-    return 2 * piece(padded_n * k->size) + 5 * piece(n * padded_size) + 2 * piece(scores) +
-           piece(BLOCK_ROWS * padded_size) + 2 * piece(2 * n) + piece(n) + 16;
+    return 2 * piece(padded_n * k->size) + 5 * piece(n * padded_size) +
+           (k->more.rng < 0 ? 2 : 3) * piece(scores) + piece(BLOCK_ROWS * padded_size) + 2 * piece(2 * n) +
+           piece(n) + 16;
 }
 
 /* ---- what one head needs */
@@ -151,6 +157,7 @@ static struct one one_of(const struct attention_job *job, int64_t sequence, int6
         o.relative = relative_of(job, &o);
         o.mask = mask_of(job, &o);
         o.scores = take(&o, o.block * o.padded_n);
+        o.keep = job->drops ? take(&o, o.block * o.padded_n) : NULL;
     }
     return o;
 }
@@ -301,6 +308,37 @@ static struct ft_vec_scores added_to(const struct one *o, const struct block *b,
     return r;
 }
 
+/* o->keep for the block: of all its rows at once where they see all keys, so that numbers of a short row are
+ * not made in vain. */
+static void draw(const struct attention_job *job, const struct one *o, const struct block *b)
+{
+    int64_t row = 0;
+    uint64_t at = ft_attention_element(o->first, o->n, job->k->attrs.group, o->h, &row);
+    float p = job->k->attrs.dropout;
+    if (o->keep == NULL) {
+        return;
+    }
+    at += (uint64_t)(b->first * row);
+    if (b->lo == 0 && b->hi == o->n) {
+        job->vec->dropout_mask(job->rand, at, p, o->keep, (size_t)(b->rows * row));
+        return;
+    }
+    for (int64_t i = 0; i < b->rows; i++) {
+        job->vec->dropout_mask(job->rand, at + (uint64_t)(i * row + b->lo), p, o->keep + i * row,
+                               (size_t)(b->hi - b->lo));
+    }
+}
+
+/* Row i of the block: x times what draw() found. */
+static void drop(const struct attention_job *job, const struct one *o, const struct block *b, int64_t i,
+                 float *x)
+{
+    if (o->keep != NULL) {
+        const float *keep = o->keep + i * ((o->n + 3) / 4 * 4);
+        job->vec->binary(FT_OP_MUL, FT_VEC_VV, x, keep, x, (size_t)(b->hi - b->lo));
+    }
+}
+
 static float *transposed(const struct attention_job *job, struct one *o, const float *x)
 {
     float *panels = take(o, o->padded_n * job->k->size);
@@ -328,6 +366,7 @@ static void forward_one(const struct attention_job *job, int64_t sequence, int64
         o.room = room;
         struct matrix y = results_of(job, &o, job->out, first, b.rows);
         block_scores(job, &o, &b, job->q, keys, k->attrs.alpha, o.scores);
+        draw(job, &o, &b);
         for (int64_t i = 0; i < b.rows; i++) {
             double sum = 0;
             struct ft_vec_scores added = added_to(&o, &b, first + i);
@@ -335,6 +374,7 @@ static void forward_one(const struct attention_job *job, int64_t sequence, int64
             bool token = o.mask == NULL || o.mask[first + i] == 0;
             job->lse_out[(o.first + first + i) * k->attrs.group + h] = token ? most + (float)log(sum) : 0.0F;
             weight[i] = (float)(1.0 / sum);
+            drop(job, &o, &b, i, o.scores + i * o.padded_n);
         }
         block_mix(job, &o, &b, o.scores, &v, &y);
         finish_rows(job, &o, &y, job->out, first, b.rows, weight);
@@ -343,13 +383,15 @@ static void forward_one(const struct attention_job *job, int64_t sequence, int64
 
 /* ---- backward */
 
-/* Of a block: o->scores become the weights p, o->slopes alpha p (dy v^T - dy . y); 0 for what is no token. */
+/* Of a block: o->scores become the weights p, o->slopes alpha p (dy v^T - dy . y); 0 for what is no token.
+ * With dropout dy v^T and then p are times what is kept. */
 static void block_slopes(const struct attention_job *job, const struct one *o, const struct block *b,
                          const float *keys, const float *values, float alpha)
 {
     const struct attention *k = job->k;
     block_scores(job, o, b, job->q, keys, k->attrs.alpha, o->scores);
     block_scores(job, o, b, job->dy, values, 1.0F, o->slopes);
+    draw(job, o, b);
     for (int64_t i = 0; i < b->rows; i++) {
         int64_t query = b->first + i;
         float *p = o->scores + i * o->padded_n;
@@ -363,7 +405,9 @@ static void block_slopes(const struct attention_job *job, const struct one *o, c
         const float shift[2] = {job->lse[(o->first + query) * k->attrs.group + o->h],
                                 (float)job->vec->dot(row_of(job, o, job->dy, query),
                                                      row_of(job, o, job->y, query), (size_t)k->size)};
+        drop(job, o, b, i, ds);
         job->vec->scores_grad(&added, p, ds, shift, alpha);
+        drop(job, o, b, i, p);
     }
 }
 
@@ -499,8 +543,7 @@ static void share_heads(void *context, int thread, int64_t begin, int64_t end)
     }
 }
 
-static struct attention_job job_of(const struct attention *k, const struct ft_arg *in, int q, int seq,
-                                   int bias)
+static struct attention_job job_of(const struct attention *k, const struct ft_arg *in, int q, int seq)
 {
     const struct ft_cpu *cpu = ft_cpu_of(k->head.device);
     struct attention_job job = {.k = k,
@@ -509,8 +552,12 @@ static struct attention_job job_of(const struct attention *k, const struct ft_ar
                                 .q = ft_in(in, q),
                                 .key = ft_in(in, q + 1),
                                 .v = ft_in(in, q + 2),
-                                .bias = k->distances == 0 ? NULL : ft_in(in, bias)};
+                                .bias = k->more.bias < 0 ? NULL : ft_in(in, k->more.bias),
+                                .drops = k->more.rng >= 0};
     job.s.at = in[seq].data;
+    if (job.drops) {
+        job.rand = ft_attention_rand(&k->attrs, in[k->more.rng].data);
+    }
     return job;
 }
 
@@ -540,7 +587,7 @@ static enum ft_status forward_run(struct ft_kernel *kernel, const struct ft_arg 
                                   void *scratch, struct ft_err *err)
 {
     const struct attention *k = (const struct attention *)(const void *)kernel;
-    struct attention_job job = job_of(k, in, 0, 3, 4);
+    struct attention_job job = job_of(k, in, 0, 3);
     job.out = ft_out(out, 0);
     job.lse_out = ft_out(out, 1);
     job.scratch = scratch;
@@ -556,7 +603,7 @@ static enum ft_status backward_run(struct ft_kernel *kernel, const struct ft_arg
 {
     const struct attention *k = (const struct attention *)(const void *)kernel;
     const struct ft_cpu *cpu = ft_cpu_of(kernel->device);
-    struct attention_job job = job_of(k, in, 1, 6, 7);
+    struct attention_job job = job_of(k, in, 1, 6);
     job.dy = ft_in(in, 0);
     job.y = ft_in(in, 4);
     job.lse = ft_in(in, 5);
@@ -581,8 +628,7 @@ static enum ft_status backward_run(struct ft_kernel *kernel, const struct ft_arg
 static enum ft_status prepare(struct ft_device *device, const struct ft_call *call, struct ft_kernel **kernel,
                               size_t *scratch, struct ft_err *err)
 {
-    bool forward =
-        call->op == FT_OP_ATTENTION; /* q, k, v, seq, [bias]; else dy, q, k, v, y, lse, seq, [bias] */
+    bool forward = call->op == FT_OP_ATTENTION; /* q, k, v, seq; else dy, q, k, v, y, lse, seq */
     int seq = forward ? 3 : 6;
     const struct ft_type *x = &call->in[forward ? 0 : 1];
     const struct ft_cpu *cpu = ft_cpu_of(device);
@@ -594,7 +640,8 @@ static enum ft_status prepare(struct ft_device *device, const struct ft_call *ca
     k->s = ft_sequences_of(x, 1, &call->in[seq]);
     k->channels = ft_extent(x, x->rank - 1);
     k->size = k->channels / k->attrs.group;
-    k->distances = call->n_in > seq + 1 ? ft_extent(&call->in[seq + 1], 1) : 0;
+    k->more = ft_attention_extras_of(call->in, call->n_in, seq);
+    k->distances = k->more.bias < 0 ? 0 : ft_extent(&call->in[k->more.bias], 1);
     k->cols = cpu->vec->product_cols;
     k->scratch = scratch_of(k, k->s.length);
     *scratch = (size_t)(k->scratch * cpu->threads) * sizeof(float);

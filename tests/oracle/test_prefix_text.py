@@ -59,7 +59,7 @@ def test_cached_is_uncached_bit_for_bit(files, freeze, more, kept_numbers):
 
 def test_rounding_is_all_that_differs_from_the_whole_graph(files):
     """The loss of a first step is that of the whole model, but for activations of 8 bits. Tables alone are no prefix."""
-    words = ["--steps", 1, "--miner", "none", "--batch-size", 48]
+    words = ["--steps", 1, "--miner", "none", "--batch-size", 48, "--dropout", 0]
     kept = fit(files, *words, "--freeze", "all", "--work-dir", "one")
     whole = fit(files, *words, "--freeze", "embeddings", "--work-dir", "two")
     assert kept["frozen_prefix"] is not None and whole["frozen_prefix"] is None

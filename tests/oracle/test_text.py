@@ -161,7 +161,7 @@ def test_steps_are_pytorchs(tmp_path):
     steps, rate = 5, 0.01
     rows, labels = sentences(4, 5)
     write(tmp_path / "train.jsonl", rows, labels)
-    fit(tmp_path, "train.jsonl", "--steps", steps, "--batch-size", 24, "--miner", "none", "--optimizer", "SGD",
+    fit(tmp_path, "train.jsonl", "--steps", steps, "--batch-size", 24, "--miner", "none", "--optimizer", "SGD", "--dropout", 0,
         "--learning-rate", rate, "--work-dir", "work", "--loss-options", '{"margin": 0.2}', "--clip-norm", 0)
     told = journal(tmp_path / "work")
     net = SentenceTransformer(str(MODEL), device="cpu").eval()

@@ -262,7 +262,7 @@ static enum ft_status differentiate(struct probe *p, struct weighted *w, bool tr
     FT_RETURN_IF_FAILED(ft_new(2 * n + 1, sizeof *w->wanted, &w->wanted, err));
     FT_RETURN_IF_FAILED(ft_new(n, sizeof *w->trained, &w->trained, err));
     if (training) {
-        FT_RETURN_IF_FAILED(ft_graph_train_form(p->graph, &w->form, err));
+        FT_RETURN_IF_FAILED(ft_graph_train_form(p->graph, -1, &w->form, err));
     } else {
         FT_RETURN_IF_FAILED(ft_graph_copy(p->graph, &w->form.graph, err));
     }
