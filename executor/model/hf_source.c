@@ -49,7 +49,7 @@ static enum ft_status read_kept(const struct ft_files *base, struct ft_hf_source
         bool found = false;
         struct ft_hf_file *file = &s->files[s->n_files];
         file->name = kept[i];
-        enum ft_status st = ft_files_read(base, kept[i], FT_MAX_MODEL_JSON_BYTES, &file->text, &found, err);
+        enum ft_status st = ft_files_read(base, kept[i], FT_MAX_TOKENIZER_BYTES, &file->text, &found, err);
         s->n_files += found ? 1 : 0;
         FT_RETURN_IF_FAILED(st);
     }
