@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Debian 12 packages by name, one list a purpose: build, demo, test. Usage: tools/packages.sh build [demo] [test]
+# Debian 12 packages by name, one list a purpose: build, demo, images, test. Usage: tools/packages.sh build [demo] [images] [test]
 # Installs what is missing; needs root or sudo.
 set -euo pipefail
 build="gcc cmake ninja-build pkg-config libdnnl-dev libgrpc-dev libnanopb-dev libjansson-dev libyaml-dev zlib1g-dev libzip-dev
  libjpeg62-turbo-dev libpng-dev libwebp-dev libutf8proc-dev libpcre2-dev libsqlite3-dev libssl-dev libcmocka-dev"
-demo="libfreetype-dev fonts-dejavu-core fonts-dejavu-extra fonts-liberation fonts-freefont-ttf fonts-croscore fonts-lato
+demo="libfreetype-dev fonts-dejavu-core python3-pip unzip"
+images="libfreetype-dev fonts-dejavu-core fonts-dejavu-extra fonts-liberation fonts-freefont-ttf fonts-croscore fonts-lato
  fonts-roboto-unhinted fonts-linuxlibertine fonts-crosextra-carlito fonts-crosextra-caladea fonts-cantarell fonts-open-sans
  fonts-texgyre fonts-comfortaa fonts-hack fonts-firacode fonts-noto-core fonts-noto-mono fonts-ebgaramond fonts-inconsolata
  fonts-junicode fonts-droid-fallback"
@@ -12,8 +13,8 @@ test="g++ git clang clang-format clang-tidy libomp-dev libclang-rt-14-dev llvm-1
 want=""
 for purpose in "$@"; do
     case $purpose in
-    build | demo | test) want="$want ${!purpose}" ;;
-    *) echo "usage: tools/packages.sh build [demo] [test]" >&2; exit 2 ;;
+    build | demo | images | test) want="$want ${!purpose}" ;;
+    *) echo "usage: tools/packages.sh build [demo] [images] [test]" >&2; exit 2 ;;
     esac
 done
 missing=""

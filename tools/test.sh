@@ -9,7 +9,7 @@ say() { printf '\n== %s  [%d s]\n' "$*" $(($(date +%s) - start)); }
 export OMP_WAIT_POLICY=PASSIVE
 
 say "packages"
-tools/packages.sh build demo test
+tools/packages.sh build images test
 
 say "layers"
 tools/layers.sh

@@ -41,6 +41,7 @@ function end_of_record(key) {
 function write(file, label, name) {
     print "{\"id\": " json(name) ", \"label\": " json(label) ", \"text\": " json(texts[name]) "}" > (dir "/" file ".jsonl")
 }
+FNR == 1 { end_of_record() }
 /^Package: / { package = $2; source = $2 }
 /^Source: / { source = $2 }
 /^Section: / { section = $2 }
