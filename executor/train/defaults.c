@@ -28,8 +28,11 @@ static const struct {
 } rates[] = {{"AdamW", 1e-3, 2e-5}, {"Adam", 1e-3, 2e-5}, {"SGD", 1e-2, 1e-2}};
 enum { RATES = sizeof rates / sizeof *rates };
 
-/* Those of texts are what people who tune sentence encoders take (sentence-transformers' examples), not yet
- * measured here. */
+/* Of texts, all-MiniLM-L6-v2 and the demo's descriptions of Debian's packages. Trained on 15 sections,
+ * measured on 15 others, 60 steps of 64 texts of 32 tokens, learning rate 2e-5, one seed, MAP@R (P@1): before
+ * 0.236 (0.616), FaceNetSemihardMiner 0.292 (0.616), SupConLoss 0.266 (0.587), BatchHardMiner 0.254 (0.591).
+ * Trained on 22 sections, measured on 8 easier ones, 100 steps of 64 tokens: before 0.441,
+ * FaceNetSemihardMiner at 2e-5 0.434, at 5e-5 0.373; SupConLoss 0.423, BatchHardMiner 0.361 at 2e-5. */
 enum { TEXT_BATCH = 64 };
 
 const struct ft_loss_default *ft_defaults_loss(const char *loss)
@@ -67,7 +70,7 @@ void ft_defaults_of_texts(const struct ft_fit_options *asked, struct ft_fit_opti
 enum ft_status ft_defaults_help(struct ft_buf *out, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(
-        ft_buf_text(out, "\nDefaults, measured on images and vectors, where nothing is said:\n", err));
+        ft_buf_text(out, "\nDefaults, measured on images, vectors and texts, where nothing is said:\n", err));
     for (size_t i = 0; i < LOSSES; i++) {
         FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "  %-18s miner %s, options %s: %s\n", losses[i].loss,
                                           losses[i].miner, losses[i].loss_options, losses[i].why));
@@ -76,8 +79,7 @@ enum ft_status ft_defaults_help(struct ft_buf *out, struct ft_err *err)
         FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "  %-18s learning rate %g; of texts %g\n",
                                           rates[i].optimizer, rates[i].learning_rate, rates[i].of_texts));
     }
-    FT_RETURN_IF_FAILED(
-        ft_buf_printf(out, err, "  %-18s batches of %d documents; not measured yet\n", "texts", TEXT_BATCH));
+    FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "  %-18s batches of %d documents\n", "texts", TEXT_BATCH));
     return FT_OK;
 }
 
