@@ -89,9 +89,15 @@ static enum ft_status print_folded(const struct ft_tailor_report *report, struct
 
 static void print_cost(const struct ft_cost *c, bool texts)
 {
-    printf("memory     training %.0f MB in batches of %" PRId64 ", encoding %.0f MB in batches of %" PRId64
+    char of_texts[96] = "";
+    if (texts) {
+        (void)snprintf(of_texts, sizeof of_texts, " texts of %" PRId64 " tokens (the longest: %.0f MB)",
+                       c->train_tokens, (double)c->full_bytes / 1e6);
+    }
+    printf("memory     training %.0f MB in batches of %" PRId64 "%s, encoding %.0f MB in batches of %" PRId64
            "; --memory limits it\n",
-           (double)c->train_bytes / 1e6, c->train_batch, (double)c->encode_bytes / 1e6, c->encode_batch);
+           (double)c->train_bytes / 1e6, c->train_batch, of_texts, (double)c->encode_bytes / 1e6,
+           c->encode_batch);
     if (c->frozen_bytes > 0) {
         printf("frozen     the first %d of %d nodes run once for each document: %zu bytes of each are kept\n",
                c->frozen_nodes, c->nodes, c->frozen_bytes);
@@ -110,6 +116,9 @@ static enum ft_status cost_json(const struct ft_cost *c, struct ft_json *o, stru
     bool timed = c->timed_batch > 0;
     FT_RETURN_IF_FAILED(ft_json_set(o, "train_batch", ft_json_of_int(c->train_batch), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "train_memory_bytes", ft_json_of_int((int64_t)c->train_bytes), err));
+    FT_RETURN_IF_FAILED(ft_json_set(o, "train_tokens", ft_json_of_int(c->train_tokens), err));
+    FT_RETURN_IF_FAILED(
+        ft_json_set(o, "train_memory_bytes_longest", ft_json_of_int((int64_t)c->full_bytes), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "encode_batch", ft_json_of_int(c->encode_batch), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "encode_memory_bytes", ft_json_of_int((int64_t)c->encode_bytes), err));
     FT_RETURN_IF_FAILED(ft_json_set(o, "frozen_nodes", ft_json_of_int(c->frozen_nodes), err));

@@ -42,15 +42,38 @@ static enum ft_status default_spec(struct finder *f, struct ft_err *err)
     f->spec.frontier = &f->frontier;
     f->spec.clip_norm = o.clip_norm;
     f->spec.dropout = -1; /* as the model says */
+    if (f->input.is_text) {
+        const struct ft_fit_options nothing_asked = {0};
+        ft_defaults_of_texts(&nothing_asked, &o);
+    }
     f->cost->train_batch = o.batch_size;
 done:
     ft_fit_options_release(&o);
     return st;
 }
 
-static enum ft_status find_memory(struct finder *f, struct ft_err *err)
+/* Of texts, that memory and time are looked at with. */
+static int64_t usual_length(const struct finder *f)
+{
+    return f->longest < FT_COST_TEXT_TOKENS ? f->longest : FT_COST_TEXT_TOKENS;
+}
+
+/* What a job takes that is not there yet; tokens: of a text. */
+static enum ft_status price_training(struct finder *f, int64_t tokens, size_t *bytes, struct ft_err *err)
 {
     struct ft_memory_need need = {0};
+    f->spec.batch = (size_t)f->cost->train_batch;
+    f->spec.longest = f->longest;
+    f->spec.tokens = tokens * f->cost->train_batch;
+    FT_RETURN_IF_FAILED(ft_step_need(&f->spec, &need, err));
+    /* Batches on their way, and copies for checkpoints. */
+    *bytes = need.weights + 2 * need.optimizer + need.activations + need.artifact +
+             2 * (size_t)f->cost->train_batch * f->elements * sizeof(float);
+    return FT_OK;
+}
+
+static enum ft_status find_memory(struct finder *f, struct ft_err *err)
+{
     struct ft_cost *c = f->cost;
     size_t loaded = ft_alloc_stats().live_bytes + FT_PROGRAM_BYTES;
     c->encode_batch = ENCODE_BATCH;
@@ -58,13 +81,13 @@ static enum ft_status find_memory(struct finder *f, struct ft_err *err)
         ft_encoder_price(f->device, f->graph, c->encode_batch, f->longest, &c->encode_bytes, err));
     size_t row = f->elements * sizeof(float);
     c->encode_bytes += loaded + 2 * (size_t)c->encode_batch * row;
-    f->spec.batch = (size_t)c->train_batch;
-    f->spec.longest = f->longest;
-    f->spec.tokens = f->longest * c->train_batch;
-    FT_RETURN_IF_FAILED(ft_step_need(&f->spec, &need, err));
-    /* Batches on their way, and copies for checkpoints. */
-    c->train_bytes = loaded + need.weights + 2 * need.optimizer + need.activations + need.artifact +
-                     2 * (size_t)c->train_batch * row;
+    if (f->input.is_text) {
+        FT_RETURN_IF_FAILED(price_training(f, f->longest, &c->full_bytes, err));
+        c->full_bytes += loaded;
+        c->train_tokens = usual_length(f);
+    }
+    FT_RETURN_IF_FAILED(price_training(f, c->train_tokens, &c->train_bytes, err));
+    c->train_bytes += loaded;
     return FT_OK;
 }
 
@@ -76,12 +99,6 @@ static void fill(float *data, size_t count)
     for (size_t i = 0; i < count; i++) {
         data[i] = (float)ft_rand_normal(r, i);
     }
-}
-
-/* Of texts, on which time is measured. */
-static int64_t usual_length(const struct finder *f)
-{
-    return f->longest < FT_COST_TEXT_TOKENS ? f->longest : FT_COST_TEXT_TOKENS;
 }
 
 /* No token of them says anything. */

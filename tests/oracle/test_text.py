@@ -156,19 +156,27 @@ def fit(where, *options, model=MODEL):
     return cli.ok("fit", model, *options, "--json", "--quiet", "--seed", 3, cwd=where).json()
 
 
-def test_steps_are_pytorchs(tmp_path):
-    """Every batch is all documents, so each step's loss tells whether the gradients before it were right."""
+def depth(name):
+    """Embeddings 0, layers from 1 on; everything behind them goes with the last one."""
+    return 0 if ".embeddings." in name else int(name.split(".layer.")[1].split(".")[0]) + 1 if ".layer." in name else 6
+
+
+@pytest.mark.parametrize("decay", [1, 0.5])
+def test_steps_are_pytorchs(decay, tmp_path):
+    """Every batch is all documents, so each step's loss tells whether the gradients before it were right. With a decay
+    every layer is a group of parameters with a learning rate of its own."""
     steps, rate = 5, 0.01
     rows, labels = sentences(4, 5)
     write(tmp_path / "train.jsonl", rows, labels)
     fit(tmp_path, "train.jsonl", "--steps", steps, "--batch-size", 24, "--miner", "none", "--optimizer", "SGD", "--dropout", 0,
-        "--learning-rate", rate, "--work-dir", "work", "--loss-options", '{"margin": 0.2}', "--clip-norm", 0)
+        "--learning-rate", rate, "--work-dir", "work", "--loss-options", '{"margin": 0.2}', "--clip-norm", 0,
+        "--optimizer-options", json.dumps({"layer_wise_lr_decay": decay}))
     told = journal(tmp_path / "work")
     net = SentenceTransformer(str(MODEL), device="cpu").eval()
     numbers = torch.tensor([PLACES.index(label) for label in labels])
     batch = net.tokenizer(rows, padding=True, return_tensors="pt")
     loss_of = TripletMarginLoss(margin=0.2)
-    optimizer = torch.optim.SGD(net.parameters(), lr=rate)
+    optimizer = torch.optim.SGD([{"params": [p], "lr": rate * decay ** (6 - depth(name))} for name, p in net.named_parameters()])
     for step in range(steps):
         optimizer.zero_grad()
         loss = loss_of(net(dict(batch))["sentence_embedding"], numbers)
