@@ -210,8 +210,8 @@ FT_MUST_CHECK enum ft_status ft_kernel_prepare(struct ft_device *device, const s
                                                struct ft_kernel **kernel, size_t *scratch,
                                                struct ft_err *err);
 
-/* version: a number that changes whenever the data change; equal (data, version) lets a kernel keep its
- * packed copy of a weight. 0 = unknown, pack again each time. */
+/* version: a number that changes whenever the data change; equal (data, version) lets the kernels of a device
+ * keep a packed copy of a weight, one for all of them. 0 = unknown, pack again each time. */
 struct ft_arg {
     void *data;
     uint64_t version;

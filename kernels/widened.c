@@ -21,7 +21,6 @@ struct widened {
     int n_in, n_out;
     struct operand *operands; /* inputs, then outputs */
     struct ft_arg *args;
-    const void **seen; /* by input: the data of the last run */
 };
 
 static struct widened *of(struct ft_kernel *kernel)
@@ -35,12 +34,11 @@ static void widened_free(struct ft_kernel *kernel)
     ft_kernel_free(w->inner);
     ft_free(w->operands);
     ft_free(w->args);
-    ft_free(w->seen);
     ft_free(w);
 }
 
-/* The inner kernel may keep a packed copy of what it reads, by place and version. The place is scratch
- * whatever the data are, so other data get no version. */
+/* Without a version: kernels keep packed copies by place and version, and the place is scratch, where other
+ * kernels' data lie at other times. */
 static void show_input(struct widened *w, int i, const struct ft_arg *in, char *scratch)
 {
     const struct operand *o = &w->operands[i];
@@ -49,8 +47,7 @@ static void show_input(struct widened *w, int i, const struct ft_arg *in, char *
         return;
     }
     w->args[i].data = scratch + o->at;
-    w->args[i].version = w->seen[i] == NULL || w->seen[i] == in->data ? in->version : 0;
-    w->seen[i] = in->data;
+    w->args[i].version = 0;
     w->head.device->table->widen(w->head.device, in->data, w->args[i].data, o->n);
 }
 
@@ -134,7 +131,6 @@ enum ft_status ft_widened_prepare(struct ft_device *device, const struct ft_call
     FT_TRY(ft_new(n, sizeof *types, &types, err));
     FT_TRY(ft_new(n, sizeof *w->operands, &w->operands, err));
     FT_TRY(ft_new(n, sizeof *w->args, &w->args, err));
-    FT_TRY(ft_new(n, sizeof *w->seen, &w->seen, err));
     FT_TRY(prepare_inner(w, call, types, scratch, err));
     *kernel = &w->head;
     w = NULL;

@@ -295,7 +295,7 @@ static void block_spread(const struct attention_job *job, const struct one *o, c
                                      .panels = o->padded_size / job->k->cols,
                                      .depth = b->rows,
                                      .alpha = 1.0F,
-                                     .add = true};
+                                     .more = y->at + b->lo * y->stride};
     job->vec->product(&p);
 }
 

@@ -12,10 +12,11 @@
 #include "kernels/internal.h"
 
 struct dnnl_engine;
+struct ft_cpu_pack;
 struct dnnl_stream;
 
-/* Which convolutions are kernels/cpu/direct.h's: those its rule says; tests force all that it can, or none.
- */
+/* Which convolutions are kernels/cpu/direct.h's, and which products gemm.h's: those their rules say; tests
+ * force all that they can, or none. */
 enum ft_cpu_direct { FT_CPU_DIRECT_RULE, FT_CPU_DIRECT_ALWAYS, FT_CPU_DIRECT_NEVER };
 
 struct ft_cpu {
@@ -24,6 +25,7 @@ struct ft_cpu {
     const struct ft_vec *vec;
     int64_t grain; /* FT_CPU_GRAIN; tests make it small so that small shapes run on several threads */
     enum ft_cpu_direct direct;
+    struct ft_cpu_pack *packs; /* packs.h: those in use */
     struct dnnl_engine *engine;
     struct dnnl_stream *stream;
 };

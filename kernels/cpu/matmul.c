@@ -2,11 +2,12 @@
 
 #include "executor/base/alloc.h"
 #include "kernels/cpu/dnnl.h"
+#include "kernels/cpu/gemm.h"
 
 /*
- * Matrix products through oneDNN, always as a batch of one or more. Where the processor's implementation is
- * faster on a packed b (AVX-512: up to 2.7 times), a second primitive stands ready for parameters: those come
- * with a version.
+ * Matrix products that are not gemm.h's, through oneDNN, always as a batch of one or more. Where the
+ * processor's implementation is faster on a packed b (AVX-512: up to 2.7 times), a second primitive stands
+ * ready for parameters: those come with a version.
  */
 
 struct matmul {
@@ -189,6 +190,9 @@ enum ft_status ft_cpu_matmul(struct ft_device *device, const struct ft_call *cal
     struct ft_kernel *k = NULL;
     struct shape s;
     FT_TRY(ft_cpu_row_major(call, err));
+    if (ft_cpu_is_gemm(ft_cpu_of(device), call)) {
+        return ft_cpu_gemm(device, call, kernel, scratch, err);
+    }
     FT_TRY(shape_of(call, &s, err));
     FT_TRY(ft_cpu_kernel(device, call, sizeof(struct matmul), matmul_run, &k, err));
     k->free = matmul_free;

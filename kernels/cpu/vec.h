@@ -77,16 +77,17 @@ struct ft_vec_conv {
     float act_a, act_b;
 };
 
-/* c (rows, panels * product_cols) = alpha a b, or += where `add`. Element (i, k) of a lies at
+/* c (rows, panels * product_cols) = alpha a b + bias + more. Element (i, k) of a lies at
  * a[i * a_row + k * a_step]; panel j of b is (depth, product_cols) at b + j * b_panel, its rows b_row apart.
  */
 struct ft_vec_product {
     const float *a, *b;
+    const float *bias; /* (panels * product_cols), or NULL */
+    const float *more; /* laid out as c, which it may be; or NULL */
     float *c;
     int64_t a_row, a_step, b_row, b_panel, c_row; /* floats */
     int64_t rows, panels, depth;
     float alpha;
-    bool add;
 };
 
 /* What is added to a row of n scores; NULL: nothing. */

@@ -1,0 +1,147 @@
+#include "kernels/cpu/packs.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+
+struct ft_cpu_pack {
+    struct ft_cpu_pack *next; /* in cpu->packs */
+    struct ft_cpu_pack_shape shape;
+    const void *data;
+    uint64_t version;
+    int users;
+    float *panels;
+};
+
+/* ---- packing */
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void pack_rows(const struct ft_cpu_pack_part *p, int64_t cols, int64_t width, const float *b,
+                      float *to)
+{
+    for (int64_t k = 0; k < p->length; k++) {
+        const float *row = b + (p->from + k) * cols;
+        for (int64_t i = 0; i < p->count; i++) {
+            int64_t col = (p->first + i) * width;
+            int64_t have = smaller(width, cols - col);
+            float *at = to + (i * p->length + k) * width;
+            memcpy(at, row + col, (size_t)have * sizeof *at);
+            memset(at + have, 0, (size_t)(width - have) * sizeof *at);
+        }
+    }
+}
+
+void ft_cpu_pack_part(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape, const float *b,
+                      const struct ft_cpu_pack_part *part, float *to)
+{
+    int64_t width = cpu->vec->product_cols;
+    if (!shape->trans) {
+        pack_rows(part, shape->cols, width, b, to);
+        return;
+    }
+    int64_t col = part->first * width;
+    int64_t cols = smaller(part->count * width, shape->cols - col);
+    cpu->vec->transpose_panels(b + col * shape->depth + part->from, shape->depth, cols, part->length, to);
+}
+
+struct job {
+    const struct ft_cpu *cpu;
+    const struct ft_cpu_pack *pack;
+};
+
+static void pack_panels(void *context, int thread, int64_t begin, int64_t end)
+{
+    const struct job *job = context;
+    const struct ft_cpu_pack *pack = job->pack;
+    const struct ft_cpu_pack_part part = {.length = pack->shape.depth, .first = begin, .count = end - begin};
+    (void)thread;
+    ft_cpu_pack_part(job->cpu, &pack->shape, pack->data, &part,
+                     pack->panels + begin * pack->shape.depth * job->cpu->vec->product_cols);
+}
+
+/* ---- finding */
+
+static bool is_for(const struct ft_cpu_pack *pack, const struct ft_cpu_pack_shape *shape,
+                   const struct ft_arg *b)
+{
+    return pack->data == b->data && pack->shape.depth == shape->depth && pack->shape.cols == shape->cols &&
+           pack->shape.trans == shape->trans;
+}
+
+static int64_t panels_of(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape)
+{
+    return (shape->cols + cpu->vec->product_cols - 1) / cpu->vec->product_cols;
+}
+
+static enum ft_status make(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape, const struct ft_arg *b,
+                           struct ft_cpu_pack **pack, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_cpu_pack *p = NULL;
+    size_t floats = (size_t)(panels_of(cpu, shape) * cpu->vec->product_cols * shape->depth);
+    FT_TRY(ft_new(1, sizeof *p, &p, err));
+    FT_TRY(ft_new(floats, sizeof *p->panels, &p->panels, err));
+    p->shape = *shape;
+    p->data = b->data;
+    p->users = 1;
+    p->next = cpu->packs;
+    cpu->packs = p;
+    *pack = p;
+    p = NULL;
+done:
+    ft_free(p);
+    return st;
+}
+
+static enum ft_status find(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape, const struct ft_arg *b,
+                           struct ft_cpu_pack **pack, struct ft_err *err)
+{
+    for (struct ft_cpu_pack *p = cpu->packs; p != NULL; p = p->next) {
+        if (is_for(p, shape, b)) {
+            p->users++;
+            *pack = p;
+            return FT_OK;
+        }
+    }
+    return make(cpu, shape, b, pack, err);
+}
+
+enum ft_status ft_cpu_pack_panels(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
+                                  const struct ft_arg *b, struct ft_cpu_pack **pack, const float **panels,
+                                  struct ft_err *err)
+{
+    assert(b->version != 0);
+    if (*pack == NULL || !is_for(*pack, shape, b)) {
+        ft_cpu_pack_drop(cpu, pack);
+        FT_RETURN_IF_FAILED(find(cpu, shape, b, pack, err));
+    }
+    struct ft_cpu_pack *p = *pack;
+    if (p->version != b->version) {
+        struct job job = {cpu, p};
+        ft_cpu_items(cpu, panels_of(cpu, shape), shape->depth * cpu->vec->product_cols, pack_panels, &job);
+        p->version = b->version;
+    }
+    *panels = p->panels;
+    return FT_OK;
+}
+
+void ft_cpu_pack_drop(struct ft_cpu *cpu, struct ft_cpu_pack **pack)
+{
+    struct ft_cpu_pack *p = *pack;
+    *pack = NULL;
+    if (p == NULL || --p->users > 0) {
+        return;
+    }
+    struct ft_cpu_pack **at = &cpu->packs;
+    while (*at != p) {
+        at = &(*at)->next;
+    }
+    *at = p->next;
+    ft_free(p->panels);
+    ft_free(p);
+}

@@ -1,0 +1,35 @@
+/*
+ * packs.h - weights laid out in panels for products of our own, once for all kernels of a device that read
+ * them; private to kernels/cpu/.
+ *
+ * A panel is (depth, vec->product_cols), zeros where b has no column. Plans for batches of many sizes share
+ * the packed copies of their weights, which would otherwise be many times the weights themselves.
+ * Thread-safety: as the device.
+ */
+#ifndef FT_KERNELS_CPU_PACKS_H
+#define FT_KERNELS_CPU_PACKS_H
+
+#include "kernels/cpu/cpu.h"
+
+struct ft_cpu_pack; /* opaque */
+/* b (depth, cols), or (cols, depth) where trans. */
+struct ft_cpu_pack_shape {
+    int64_t depth, cols;
+    bool trans;
+};
+/* The panels of b, brought up to date if its version is another than the last time: they lie panel by panel,
+ * depth * product_cols floats each. *pack: NULL or what the last call left there; ft_cpu_pack_drop() in the
+ * end. b's version is not 0. */
+FT_MUST_CHECK enum ft_status ft_cpu_pack_panels(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
+                                                const struct ft_arg *b, struct ft_cpu_pack **pack,
+                                                const float **panels, struct ft_err *err);
+void ft_cpu_pack_drop(struct ft_cpu *cpu, struct ft_cpu_pack **pack);
+
+/* Rows from .. from + length - 1 of the depth, panels first .. first + count - 1: to (count, length,
+ * product_cols). */
+struct ft_cpu_pack_part {
+    int64_t from, length, first, count;
+};
+void ft_cpu_pack_part(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape, const float *b,
+                      const struct ft_cpu_pack_part *part, float *to);
+#endif
