@@ -374,7 +374,9 @@ static void build_fusible(struct network *net)
     memcpy(to_channels.perm, channels, sizeof channels);
     h = node(net->g, FT_OP_TRANSPOSE, to_pixels, 1, h);
     ft_value last = parameter(net, shape(2, 8, 5), FT_PARAM_WEIGHT, -0.5, 0.5);
+    ft_value bias = parameter(net, shape(1, 5), FT_PARAM_WEIGHT, -0.5, 0.5);
     h = node(net->g, FT_OP_MATMUL, with_alpha(1.0F), 2, h, last);
+    h = node(net->g, FT_OP_ADD, no_attrs(), 2, bias, h);
     h = node(net->g, FT_OP_TANH, no_attrs(), 1, h);
     h = node(net->g, FT_OP_TRANSPOSE, to_channels, 1, h);
     h = node(net->g, FT_OP_AVGPOOL, window2(2, 2, 0), 1, h);

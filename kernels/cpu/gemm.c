@@ -230,6 +230,7 @@ static enum ft_status gemm_run(struct ft_kernel *kernel, const struct ft_arg *in
     job.bias = k->bias ? ft_in(in, 2) : NULL;
     job.residual = k->attrs.residual != 0 ? ft_in(in, k->bias ? 3 : 2) : NULL;
     if (in[1].version == 0) {
+        ft_cpu_pack_drop(cpu, &k->pack); /* reserved, in vain */
         ft_parallel_for(k->threads, k->panels, run_unpacked, &job);
         return FT_OK;
     }
@@ -307,5 +308,13 @@ enum ft_status ft_cpu_gemm(struct ft_device *device, const struct ft_call *call,
     k->bias = call->n_in - (call->attrs.residual != 0) == 3;
     k->threads = ft_cpu_threads(cpu, 2 * k->rows * k->b.depth * k->b.cols / THREAD_FLOPS);
     *scratch = (size_t)(k->threads * room_of(k)) * sizeof(float);
-    return FT_OK;
+    if (call->attrs.trans_a != 0) { /* a gradient of a weight: b is no parameter */
+        return FT_OK;
+    }
+    enum ft_status st = ft_cpu_pack_reserve(cpu, &k->b, &k->pack, err);
+    if (st != FT_OK) {
+        gemm_free(*kernel);
+        *kernel = NULL;
+    }
+    return st;
 }

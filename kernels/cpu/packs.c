@@ -8,7 +8,7 @@
 struct ft_cpu_pack {
     struct ft_cpu_pack *next; /* in cpu->packs */
     struct ft_cpu_pack_shape shape;
-    const void *data;
+    const void *data; /* NULL: reserved */
     uint64_t version;
     int users;
     float *panels;
@@ -78,8 +78,8 @@ static int64_t panels_of(const struct ft_cpu *cpu, const struct ft_cpu_pack_shap
     return (shape->cols + cpu->vec->product_cols - 1) / cpu->vec->product_cols;
 }
 
-static enum ft_status make(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape, const struct ft_arg *b,
-                           struct ft_cpu_pack **pack, struct ft_err *err)
+enum ft_status ft_cpu_pack_reserve(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
+                                   struct ft_cpu_pack **pack, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_cpu_pack *p = NULL;
@@ -87,7 +87,6 @@ static enum ft_status make(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *s
     FT_TRY(ft_new(1, sizeof *p, &p, err));
     FT_TRY(ft_new(floats, sizeof *p->panels, &p->panels, err));
     p->shape = *shape;
-    p->data = b->data;
     p->users = 1;
     p->next = cpu->packs;
     cpu->packs = p;
@@ -98,17 +97,34 @@ done:
     return st;
 }
 
+static struct ft_cpu_pack *found(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
+                                 const struct ft_arg *b)
+{
+    struct ft_cpu_pack *p = cpu->packs;
+    while (p != NULL && !is_for(p, shape, b)) {
+        p = p->next;
+    }
+    return p;
+}
+
+/* *pack is b's: another kernel's, or what was reserved, or made. */
 static enum ft_status find(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape, const struct ft_arg *b,
                            struct ft_cpu_pack **pack, struct ft_err *err)
 {
-    for (struct ft_cpu_pack *p = cpu->packs; p != NULL; p = p->next) {
-        if (is_for(p, shape, b)) {
-            p->users++;
-            *pack = p;
-            return FT_OK;
-        }
+    struct ft_cpu_pack *p = found(cpu, shape, b);
+    if (p != NULL) {
+        p->users++;
+        ft_cpu_pack_drop(cpu, pack);
+        *pack = p;
+        return FT_OK;
     }
-    return make(cpu, shape, b, pack, err);
+    if (*pack == NULL || (*pack)->users > 1) {
+        ft_cpu_pack_drop(cpu, pack);
+        FT_RETURN_IF_FAILED(ft_cpu_pack_reserve(cpu, shape, pack, err));
+    }
+    (*pack)->data = b->data;
+    (*pack)->version = 0;
+    return FT_OK;
 }
 
 enum ft_status ft_cpu_pack_panels(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
@@ -117,7 +133,6 @@ enum ft_status ft_cpu_pack_panels(struct ft_cpu *cpu, const struct ft_cpu_pack_s
 {
     assert(b->version != 0);
     if (*pack == NULL || !is_for(*pack, shape, b)) {
-        ft_cpu_pack_drop(cpu, pack);
         FT_RETURN_IF_FAILED(find(cpu, shape, b, pack, err));
     }
     struct ft_cpu_pack *p = *pack;

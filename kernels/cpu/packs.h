@@ -17,6 +17,10 @@ struct ft_cpu_pack_shape {
     int64_t depth, cols;
     bool trans;
 };
+/* Room for the panels of a b that is not known yet, so that running allocates nothing where b is a parameter.
+ */
+FT_MUST_CHECK enum ft_status ft_cpu_pack_reserve(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
+                                                 struct ft_cpu_pack **pack, struct ft_err *err);
 /* The panels of b, brought up to date if its version is another than the last time: they lie panel by panel,
  * depth * product_cols floats each. *pack: NULL or what the last call left there; ft_cpu_pack_drop() in the
  * end. b's version is not 0. */
