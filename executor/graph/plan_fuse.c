@@ -9,9 +9,9 @@
  * Steps that disappear into the product before them: y = act(conv(x, w) + b + residual).
  *
  * A convolution or product whose result is read once takes over the batch normalisation (evaluation form,
- * folded into weights and bias), the sum with a tensor of its own shape and the activation that follow, and
- * moves to where the last of them stood. What was read before is still there: nothing in a plan is written
- * twice.
+ * folded into weights and bias), the sums with a bias and with a tensor of its own shape and the activation
+ * that follow, and moves to where the last of them stood. What was read before is still there: nothing in a
+ * plan is written twice.
  */
 
 struct fuse {
@@ -239,6 +239,42 @@ static enum ft_status fuse_residual(struct fuse *f, struct ft_plan_step *step, s
     return FT_OK;
 }
 
+/* ---- biases */
+
+static bool takes_bias(const struct ft_plan_step *product)
+{
+    return product->op == FT_OP_MATMUL && product->n_in == 2 && product->attrs->alpha == 1.0F;
+}
+
+/* Operand `other` is one number a column of the product's result, which the sum has too. */
+static bool bias_fits(const struct ft_plan_step *step, int other, const struct ft_plan_step *product)
+{
+    const struct ft_type *y = &product->types[product->n_in];
+    const struct ft_type *sum = &step->types[step->n_in];
+    const struct ft_type *b = &step->types[other];
+    int64_t cols = ft_extent(y, y->rank - 1);
+    return step->in[other] >= 0 && b->rank == 1 && b->dtype == y->dtype && ft_elements(b) == cols &&
+           ft_type_same_shape(sum, &step->types[1 - other]) && ft_extent(sum, sum->rank - 1) == cols;
+}
+
+static enum ft_status fuse_bias(struct fuse *f, struct ft_plan_step *step, struct ft_err *err)
+{
+    for (int k = 0; step->op == FT_OP_ADD && k < 2; k++) {
+        const struct ft_plan_step *product = product_before(f, step, k);
+        if (product == NULL || !takes_bias(product) || !bias_fits(step, 1 - k, product)) {
+            continue;
+        }
+        struct parts p;
+        int bias = step->in[1 - k];
+        const struct ft_type type = step->types[1 - k];
+        FT_RETURN_IF_FAILED(move_product(f, product, step, 1, &p, err));
+        p.in[2] = bias;
+        p.types[2] = type;
+        return FT_OK;
+    }
+    return FT_OK;
+}
+
 /* ---- batch normalisation in its evaluation form */
 
 /* w, [b] and the normalisation's five -> weights and bias of the convolution that does both. The new step
@@ -310,6 +346,7 @@ enum ft_status ft_plan_fuse(struct ft_plan *plan, struct ft_err *err)
     for (size_t i = 0; i < plan->n_steps; i++) {
         if (!plan->steps[i].is_reorder) {
             FT_TRY(fuse_batchnorm(&f, &plan->steps[i], err));
+            FT_TRY(fuse_bias(&f, &plan->steps[i], err));
             FT_TRY(fuse_residual(&f, &plan->steps[i], err));
             FT_TRY(fuse_act(&f, &plan->steps[i], err));
         }
