@@ -170,9 +170,21 @@ static void act_rows(const struct gemm_job *job, const struct panels *panels, in
 
 /* ---- a thread's share */
 
+static int64_t longest_part(const struct gemm *k)
+{
+    return parts_of(k->b.depth, parts_of(k->b.depth, DEPTH));
+}
+
+/* For tiles of a transposed a, then for panels: floats of one thread. */
+static int64_t tiles_room(const struct gemm *k)
+{
+    return k->attrs.trans_a != 0 ? ROWS * longest_part(k) : 0;
+}
+
 static int64_t room_of(const struct gemm *k)
 {
-    return (ROWS + PANELS * k->width) * DEPTH;
+    int64_t panels = smaller(PANELS, parts_of(k->panels, k->threads));
+    return tiles_room(k) + panels * k->width * longest_part(k);
 }
 
 /* Of tiles of rows, or of panels. */
@@ -203,7 +215,7 @@ static void run_unpacked(void *context, int thread, int64_t begin, int64_t end)
     const struct gemm_job *job = context;
     const struct gemm *k = job->k;
     float *room = job->scratch + thread * room_of(k);
-    float *packed = room + ROWS * DEPTH;
+    float *packed = room + tiles_room(k);
     for (int64_t first = begin; first < end; first += PANELS) {
         struct panels panels = {.first = first, .count = smaller(PANELS, end - first), .b = packed};
         struct part part = {0};
