@@ -24,9 +24,12 @@ struct ft_buckets {
 
 int64_t ft_bucket_tokens(int64_t n)
 {
-    enum { LEAST = 16, PARTS = 16 };
+    enum { TILE = 6, SHORT = 48, LEAST = 16, PARTS = 16 };
     int64_t step = LEAST;
     assert(n >= 1);
+    if (n <= SHORT) {
+        return (n + TILE - 1) / TILE * TILE;
+    }
     while (2 * step * PARTS < n) {
         step *= 2;
     }

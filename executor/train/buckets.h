@@ -34,8 +34,9 @@ FT_MUST_CHECK enum ft_status ft_buckets_find(struct ft_buckets *buckets,
 /* The plan found last; NULL: none yet. */
 struct ft_plan *ft_buckets_last(const struct ft_buckets *buckets);
 
-/* n >= 1 rounded up to a multiple of 16, above 512 to one of 32, above 1,024 to one of 64 ...: what is added
- * is never more than 15 or a sixteenth. */
+/* n >= 1 rounded up to a multiple of 6 (rows of a tile of products: one short text is computed as it is),
+ * above 48 to one of 16, above 512 to one of 32, above 1,024 to one of 64 ...: what is added is never more
+ * than 15 or a sixteenth. */
 int64_t ft_bucket_tokens(int64_t n);
 /* n >= 1 rounded up to a power of two, at most `most` (>= n). */
 int64_t ft_bucket_rows(int64_t n, int64_t most);

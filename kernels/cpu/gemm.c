@@ -11,11 +11,11 @@
  */
 
 enum {
-    DEPTH = 384,     /* of a part: 24 KB of a panel of AVX2 */
-    TILE = 6,        /* rows of a register tile (vec_attention.inc) */
-    ROWS = 48,       /* of a block: 72 KB */
-    PANELS = 12,     /* of a b that is no parameter, packed at once: 288 KB */
-    LEAST_ROWS = 16, /* for which packing such a b is worth it */
+    DEPTH = 384,    /* of a part: 24 KB of a panel of AVX2 */
+    TILE = 6,       /* rows of a register tile (vec_attention.inc) */
+    ROWS = 48,      /* of a block: 72 KB */
+    PANELS = 12,    /* of a b that is no parameter, packed at once: 288 KB */
+    LEAST_ROWS = 6, /* for which packing such a b is worth it */
     /* A thread gets this many times FT_CPU_GRAIN operations, 12.6 million, or 0.1 ms: waking it takes up to
      * half of that, and one text of a few words is faster on one thread. */
     THREAD_FLOPS = 192

@@ -6,7 +6,7 @@
  * kernels (packs.h); bias and residual are added when a tile is first stored, the activation follows a block
  * of rows.
  *
- * The rule: as for convolutions (direct.h), where the widest set is AVX2; one b for all rows, at least 16
+ * The rule: as for convolutions (direct.h), where the widest set is AVX2; one b for all rows, at least 6
  * of them, whole panels of columns. MiniLM's layers, two Zen 3 cores, GFLOP/s of ours and of Debian's oneDNN
  * 2.6 side by side: 3,328 tokens 88 and 78, 512 tokens 85 and 75, 16 tokens 40 and 11, gradients of weights
  * over 4,935 tokens see tools/bench text. Thread-safety: as the device.

@@ -85,7 +85,10 @@ enum ft_status ft_cpu_pack_reserve(struct ft_cpu *cpu, const struct ft_cpu_pack_
     struct ft_cpu_pack *p = NULL;
     size_t floats = (size_t)(panels_of(cpu, shape) * cpu->vec->product_cols * shape->depth);
     FT_TRY(ft_new(1, sizeof *p, &p, err));
-    FT_TRY(ft_new(floats, sizeof *p->panels, &p->panels, err));
+    p->panels = ft_alloc(floats * sizeof *p->panels); /* no zeros: what is never packed takes no memory */
+    if (p->panels == NULL) {
+        FT_TRY(FT_FAIL(err, NOMEM, "no memory for %zu packed numbers", floats));
+    }
     p->shape = *shape;
     p->users = 1;
     p->next = cpu->packs;

@@ -9,6 +9,8 @@
  *   --batch N       rows that an encoder computes at once (64)
  *   --longest N     tokens of a text at most (what the model says)
  *   --freeze WHAT   as `fit` takes it
+ *   --cached        train: what the frozen layers make of the texts stands in the batch, as from a run's
+ * second epoch on; `fit` copies it there on another thread
  *   --threads N     (2)
  *   --repeat N      timed runs after two that warm up (5)
  *   --wait          no runs of its own accord: one for each line on standard input, one line of seconds for
@@ -31,6 +33,7 @@
 #include "executor/codec/npy.h"
 #include "executor/train/encoder.h"
 #include "executor/train/input.h"
+#include "executor/train/prefix.h"
 #include "executor/train/step.h"
 #include "tools/benches/profile.h"
 
@@ -42,7 +45,7 @@ struct bench {
     enum what what;
     const char *model_path, *texts_path, *out, *freeze;
     int64_t batch, longest;
-    bool wait, profile;
+    bool wait, profile, cached;
     int threads, repeat, slowest;
 
     struct ft_buf file; /* that docs are views into */
@@ -58,7 +61,9 @@ struct bench {
     struct ft_model *model;
     struct ft_tokenizer *tokenizer;
     struct ft_graph *graph, *packed;
-    struct ft_batch rows;
+    struct ft_batch rows, kept; /* kept: at the end of the frozen layers */
+    struct ft_frontier frontier;
+    struct ft_prefix *prefix;
     struct ft_step *step;
     int64_t t;
 
@@ -122,12 +127,18 @@ static bool read_arguments(struct bench *b, int argc, char **argv)
 {
     int wait = 0;
     int profile = 0;
-    const struct option known[] = {
-        {"batch", required_argument, NULL, 'b'},   {"longest", required_argument, NULL, 'l'},
-        {"threads", required_argument, NULL, 't'}, {"repeat", required_argument, NULL, 'r'},
-        {"slowest", required_argument, NULL, 's'}, {"freeze", required_argument, NULL, 'f'},
-        {"out", required_argument, NULL, 'o'},     {"wait", no_argument, &wait, 1},
-        {"profile", no_argument, &profile, 1},     {NULL, 0, NULL, 0}};
+    int cached = 0;
+    const struct option known[] = {{"batch", required_argument, NULL, 'b'},
+                                   {"longest", required_argument, NULL, 'l'},
+                                   {"threads", required_argument, NULL, 't'},
+                                   {"repeat", required_argument, NULL, 'r'},
+                                   {"slowest", required_argument, NULL, 's'},
+                                   {"freeze", required_argument, NULL, 'f'},
+                                   {"out", required_argument, NULL, 'o'},
+                                   {"wait", no_argument, &wait, 1},
+                                   {"profile", no_argument, &profile, 1},
+                                   {"cached", no_argument, &cached, 1},
+                                   {NULL, 0, NULL, 0}};
     bool good = true;
     int option = 0;
     while (good && (option = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -135,6 +146,7 @@ static bool read_arguments(struct bench *b, int argc, char **argv)
     }
     b->wait = wait != 0;
     b->profile = profile != 0;
+    b->cached = cached != 0;
     return good && read_positional(b, argc, argv);
 }
 
@@ -197,24 +209,40 @@ done:
     return st;
 }
 
-static enum ft_status make_step(struct bench *b, struct ft_err *err)
+/* What the frozen layers make of the batch. */
+static enum ft_status keep_batch(struct bench *b, struct ft_err *err)
 {
-    struct ft_prep prep;
+    const struct ft_batch_texts *t = &b->rows.texts;
+    FT_RETURN_IF_FAILED(ft_prefix_new(b->device, &b->frontier, ft_step_params(b->step), (int64_t)t->longest,
+                                      &b->prefix, err));
+    FT_RETURN_IF_FAILED(ft_prefix_batch_init(&b->frontier, b->count, t->tokens, &b->kept, err));
+    return ft_prefix_batch(b->prefix, &b->rows, &b->kept, err);
+}
+
+static enum ft_status load_model(struct bench *b, struct ft_prep *prep, struct ft_err *err)
+{
     char padded[FT_ERR_TEXT];
-    struct ft_step_spec spec;
     struct ft_tailor_options tailor;
-    memset(&spec, 0, sizeof spec);
     memset(&tailor, 0, sizeof tailor);
     tailor.freeze = b->freeze;
     FT_RETURN_IF_FAILED(ft_device_open("cpu", b->threads, &b->device, err));
     FT_RETURN_IF_FAILED(ft_model_load(b->model_path, NULL, &b->model, err));
     FT_RETURN_IF_FAILED(ft_tailor(b->model, &tailor, &b->graph, NULL, err));
     FT_RETURN_IF_FAILED(ft_input_tokenizer(b->model, &b->tokenizer, err));
-    FT_RETURN_IF_FAILED(ft_input_prep(b->graph, b->model, b->tokenizer, b->prep_options, &prep, err));
+    FT_RETURN_IF_FAILED(ft_input_prep(b->graph, b->model, b->tokenizer, b->prep_options, prep, err));
     FT_RETURN_IF_FAILED(ft_input_pack(b->graph, &b->packed, padded, err));
     if (b->packed == NULL) {
         return FT_FAIL(err, UNSUPPORTED, "the model cannot be packed: %s", padded);
     }
+    return FT_OK;
+}
+
+static enum ft_status make_step(struct bench *b, struct ft_err *err)
+{
+    struct ft_prep prep;
+    struct ft_step_spec spec;
+    memset(&spec, 0, sizeof spec);
+    FT_RETURN_IF_FAILED(load_model(b, &prep, err));
     FT_RETURN_IF_FAILED(make_batch(b, &prep, err));
     FT_RETURN_IF_FAILED(
         ft_loss_parse("TripletMarginLoss", NULL, "TripletMarginMiner", NULL, &spec.loss, err));
@@ -224,7 +252,15 @@ static enum ft_status make_step(struct bench *b, struct ft_err *err)
     spec.batch = b->count;
     spec.tokens = (int64_t)b->rows.texts.tokens;
     spec.longest = (int64_t)b->rows.texts.longest;
-    return ft_step_new(&spec, &b->step, err);
+    if (b->cached) {
+        FT_RETURN_IF_FAILED(ft_frontier_find(b->packed, &b->frontier, err));
+        spec.frontier = &b->frontier;
+    }
+    if (b->cached && b->frontier.n == 0) {
+        return FT_FAIL(err, INVALID, "nothing is frozen that a cache could keep: --freeze");
+    }
+    FT_RETURN_IF_FAILED(ft_step_new(&spec, &b->step, err));
+    return b->cached ? keep_batch(b, err) : FT_OK;
 }
 
 static struct ft_plan *plan_of(const struct bench *b)
@@ -259,7 +295,8 @@ static enum ft_status run_once(struct bench *b, double *seconds, struct ft_err *
     struct ft_step_result result;
     double start = ft_clock_seconds();
     if (b->what == TRAIN) {
-        FT_RETURN_IF_FAILED(ft_step_run(b->step, &b->rows, ++b->t, 1e-5, &result, err));
+        const struct ft_batch *batch = b->cached ? &b->kept : &b->rows;
+        FT_RETURN_IF_FAILED(ft_step_run(b->step, batch, ++b->t, 1e-5, &result, err));
     } else if (b->what == ENCODE) {
         FT_RETURN_IF_FAILED(embed(b, 0, b->count, err));
     }
@@ -332,8 +369,11 @@ static void report(struct bench *b, double prepare_seconds)
 
 static void release(struct bench *b)
 {
+    ft_prefix_free(b->prefix);
+    ft_batch_release(&b->kept);
     ft_step_free(b->step);
     ft_batch_release(&b->rows);
+    ft_frontier_release(&b->frontier);
     ft_graph_free(b->packed);
     ft_graph_free(b->graph);
     ft_tokenizer_free(b->tokenizer);
@@ -354,7 +394,7 @@ int main(int argc, char **argv)
     enum ft_status st = FT_OK;
     if (!read_arguments(&b, argc, argv)) {
         (void)fputs("bench_text encode|one|train MODEL TEXTS [--batch N] [--longest N] [--freeze WHAT] "
-                    "[--threads N] [--repeat N] [--wait] [--profile] [--slowest N] [--out FILE]\n",
+                    "[--cached] [--threads N] [--repeat N] [--wait] [--profile] [--slowest N] [--out FILE]\n",
                     stderr);
         return 2;
     }
