@@ -102,7 +102,7 @@ def st_train(job, model):
     from pytorch_metric_learning import losses, miners
 
     texts = job["texts"]
-    features = model.tokenize(texts)
+    features = model.preprocess(texts)
     labels = torch.arange(len(texts)) // 4
     if job["frozen"]:
         for name, p in model.named_parameters():
@@ -113,7 +113,7 @@ def st_train(job, model):
     optimizer = torch.optim.AdamW(trained, 1e-5, fused=True)
 
     def step():
-        e = model({k: v.clone() for k, v in features.items()})["sentence_embedding"].float()
+        e = model(dict(features))["sentence_embedding"].float()
         optimizer.zero_grad()
         loss(e, labels, miner(e, labels)).backward()
         optimizer.step()
