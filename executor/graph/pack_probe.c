@@ -158,7 +158,9 @@ static int64_t window_of(const struct result *r, const struct batch *b)
 
 static bool are_keys(const struct result *r, const struct batch *b, int64_t *window)
 {
-    if (r->type.rank < 1 || r->type.rank > 4 || (r->type.rank == 4 && ft_extent(&r->type, 1) != 1)) {
+    int rank = r->type.rank;
+    if (rank < 1 || rank > 4 ||
+        (rank >= 3 && ft_extent(&r->type, rank - 3) != 1)) { /* of every head the same */
         return false;
     }
     bool good = true;
@@ -203,7 +205,8 @@ static bool are_places(const struct result *r, const struct batch *b, bool mask)
 static bool are_counts(const struct result *r, const struct batch *b)
 {
     int64_t each = ft_elements(&r->type) / b->rows; /* (N, 1), or that number for every channel */
-    bool good = each * b->rows == ft_elements(&r->type) && ft_extent(&r->type, 0) == b->rows;
+    bool good =
+        r->type.rank > 0 && each * b->rows == ft_elements(&r->type) && ft_extent(&r->type, 0) == b->rows;
     for (int64_t n = 0; good && n < b->rows; n++) {
         int64_t count = 0;
         for (int64_t i = 0; i < b->places; i++) {

@@ -50,15 +50,18 @@ done:
 /* The places that the model has; the file itself does not say. 0: any number. */
 static int64_t places_of(const struct ft_json *config)
 {
-    static const char *const behind_pad[] = {"roberta", "xlm-roberta", "camembert", "mpnet"};
+    static const char *const behind_pad[] = {"roberta", "xlm-roberta", "camembert"};
     const char *type = ft_json_text(ft_json_get(config, "model_type"), NULL);
     const struct ft_json *pad = ft_json_get(config, "pad_token_id");
     int64_t places = ft_json_int(ft_json_get(config, "max_position_embeddings"));
+    int64_t first = type != NULL && strcmp(type, "mpnet") == 0 ? 2 : 0; /* whatever its config says */
     for (size_t i = 0; type != NULL && i < sizeof behind_pad / sizeof *behind_pad; i++) {
         if (strcmp(type, behind_pad[i]) == 0) {
-            places -= (ft_json_is_integral(pad) ? ft_json_int(pad) : 1) + 1;
+            int64_t number = ft_json_is_integral(pad) ? ft_json_int(pad) : 1;
+            first = number < 0 || number > places ? places : number + 1;
         }
     }
+    places -= first;
     return places > 0 ? places : 0;
 }
 
@@ -127,11 +130,7 @@ enum ft_status ft_hf_beside(const char *dir, struct ft_model *model, struct ft_e
     FT_TRY(ft_hf_source_read(&files, &files, config, &model->hf, err));
     FT_TRY(ft_hf_text_options(&files, &files, places, model, err));
     FT_TRY(model->is_embedding ? FT_OK : add_modules(&files, model, err));
-    if (model->hf->prompt_apart && model->prompt != NULL) {
-        st = FT_FAIL(err, UNSUPPORTED,
-                     "%s: a Pooling that leaves out the prompt (include_prompt is false) is not built",
-                     folder);
-    }
+    model->prompt_apart = model->hf->prompt_apart;
 done:
     ft_hf_source_free(model->hf); /* it tells how texts are read, not what is in the ONNX file */
     model->hf = NULL;

@@ -211,6 +211,7 @@ enum ft_status ft_hf_read(const struct ft_files *files, struct ft_model **model,
     hf.config = m->hf->config;
     hf.config_path = path;
     FT_TRY(build_graph(&hf, files, &base, modules, err));
+    m->prompt_apart = m->hf->prompt_apart;
     FT_TRY(ft_hf_text_options(files, &base, hf.max_length, m, err));
     FT_TRY(name_of(files->path, &m->name, err));
     FT_TRY(producer_of(hf.config, &m->producer, err));

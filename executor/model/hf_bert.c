@@ -258,6 +258,11 @@ static enum ft_status read_config(struct build *b, struct ft_err *err)
     if (f->always_widened) {
         FT_RETURN_IF_FAILED(ft_hf_int(hf, "num_hidden_groups", 1, groups, &b->groups, err));
         FT_RETURN_IF_FAILED(ft_hf_int(hf, "inner_group_num", 1, groups, &b->inner_groups, err));
+        if (b->sizes.layers * b->inner_groups > groups[1]) {
+            return FT_FAIL(
+                err, LIMIT, "%s: num_hidden_layers times inner_group_num is %lld; %lld are the limit",
+                hf->config_path, (long long)(b->sizes.layers * b->inner_groups), (long long)groups[1]);
+        }
     }
     FT_RETURN_IF_FAILED(ft_hf_only(hf, "position_embedding_type", "\"absolute\"", err));
     FT_RETURN_IF_FAILED(ft_hf_only(hf, "is_decoder", "false", err));

@@ -133,17 +133,22 @@ enum ft_status ft_hf_compare(const struct ft_graph *graph, const char *dir, char
     bool same = false;
     enum ft_status st = ft_hf_load(dir, &model, err);
     why[0] = '\0';
-    if (st == FT_CORRUPT || st == FT_INVALID) { /* weights that config.json does not tell of, or too few */
+    if (st == FT_OK) {
+        st = compare(graph, model, &same, err);
+    }
+    if (st == FT_CORRUPT || st == FT_INVALID || st == FT_LIMIT || st == FT_UNSUPPORTED) {
+        /* Weights that config.json does not tell of, or too few: model.onnx has them all the same. */
+        bool other = st == FT_CORRUPT || st == FT_INVALID;
+        (void)snprintf(why, FT_ERR_TEXT, "%s (%.300s)",
+                       other ? "what stands before its pooling is not the encoder that config.json tells of"
+                             : "the files cannot be read back",
+                       err->text);
         ft_err_clear(err);
         st = FT_OK;
-    }
-    FT_TRY(st);
-    FT_TRY(model != NULL ? compare(graph, model, &same, err) : FT_OK);
-    if (!same) {
+    } else if (st == FT_OK && !same) {
         (void)snprintf(why, FT_ERR_TEXT,
                        "what stands before its pooling is not the encoder that config.json tells of");
     }
-done:
     ft_model_free(model);
     return st;
 }

@@ -50,8 +50,11 @@ static enum ft_status read_kept(const struct ft_files *base, struct ft_hf_source
         struct ft_hf_file *file = &s->files[s->n_files];
         file->name = kept[i];
         enum ft_status st = ft_files_read(base, kept[i], FT_MAX_TOKENIZER_BYTES, &file->text, &found, err);
+        if (st != FT_OK) {
+            ft_buf_release(&file->text);
+            return st;
+        }
         s->n_files += found ? 1 : 0;
-        FT_RETURN_IF_FAILED(st);
     }
     return FT_OK;
 }

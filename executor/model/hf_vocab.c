@@ -146,8 +146,8 @@ static enum ft_status read_lines(struct vocab *v, const struct ft_buf *text, str
     if (v->tokens == NULL) {
         return FT_FAIL(err, NOMEM, "no memory for a vocabulary");
     }
-    if (memchr(line, '\0', text->size) != NULL) {
-        return FT_FAIL(err, INVALID, "%s is no text", v->path);
+    if (memchr(line, '\0', text->size) != NULL || !ft_utf8_valid(ft_buf_bytes(text))) {
+        return FT_FAIL(err, INVALID, "%s is no text in UTF-8", v->path);
     }
     for (int64_t id = 0; line < end; id++) {
         char *next = memchr(line, '\n', (size_t)(end - line));
@@ -255,8 +255,8 @@ static enum ft_status from_merges(struct vocab *v, const struct ft_buf *text, st
     v->roberta = true;
     FT_RETURN_IF_FAILED(ft_json_parse_named(ft_buf_bytes(text), v->path, &v->tokens, err));
     if (ft_json_kind(v->tokens) != FT_JSON_OBJECT || merges->size == 0 ||
-        memchr(merges->data, '\0', merges->size) != NULL) {
-        return FT_FAIL(err, INVALID, "%s and its merges.txt are no vocabulary", v->path);
+        memchr(merges->data, '\0', merges->size) != NULL || !ft_utf8_valid(ft_buf_bytes(merges))) {
+        return FT_FAIL(err, INVALID, "%s and its merges.txt are no vocabulary in UTF-8", v->path);
     }
     FT_RETURN_IF_FAILED(name_specials(v, false, err));
     return put_bpe(v, merges, out, err);

@@ -30,6 +30,7 @@ struct ft_model {
     /* Of texts; empty, 0 and NULL for other models. */
     struct ft_buf tokenizer; /* text of a tokenizer.json; empty if the model brings none */
     int64_t max_length;      /* tokens of a text, special ones included, beyond which it is cut */
+    bool prompt_apart;       /* its pooling leaves out the tokens of a prompt (include_prompt is false) */
     char *prompt;            /* put in front of each text unless others are asked for; NULL: none */
 };
 

@@ -52,6 +52,7 @@ struct ft_prep { /* plain value, freely copied */
     /* text; rank is 0 */
     const struct ft_tokenizer *tokenizer; /* borrowed: the model's */
     int64_t max_length, model_length;     /* tokens of a text; that the model takes at most */
+    int64_t ids_end;                      /* rows of the model's table of tokens; 0: not known */
     char prefix[FT_PREP_PREFIX];          /* put before each text ("query: ") */
 };
 

@@ -71,10 +71,19 @@ static bool is_text(const struct ft_content *content)
                                                 memchr(b.data, '\0', b.size) == NULL && ft_utf8_valid(b));
 }
 
-/* A Document is one text; batches have no room for other types (train/text_in.h). */
-static enum ft_status check_types(const struct ft_tokens *tokens, struct ft_err *err)
+/* A Document is one text; batches have no room for other types (train/text_in.h). A tokenizer may know tokens
+ * that its model has no row for. */
+static enum ft_status check_tokens(const struct ft_prep *prep, const struct ft_tokens *tokens,
+                                   struct ft_err *err)
 {
     for (size_t i = 0; i < tokens->count; i++) {
+        if (prep->ids_end > 0 && tokens->ids[i] >= prep->ids_end) {
+            return FT_FAIL(
+                err, INVALID,
+                "the text has token %d, and the model's table ends at %lld: tokenizer.json and the weights "
+                "are not of one model",
+                (int)tokens->ids[i], (long long)prep->ids_end - 1);
+        }
         if (tokens->type_ids[i] != 0) {
             return FT_FAIL(err, UNSUPPORTED,
                            "the tokenizer gives a single text tokens of type %d; only type 0 is built",
@@ -106,7 +115,7 @@ enum ft_status ft_prep_text(const struct ft_prep *prep, const struct ft_content 
     if (tokens->count == 0) {
         FT_TRY(FT_FAIL(err, INVALID, "the text has no tokens, so there is nothing to embed"));
     }
-    FT_TRY(check_types(tokens, err));
+    FT_TRY(check_tokens(prep, tokens, err));
 done:
     ft_buf_release(&whole);
     return st;

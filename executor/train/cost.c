@@ -322,6 +322,10 @@ enum ft_status ft_cost_find(const struct ft_graph *graph, int64_t longest, enum 
     f.cost = cost;
     f.longest = longest;
     FT_TRY(ft_input_find(graph, &f.input, err));
+    if (f.input.is_text && longest < 1) {
+        FT_TRY(FT_FAIL(err, UNSUPPORTED,
+                       "how long its texts may be is not known: the model brings no tokenizer"));
+    }
     FT_TRY(f.input.is_text ? FT_OK : count_elements(&f, err));
     FT_TRY(ft_device_open("auto", 0, &f.device, err));
     FT_TRY(find_frozen(&f, err));

@@ -174,15 +174,41 @@ enum ft_status ft_input_tokenizer(const struct ft_model *model, struct ft_tokeni
     return ft_tokenizer_read(ft_buf_bytes(&model->tokenizer), model->source, tokenizer, err);
 }
 
-static enum ft_status infer_text(const struct ft_model *model, const struct ft_tokenizer *tokenizer,
-                                 struct ft_prep *prep, struct ft_err *err)
+/* Rows of the table that the ids are looked up in; 0: there is none. */
+static int64_t ids_end_of(const struct ft_graph *g)
+{
+    ft_value ids = ft_input_texts(g).ids;
+    int64_t end = 0;
+    for (int n = 0; n < ft_graph_nodes(g); n++) {
+        const struct ft_node *node = ft_graph_node(g, n);
+        if (node->op == FT_OP_GATHER && node->attrs.axis == 0 && node->in[1] == ids &&
+            ft_graph_source(g, node->in[0]) == FT_FROM_PARAM) {
+            int64_t rows = ft_extent(ft_graph_type(g, node->in[0]), 0);
+            end = end == 0 || rows < end ? rows : end;
+        }
+    }
+    return end;
+}
+
+static enum ft_status infer_text(const struct ft_graph *g, const struct ft_model *model,
+                                 const struct ft_tokenizer *tokenizer, struct ft_prep *prep,
+                                 struct ft_err *err)
 {
     if (tokenizer == NULL) {
         return FT_FAIL(
             err, UNSUPPORTED,
             "the model reads texts but brings no tokenizer; a Hugging Face folder has one in tokenizer.json");
     }
+    size_t special = ft_tokenizer_special_count(tokenizer);
+    if (model->max_length <= (int64_t)special) {
+        return FT_FAIL(
+            err, INVALID,
+            "%s takes texts of at most %lld tokens, and %zu of them are special ones: nothing is left of a "
+            "text (max_seq_length in sentence_bert_config.json, max_position_embeddings in config.json)",
+            model->source, (long long)model->max_length, special);
+    }
     ft_prep_infer_text(tokenizer, model->max_length, prep);
+    prep->ids_end = ids_end_of(g);
     size_t size = model->prompt != NULL ? strlen(model->prompt) : 0;
     if (size >= sizeof prep->prefix) {
         return FT_FAIL(err, LIMIT, "the model's prompt has %zu bytes, at most %zu are taken", size,
@@ -207,7 +233,7 @@ static enum ft_status infer_rows(const struct ft_graph *g, ft_value data, struct
 static enum ft_status check_prompt(const struct ft_model *model, const struct ft_prep *prep,
                                    struct ft_err *err)
 {
-    if (model->hf == NULL || !model->hf->prompt_apart || prep->prefix[0] == '\0') {
+    if (!model->prompt_apart || prep->prefix[0] == '\0') {
         return FT_OK;
     }
     return FT_FAIL(err, UNSUPPORTED,
@@ -223,7 +249,7 @@ enum ft_status ft_input_prep(const struct ft_graph *g, const struct ft_model *mo
 {
     struct ft_input input;
     FT_RETURN_IF_FAILED(ft_input_find(g, &input, err));
-    FT_RETURN_IF_FAILED(input.is_text ? infer_text(model, tokenizer, prep, err)
+    FT_RETURN_IF_FAILED(input.is_text ? infer_text(g, model, tokenizer, prep, err)
                                       : infer_rows(g, input.data, prep, err));
     if (model->prep != NULL) {
         if (ft_prep_read(model->prep, prep, err) != FT_OK) {

@@ -86,6 +86,22 @@ done:
     return st;
 }
 
+/* What becomes of a document: some of it comes from files beside the weights. */
+static enum ft_status hash_prep(struct ft_run *run, struct ft_sha256 *sha, struct ft_err *err)
+{
+    struct ft_json *prep = NULL;
+    struct ft_buf text = {0};
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_prep_write(&run->prep, &prep, err));
+    FT_TRY(ft_json_write(prep, 0, &text, err));
+    ft_sha256_add(sha, ft_buf_bytes(&text));
+    ft_sha256_add(sha, ft_buf_bytes(&run->model->tokenizer));
+done:
+    ft_buf_release(&text);
+    ft_json_free(prep);
+    return st;
+}
+
 static enum ft_status hash_job(struct ft_run *run, struct ft_err *err)
 {
     struct ft_sha256 *sha = NULL;
@@ -96,6 +112,7 @@ static enum ft_status hash_job(struct ft_run *run, struct ft_err *err)
     }
     FT_TRY(ft_sha256_new(&sha, err));
     FT_TRY(hash_options(run, sha, err));
+    FT_TRY(hash_prep(run, sha, err));
     ft_sha256_add(sha, ft_bytes_of_text(run->data_digest));
     ft_sha256_add(sha, ft_bytes_of_text(run->eval_digest));
     ft_sha256_add(sha, ft_bytes_of_text(ft_device_name(run->device)));

@@ -223,10 +223,48 @@ def test_modules_that_lie(model):
         refused(model, "p/config.json")
 
 
-@pytest.mark.parametrize("value", [0, -1, "x", 1.5])
+@pytest.mark.parametrize("value", [0, -1, "x", 1.5, 1, 2])
 def test_absurd_lengths(model, value):
     (model / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": value}))
     refused(model)
+
+
+def test_a_token_that_the_table_lacks_is_told_with_its_document(model):
+    rows = json.loads((model / "config.json").read_text())["vocab_size"]
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append({"id": rows, "content": "<ent>", "single_word": False, "lstrip": False, "rstrip": False,
+                                      "normalized": False, "special": False})
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (model.parent / "texts.jsonl").write_text('{"text": "one"}\n{"text": "one <ent>", "id": "b"}\n')
+    done = cli.finetuner("encode", model, "texts.jsonl", cwd=model.parent)
+    assert done.code == 3 and all(part in done.err for part in ("texts.jsonl:2", f"token {rows},", f"ends at {rows - 1}:")), done
+
+
+def pooled(folder, divisor):
+    """Rows of a table, summed where the mask is 1, over one number for the whole batch, or over none."""
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["h"]),
+             helper.make_node("Cast", ["attention_mask"], ["m"], to=TensorProto.FLOAT),
+             helper.make_node("Unsqueeze", ["m", "last"], ["m3"]),
+             helper.make_node("Mul", ["h", "m3"], ["hm"]),
+             helper.make_node("ReduceSum", ["hm", "one"], ["sum"], keepdims=0)]
+    if divisor:
+        nodes.append(helper.make_node("ReduceSum", ["m"], ["all"], keepdims=0))
+        nodes.append(helper.make_node("Div", ["sum", "all"], ["y"]))
+    else:
+        nodes[-1] = helper.make_node("ReduceSum", ["h", "one"], ["y"], keepdims=0)
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "length"]) for n in ("input_ids", "attention_mask")]
+    numbers = [onnx.numpy_helper.from_array(np.ones((50, 4), np.float32), "table"), onnx.numpy_helper.from_array(np.array([-1]), "last"),
+               onnx.numpy_helper.from_array(np.array([1]), "one")]
+    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])], numbers)
+    folder.mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("divisor,part", [(True, "tokenizer"), (False, "attention_mask")])
+def test_poolings_that_cannot_be_packed_are_looked_at(tmp_path, divisor, part):
+    done = cli.finetuner("inspect", pooled(tmp_path / "m", divisor), cwd=tmp_path)
+    assert done.code == 0 and part in done.out, done
 
 
 # ---- tokenizer.json
