@@ -54,6 +54,10 @@ enum ft_status ft_args_parse(int argc, char **argv, ft_args_flag takes_none, str
         } else if (args->n_positional == FT_ARGS_MAX) {
             return FT_FAIL(err, USAGE, "more than %d arguments", FT_ARGS_MAX);
         } else {
+            /* A folder is named by its last part, whether a shell completed a slash or not. */
+            for (size_t n = strlen(argv[i]); n > 1 && argv[i][n - 1] == '/'; n--) {
+                argv[i][n - 1] = '\0';
+            }
             args->positional[args->n_positional++] = argv[i];
         }
     }

@@ -98,7 +98,9 @@ void ft_help_model(const char *command)
         (void)fwrite(text.data, 1, text.size, stdout);
     }
     ft_buf_release(&text);
-    puts("\nMODEL  an .onnx file, or an artifact of `finetuner fit` (folder or .zip)\n"
+    puts("\nMODEL  an .onnx file, a Hugging Face or sentence-transformers folder, or an artifact of "
+         "`finetuner fit` (folder\n"
+         "       or .zip)\n"
          "DATA   .jsonl, .csv, a folder of class folders, a DocumentArray .bin, or - for JSONL on standard "
          "input");
 }

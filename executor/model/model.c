@@ -147,7 +147,9 @@ static enum ft_status load_any(const char *path, const struct ft_model_options *
         return ft_artifact_read(path, options, model, err);
     }
     if (kind == FT_PATH_FILE && ft_path_has_suffix(path, ".zip")) {
-        return FT_FAIL(err, INVALID, "%s is not an artifact: no config.yml and models/ inside", path);
+        return FT_FAIL(err, INVALID,
+                       "%s is not an artifact: not a whole .zip, or one without config.yml and models/",
+                       path);
     }
     if (kind == FT_PATH_FILE) {
         return load_onnx(path, options, model, err);

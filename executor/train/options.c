@@ -160,6 +160,8 @@ static const struct row *find(const char *key)
     return NULL;
 }
 
+enum { FAR = 4 }; /* edits: more is another word */
+
 static enum ft_status find_or_fail(const char *key, enum ft_status code, const struct row **row,
                                    struct ft_err *err)
 {
@@ -170,6 +172,10 @@ static enum ft_status find_or_fail(const char *key, enum ft_status code, const s
     const char *nearest = rows[0].key;
     for (size_t i = 1; i < ROWS; i++) {
         nearest = edits(key, rows[i].key) < edits(key, nearest) ? rows[i].key : nearest;
+    }
+    if (edits(key, nearest) > (size_t)FAR) {
+        return ft_err_set(err, code, __FILE__, __LINE__,
+                          "there is no fit option \"%s\"; `finetuner help fit` lists them", key);
     }
     return ft_err_set(err, code, __FILE__, __LINE__, "there is no fit option \"%s\"; the nearest is %s", key,
                       nearest);

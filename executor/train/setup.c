@@ -34,7 +34,7 @@ static enum ft_status parse_dropout(const char *text, double *dropout, struct ft
     }
     *dropout = strtod(text, &end);
     if (end == text || *end != '\0' || !(*dropout >= 0 && *dropout <= 1)) {
-        return FT_FAIL(err, INVALID, "dropout is \"%s\", wanted model or a number of 0 .. 1", text);
+        return FT_FAIL(err, USAGE, "dropout is \"%s\", wanted model or a number of 0 .. 1", text);
     }
     return FT_OK;
 }
