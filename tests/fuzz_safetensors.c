@@ -100,7 +100,9 @@ static void open_index(const uint8_t *data, size_t size)
     }
     put("model.safetensors.index.json", data, size, path);
     if (ft_safetensors_open_index(path, &set, &err) == FT_OK) {
-        assert(ft_safetensors_count(set) == 1 && ft_safetensors_find(set, "x") != NULL);
+        /* An index may name no tensor at all. */
+        assert(ft_safetensors_count(set) == 0 ||
+               (ft_safetensors_count(set) == 1 && ft_safetensors_find(set, "x") != NULL));
     } else {
         assert(set == NULL && err.code != FT_NOMEM && err.code != FT_INTERNAL);
     }

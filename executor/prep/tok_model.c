@@ -63,7 +63,7 @@ enum ft_status ft_tok_model_ids(const struct ft_tok_model *m, struct ft_bytes wo
     size_t before = out->count;
     FT_RETURN_IF_FAILED(by_model(m, word, s, out, err));
     size_t count = out->count - before;
-    if (count <= FT_TOK_CACHED_IDS) {
+    if (count > 0 && count <= FT_TOK_CACHED_IDS) {
         memcpy(c->key, key, sizeof key);
         memcpy(c->ids, out->ids + before, count * sizeof *c->ids);
         c->size = (uint8_t)word.size;
