@@ -165,6 +165,14 @@ def train(model, path, batch, precision, rounds, library):
     return compete([ours(path, batch, precision, True), peer("torch", model, batch, precision, LD_PRELOAD=library)], rounds, 1)
 
 
+def conclude(table, before):
+    """The peak again, and which floors of a Table are met; before: the peak at the start."""
+    after = peak()
+    print(f"\nmatmul 2048^3 f32 again: {after:.1f} GFLOP/s" +
+          ("; the machine was not quiet: repeat" if abs(after - before) > 0.1 * before else ""))
+    print(f"{table.measured - len(table.missed)} of {table.measured} floors are met" + "".join(f"\nmissed: {m}" for m in table.missed))
+
+
 def main():
     parser = argparse.ArgumentParser(prog="tools/bench cnn", description=__doc__.split("\n\n", 1)[1])
     parser.add_argument("--model", choices=MODELS, action="append", help="only this one (may be repeated)")
@@ -196,10 +204,7 @@ def main():
                     path = kept if kept.exists() else folder / f"{name}-script.onnx"
                     table.print(name, "train", precision, options.train_batch,
                                 train(name, path, options.train_batch, precision, max(3, options.rounds - 2), library))
-        after = peak()
-        print(f"\nmatmul 2048^3 f32 again: {after:.1f} GFLOP/s" +
-              ("; the machine was not quiet: repeat" if abs(after - before) > 0.1 * before else ""))
-        print(f"{table.measured - len(table.missed)} of {table.measured} floors are met" + "".join(f"\nmissed: {m}" for m in table.missed))
+        conclude(table, before)
     return 0 if not table.missed else 1
 
 

@@ -28,14 +28,14 @@
 #include "executor/train/input.h"
 #include "executor/train/step.h"
 #include "tools/benches/profile.h"
-
-enum { MAX_REPEAT = 10000, WARM_UP = 2 };
+#include "tools/benches/runs.h"
 
 struct bench {
     const char *path;
     int64_t batch;
-    bool train, keep_head, wait, profile;
-    int threads, repeat, slowest;
+    bool train, keep_head;
+    int threads;
+    struct ft_runs runs;
 
     struct ft_device *device;
     struct ft_model *model;
@@ -48,35 +48,22 @@ struct bench {
     struct ft_step *step;
     struct ft_plan *plan; /* own_plan's or step's */
     int64_t t;
-    int runs;
-    double seconds[MAX_REPEAT];
-    uint64_t allocations;
 };
 
 /* ---- command line */
-
-static int whole(const char *text, int most)
-{
-    char *end = NULL;
-    long n = strtol(text, &end, 10);
-    return *text == '\0' || *end != '\0' || n < 1 || n > most ? -1 : (int)n;
-}
 
 static bool take(struct bench *b, int option)
 {
     switch (option) {
     case 'b':
-        b->batch = whole(optarg, 1 << 20);
+        b->batch = ft_runs_number(optarg, 1 << 20);
         return b->batch > 0;
     case 't':
-        b->threads = whole(optarg, 1024);
+        b->threads = ft_runs_number(optarg, 1024);
         return b->threads > 0;
     case 'r':
-        b->repeat = whole(optarg, MAX_REPEAT);
-        return b->repeat > 0;
     case 's':
-        b->slowest = whole(optarg, 1 << 20);
-        return b->slowest > 0;
+        return ft_runs_option(&b->runs, option, optarg);
     default:
         return option == 0;
     }
@@ -104,8 +91,8 @@ static bool read_arguments(struct bench *b, int argc, char **argv)
     }
     b->train = train != 0;
     b->keep_head = keep != 0;
-    b->wait = wait != 0;
-    b->profile = profile != 0;
+    b->runs.wait = wait != 0;
+    b->runs.profile = profile != 0;
     b->path = good && optind + 1 == argc ? argv[optind] : NULL;
     return b->path != NULL;
 }
@@ -189,8 +176,14 @@ static enum ft_status set_up(struct bench *b, struct ft_err *err)
 
 /* ---- running */
 
-static enum ft_status run_once(struct bench *b, double *seconds, struct ft_err *err)
+static struct ft_plan *plan_of(void *bench)
 {
+    return ((const struct bench *)bench)->plan;
+}
+
+static enum ft_status run_once(void *bench, double *seconds, struct ft_err *err)
+{
+    struct bench *b = bench;
     double start = ft_clock_seconds();
     if (b->train) {
         struct ft_step_result result;
@@ -204,62 +197,20 @@ static enum ft_status run_once(struct bench *b, double *seconds, struct ft_err *
     return FT_OK;
 }
 
-static enum ft_status run_timed(struct bench *b, struct ft_err *err)
-{
-    uint64_t calls = ft_alloc_stats().calls;
-    FT_RETURN_IF_FAILED(run_once(b, &b->seconds[b->runs++], err));
-    b->allocations += ft_alloc_stats().calls - calls;
-    return FT_OK;
-}
-
-static enum ft_status run_all(struct bench *b, struct ft_err *err)
-{
-    double ignored = 0;
-    char line[16];
-    for (int i = 0; i < WARM_UP; i++) {
-        FT_RETURN_IF_FAILED(run_once(b, &ignored, err));
-    }
-    if (b->profile) {
-        FT_RETURN_IF_FAILED(ft_plan_profile(b->plan, true, err));
-    }
-    if (!b->wait) {
-        for (int i = 0; i < b->repeat; i++) {
-            FT_RETURN_IF_FAILED(run_timed(b, err));
-        }
-        return FT_OK;
-    }
-    (void)puts("ready");
-    (void)fflush(stdout);
-    while (b->runs < MAX_REPEAT && fgets(line, (int)sizeof line, stdin) != NULL) {
-        FT_RETURN_IF_FAILED(run_timed(b, err));
-        (void)printf("%.9f\n", b->seconds[b->runs - 1]);
-        (void)fflush(stdout);
-    }
-    return FT_OK;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void report(struct bench *b, double prepare_seconds)
 {
     struct ft_plan_stats stats = ft_plan_stats(b->plan);
     double gflop = ft_profile_flops(b->plan) * 1e-9;
-    qsort(b->seconds, (size_t)b->runs, sizeof b->seconds[0], ascending);
-    double median = b->runs == 0 ? 0 : b->seconds[b->runs / 2];
+    double median = ft_runs_median(b->runs.seconds, (size_t)b->runs.count);
     (void)printf("{\"batch\": %lld, \"train\": %s, \"runs\": %d, \"seconds\": %.6f, \"seconds_min\": %.6f, "
                  "\"gflop\": %.4f, "
                  "\"gflops\": %.2f, \"prepare_seconds\": %.3f, \"peak_memory_bytes\": %lld, "
                  "\"activation_bytes\": %zu, "
                  "\"steps\": %d, \"reorders\": %d, \"allocations\": %llu}\n",
-                 (long long)b->batch, b->train ? "true" : "false", b->runs, median,
-                 b->runs == 0 ? 0 : b->seconds[0], gflop, median > 0 ? gflop / median : 0, prepare_seconds,
-                 (long long)ft_peak_memory(), stats.activation_bytes, ft_plan_steps(b->plan), stats.reorders,
-                 (unsigned long long)b->allocations);
+                 (long long)b->batch, b->train ? "true" : "false", b->runs.count, median,
+                 b->runs.count == 0 ? 0 : b->runs.seconds[0], gflop, median > 0 ? gflop / median : 0,
+                 prepare_seconds, (long long)ft_peak_memory(), stats.activation_bytes, ft_plan_steps(b->plan),
+                 stats.reorders, (unsigned long long)b->runs.allocations);
 }
 
 static void release(struct bench *b)
@@ -277,7 +228,7 @@ static void release(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static struct bench b = {.batch = 1, .threads = 2, .repeat = 5, .slowest = 20};
+    static struct bench b = {.batch = 1, .threads = 2, .runs = {.repeat = 5, .slowest = 20}};
     struct ft_err err = {0};
     enum ft_status st = FT_OK;
     if (!read_arguments(&b, argc, argv)) {
@@ -290,9 +241,10 @@ int main(int argc, char **argv)
     double start = ft_clock_seconds();
     FT_TRY(set_up(&b, &err));
     double prepare_seconds = ft_clock_seconds() - start;
-    FT_TRY(run_all(&b, &err));
-    if (b.profile && b.runs > 0) {
-        FT_TRY(ft_profile_print(b.plan, b.runs, b.slowest, stderr, &err));
+    const struct ft_runs_job job = {run_once, plan_of, &b};
+    FT_TRY(ft_runs_all(&b.runs, &job, &err));
+    if (b.runs.profile && b.runs.count > 0) {
+        FT_TRY(ft_profile_print(b.plan, b.runs.count, b.runs.slowest, stderr, &err));
     }
     report(&b, prepare_seconds);
 done:

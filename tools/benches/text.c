@@ -36,8 +36,9 @@
 #include "executor/train/prefix.h"
 #include "executor/train/step.h"
 #include "tools/benches/profile.h"
+#include "tools/benches/runs.h"
 
-enum { MAX_REPEAT = 10000, WARM_UP = 2, MAX_TEXTS = 1 << 16 };
+enum { MAX_TEXTS = 1 << 16 };
 
 enum what { ENCODE, ONE, TRAIN };
 
@@ -45,8 +46,9 @@ struct bench {
     enum what what;
     const char *model_path, *texts_path, *out, *freeze;
     int64_t batch, longest;
-    bool wait, profile, cached;
-    int threads, repeat, slowest;
+    bool cached;
+    int threads;
+    struct ft_runs runs;
 
     struct ft_buf file; /* that docs are views into */
     struct ft_document *docs;
@@ -66,39 +68,25 @@ struct bench {
     struct ft_prefix *prefix;
     struct ft_step *step;
     int64_t t;
-
-    int runs;
-    double seconds[MAX_REPEAT];
-    uint64_t allocations;
 };
 
 /* ---- command line */
-
-static int whole(const char *text, int most)
-{
-    char *end = NULL;
-    long n = strtol(text, &end, 10);
-    return *text == '\0' || *end != '\0' || n < 1 || n > most ? -1 : (int)n;
-}
 
 static bool take(struct bench *b, int option)
 {
     switch (option) {
     case 'b':
-        b->batch = whole(optarg, 1 << 20);
+        b->batch = ft_runs_number(optarg, 1 << 20);
         return b->batch > 0;
     case 'l':
-        b->longest = whole(optarg, 1 << 20);
+        b->longest = ft_runs_number(optarg, 1 << 20);
         return b->longest > 0;
     case 't':
-        b->threads = whole(optarg, 1024);
+        b->threads = ft_runs_number(optarg, 1024);
         return b->threads > 0;
     case 'r':
-        b->repeat = whole(optarg, MAX_REPEAT);
-        return b->repeat > 0;
     case 's':
-        b->slowest = whole(optarg, 1 << 20);
-        return b->slowest > 0;
+        return ft_runs_option(&b->runs, option, optarg);
     case 'f':
         b->freeze = optarg;
         return true;
@@ -144,8 +132,8 @@ static bool read_arguments(struct bench *b, int argc, char **argv)
     while (good && (option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         good = take(b, option);
     }
-    b->wait = wait != 0;
-    b->profile = profile != 0;
+    b->runs.wait = wait != 0;
+    b->runs.profile = profile != 0;
     b->cached = cached != 0;
     return good && read_positional(b, argc, argv);
 }
@@ -263,25 +251,13 @@ static enum ft_status make_step(struct bench *b, struct ft_err *err)
     return b->cached ? keep_batch(b, err) : FT_OK;
 }
 
-static struct ft_plan *plan_of(const struct bench *b)
+static struct ft_plan *plan_of(void *bench)
 {
+    const struct bench *b = bench;
     return b->what == TRAIN ? ft_step_plan(b->step) : ft_encoder_plan(b->encoder);
 }
 
 /* ---- running */
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n)
-{
-    qsort(values, n, sizeof *values, ascending);
-    return n == 0 ? 0 : values[n / 2];
-}
 
 static enum ft_status embed(struct bench *b, size_t first, size_t count, struct ft_err *err)
 {
@@ -290,8 +266,9 @@ static enum ft_status embed(struct bench *b, size_t first, size_t count, struct 
     return ft_encoder_documents(b->encoder, b->docs + first, count, to, &failed, err);
 }
 
-static enum ft_status run_once(struct bench *b, double *seconds, struct ft_err *err)
+static enum ft_status run_once(void *bench, double *seconds, struct ft_err *err)
 {
+    struct bench *b = bench;
     struct ft_step_result result;
     double start = ft_clock_seconds();
     if (b->what == TRAIN) {
@@ -307,41 +284,7 @@ static enum ft_status run_once(struct bench *b, double *seconds, struct ft_err *
         b->each[i] = ft_clock_seconds() - start;
     }
     if (b->what == ONE) {
-        *seconds = median(b->each, b->count);
-    }
-    return FT_OK;
-}
-
-static enum ft_status run_timed(struct bench *b, struct ft_err *err)
-{
-    uint64_t calls = ft_alloc_stats().calls;
-    FT_RETURN_IF_FAILED(run_once(b, &b->seconds[b->runs++], err));
-    b->allocations += ft_alloc_stats().calls - calls;
-    return FT_OK;
-}
-
-static enum ft_status run_all(struct bench *b, struct ft_err *err)
-{
-    double ignored = 0;
-    char line[16];
-    for (int i = 0; i < WARM_UP; i++) {
-        FT_RETURN_IF_FAILED(run_once(b, &ignored, err));
-    }
-    if (b->profile) {
-        FT_RETURN_IF_FAILED(ft_plan_profile(plan_of(b), true, err));
-    }
-    if (!b->wait) {
-        for (int i = 0; i < b->repeat; i++) {
-            FT_RETURN_IF_FAILED(run_timed(b, err));
-        }
-        return FT_OK;
-    }
-    (void)puts("ready");
-    (void)fflush(stdout);
-    while (b->runs < MAX_REPEAT && fgets(line, (int)sizeof line, stdin) != NULL) {
-        FT_RETURN_IF_FAILED(run_timed(b, err));
-        (void)printf("%.9f\n", b->seconds[b->runs - 1]);
-        (void)fflush(stdout);
+        *seconds = ft_runs_median(b->each, b->count);
     }
     return FT_OK;
 }
@@ -363,8 +306,8 @@ static void report(struct bench *b, double prepare_seconds)
 {
     (void)printf("{\"texts\": %zu, \"runs\": %d, \"seconds\": %.6f, \"prepare_seconds\": %.3f, "
                  "\"peak_memory_bytes\": %lld, \"allocations\": %llu}\n",
-                 b->count, b->runs, median(b->seconds, (size_t)b->runs), prepare_seconds,
-                 (long long)ft_peak_memory(), (unsigned long long)b->allocations);
+                 b->count, b->runs.count, ft_runs_median(b->runs.seconds, (size_t)b->runs.count),
+                 prepare_seconds, (long long)ft_peak_memory(), (unsigned long long)b->runs.allocations);
 }
 
 static void release(struct bench *b)
@@ -389,7 +332,7 @@ static void release(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static struct bench b = {.batch = 64, .threads = 2, .repeat = 5, .slowest = 20};
+    static struct bench b = {.batch = 64, .threads = 2, .runs = {.repeat = 5, .slowest = 20}};
     struct ft_err err = {0};
     enum ft_status st = FT_OK;
     if (!read_arguments(&b, argc, argv)) {
@@ -400,12 +343,13 @@ int main(int argc, char **argv)
     }
     double start = ft_clock_seconds();
     FT_TRY(read_texts(&b, &err));
-    b.count = b.profile && b.what == ONE ? 1 : b.count;
+    b.count = b.runs.profile && b.what == ONE ? 1 : b.count;
     FT_TRY(b.what == TRAIN ? make_step(&b, &err) : open_encoder(&b, &err));
     double prepare_seconds = ft_clock_seconds() - start;
-    FT_TRY(run_all(&b, &err));
-    if (b.profile && b.runs > 0) {
-        FT_TRY(ft_profile_print(plan_of(&b), b.runs, b.slowest, stderr, &err));
+    const struct ft_runs_job job = {run_once, plan_of, &b};
+    FT_TRY(ft_runs_all(&b.runs, &job, &err));
+    if (b.runs.profile && b.runs.count > 0) {
+        FT_TRY(ft_profile_print(plan_of(&b), b.runs.count, b.runs.slowest, stderr, &err));
     }
     if (b.out != NULL && b.encoder != NULL) {
         FT_TRY(write_out(&b, &err));

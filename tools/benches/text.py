@@ -18,7 +18,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from cnn import BUILD, Contender, compete, flags, have_openvino, mkl_fast_path, peak  # noqa: E402
+from cnn import BUILD, Contender, compete, conclude, flags, have_openvino, mkl_fast_path, peak  # noqa: E402
 
 SEPARATOR = "\x1e"
 LAYERS, WIDTH, HIDDEN = 6, 384, 1536
@@ -222,10 +222,7 @@ def main():
             tokens = lengths(field, row)
             for c in contenders:
                 table.line(field, row, c, contenders[0], tokens)
-        after = peak()
-        print(f"\nmatmul 2048^3 f32 again: {after:.1f} GFLOP/s" +
-              ("; the machine was not quiet: repeat" if abs(after - before) > 0.1 * before else ""))
-        print(f"{table.measured - len(table.missed)} of {table.measured} floors are met" + "".join(f"\nmissed: {m}" for m in table.missed))
+        conclude(table, before)
     return 0 if not table.missed else 1
 
 
