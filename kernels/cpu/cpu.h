@@ -96,4 +96,20 @@ static inline float *ft_out(const struct ft_arg *args, int i)
     return (float *)args[i].data;
 }
 
+static inline int64_t ft_smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t ft_larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* How many parts of `size` hold n. */
+static inline int64_t ft_parts_of(int64_t n, int64_t size)
+{
+    return (n + size - 1) / size;
+}
+
 #endif

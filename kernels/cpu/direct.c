@@ -61,21 +61,6 @@ struct direct {
     uint64_t version;
 };
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-static int64_t parts_of(int64_t n, int64_t size)
-{
-    return (n + size - 1) / size;
-}
-
 /* ---- geometry */
 
 static void geometry_free(struct geometry *g)
@@ -105,7 +90,7 @@ static void data_axis(const struct ft_window *w, int i, int64_t extent, struct a
     for (int64_t p = 0; p < stride; p++) {
         struct axis *a = &axes[p];
         *a = (struct axis){.first = p, .every = stride, .step = 1, .offset = offset, .tap = tap};
-        a->count = p < extent ? parts_of(extent - p, stride) : 0;
+        a->count = p < extent ? ft_parts_of(extent - p, stride) : 0;
         for (int64_t t = 0; t < w->kernel[i]; t++) {
             int64_t distance = p + w->pad_begin[i] - t * w->dilation[i];
             if (distance % stride == 0) {
@@ -192,7 +177,7 @@ static void pack_panels(void *context, int thread, int64_t begin, int64_t end)
     for (int64_t panel = begin; panel < end; panel++) {
         float *to = d->packed + panel * panel_floats(d);
         const float *from = pack->w + panel * d->width * d->feature_stride;
-        int64_t count = smaller(d->width, g->features - panel * d->width);
+        int64_t count = ft_smaller(d->width, g->features - panel * d->width);
         for (int64_t p = 0; p < g->phases[0] * g->phases[1]; p++) {
             const struct axis *rows = &g->axis[0][p / g->phases[1]];
             const struct axis *cols = &g->axis[1][p % g->phases[1]];
@@ -276,7 +261,7 @@ static size_t place_bytes(const struct direct *d)
 
 static size_t at_bytes(const struct direct *d)
 {
-    return rounded((size_t)(d->tiles * PIXELS * larger(1, d->most_taps)) * sizeof(const float *));
+    return rounded((size_t)(d->tiles * PIXELS * ft_larger(1, d->most_taps)) * sizeof(const float *));
 }
 
 static size_t copy_bytes(const struct direct *d)
@@ -354,7 +339,7 @@ static void block_address(struct block *b, int64_t pixel, int64_t pixels)
         .image = line / pass->rows->count, .row = line % pass->rows->count, .col = pixel % pass->cols->count};
     b->pixel = pixel;
     b->pixels = pixels;
-    for (int64_t i = 0; i < parts_of(pixels, PIXELS) * PIXELS; i++) {
+    for (int64_t i = 0; i < ft_parts_of(pixels, PIXELS) * PIXELS; i++) {
         const float **at = b->at + i / PIXELS * PIXELS * phase_taps(pass) + i % PIXELS;
         address_pixel(pass, &spot, at);
         b->place[i] = place_of(pass, &spot);
@@ -368,7 +353,7 @@ static void block_address(struct block *b, int64_t pixel, int64_t pixels)
 static void block_copy(struct block *b, const struct part *part)
 {
     int64_t taps = phase_taps(b->pass);
-    for (int64_t i = 0; i < parts_of(b->pixels, PIXELS) * PIXELS; i++) {
+    for (int64_t i = 0; i < ft_parts_of(b->pixels, PIXELS) * PIXELS; i++) {
         const float *from = b->at[(i / PIXELS * taps + part->tap) * PIXELS + i % PIXELS];
         float *to = b->copied + i * b->pass->d->pitch;
         memcpy(to, from + part->from, (size_t)part->length * sizeof *to);
@@ -390,7 +375,7 @@ static struct ahead ahead_of(const struct block *b, const struct part *part, con
     struct ahead a = {.at = next};
     if (panel + 1 < d->panels) {
         a.left = part->taps * part->length * d->width / LINE_FLOATS;
-        a.step = parts_of(a.left, parts_of(b->pixels, PIXELS));
+        a.step = ft_parts_of(a.left, ft_parts_of(b->pixels, PIXELS));
     }
     return a;
 }
@@ -426,7 +411,7 @@ static void run_panel(const struct block *b, const struct part *part, int64_t pa
     struct ft_vec_conv t = {.runs = part->taps, .length = part->length, .first = part->first};
     t.from = copied ? 0 : part->from;
     t.panel = d->packed + panel * panel_floats(d) + before * d->width;
-    t.features = smaller(d->width, d->g.features - feature);
+    t.features = ft_smaller(d->width, d->g.features - feature);
     t.last = part->last;
     t.bias = pass->bias == NULL ? NULL : pass->bias + feature;
     t.residual = pass->residual == NULL ? NULL : pass->residual + feature;
@@ -441,7 +426,7 @@ static void run_panel(const struct block *b, const struct part *part, int64_t pa
         ahead_step(&ahead);
         t.at = copied ? b->copy + i : b->at + i * taps + part->tap * PIXELS;
         t.place = b->place + i;
-        t.pixels = smaller(PIXELS, b->pixels - i);
+        t.pixels = ft_smaller(PIXELS, b->pixels - i);
         if (panel + 1 < d->panels) {
             ahead_pixels(&t, d->width);
         }
@@ -458,7 +443,7 @@ static struct part part_of(const struct pass *pass, int64_t index)
 {
     int64_t depth = pass->d->g.depth;
     int64_t taps = phase_taps(pass);
-    int64_t cuts = parts_of(depth, DEPTH); /* of one tap */
+    int64_t cuts = ft_parts_of(depth, DEPTH); /* of one tap */
     if (cuts > 1 && taps > 0) {
         struct part p = {.tap = index / cuts, .taps = 1, .from = depth * (index % cuts) / cuts};
         p.length = depth * (index % cuts + 1) / cuts - p.from;
@@ -466,9 +451,9 @@ static struct part part_of(const struct pass *pass, int64_t index)
         p.last = index == taps * cuts - 1;
         return p;
     }
-    int64_t step = larger(1, DEPTH / depth);
+    int64_t step = ft_larger(1, DEPTH / depth);
     struct part p = {.tap = index * step, .length = depth, .first = index == 0};
-    p.taps = smaller(step, taps - p.tap);
+    p.taps = ft_smaller(step, taps - p.tap);
     p.last = p.tap + p.taps == taps;
     return p;
 }
@@ -495,10 +480,10 @@ static void run_part(void *context, int thread, int64_t begin, int64_t end)
     const struct direct *d = pass->d;
     struct block b = block_of(pass, thread);
     int64_t pixel_begin = pass->by_panel ? 0 : begin * PIXELS;
-    int64_t pixel_end = pass->by_panel ? phase_pixels(pass) : smaller(end * PIXELS, phase_pixels(pass));
+    int64_t pixel_end = pass->by_panel ? phase_pixels(pass) : ft_smaller(end * PIXELS, phase_pixels(pass));
     int64_t step = d->tiles * PIXELS;
     for (int64_t pixel = pixel_begin; pixel < pixel_end; pixel += step) {
-        block_address(&b, pixel, smaller(step, pixel_end - pixel));
+        block_address(&b, pixel, ft_smaller(step, pixel_end - pixel));
         run_block(&b, pass->by_panel ? begin : 0, pass->by_panel ? end : d->panels);
     }
 }
@@ -516,7 +501,7 @@ static enum ft_status direct_run(struct ft_kernel *kernel, const struct ft_arg *
     for (int64_t p = 0; p < g->phases[0] * g->phases[1]; p++) {
         pass.rows = &g->axis[0][p / g->phases[1]];
         pass.cols = &g->axis[1][p % g->phases[1]];
-        int64_t tiles = parts_of(phase_pixels(&pass), PIXELS);
+        int64_t tiles = ft_parts_of(phase_pixels(&pass), PIXELS);
         pass.by_panel = tiles < 8 * d->threads && d->panels > 1;
         if (tiles > 0) {
             ft_parallel_for(d->threads, pass.by_panel ? d->panels : tiles, run_part, &pass);
@@ -533,12 +518,12 @@ static void size_blocks(struct direct *d)
     const struct geometry *g = &d->g;
     for (int64_t p = 0; p < g->phases[0] * g->phases[1]; p++) {
         int64_t taps = g->axis[0][p / g->phases[1]].taps * g->axis[1][p % g->phases[1]].taps;
-        d->most_taps = larger(d->most_taps, taps);
+        d->most_taps = ft_larger(d->most_taps, taps);
     }
-    int64_t fit = TABLE_ADDRESSES / (PIXELS * larger(1, d->most_taps));
-    d->tiles = larger(1, smaller(TILES, fit));
+    int64_t fit = TABLE_ADDRESSES / (PIXELS * ft_larger(1, d->most_taps));
+    d->tiles = ft_larger(1, ft_smaller(TILES, fit));
     if (g->depth > DEPTH && d->panels >= MIN_PANELS) {
-        d->pitch = parts_of(g->depth, parts_of(g->depth, DEPTH)) + PITCH_MORE;
+        d->pitch = ft_parts_of(g->depth, ft_parts_of(g->depth, DEPTH)) + PITCH_MORE;
     }
 }
 
@@ -555,7 +540,7 @@ enum ft_status ft_cpu_direct(struct ft_device *device, const struct ft_call *cal
     struct direct *d = (struct direct *)(void *)k;
     FT_TRY(geometry_of(call, &d->g, err));
     d->width = cpu->vec->conv_features;
-    d->panels = parts_of(d->g.features, d->width);
+    d->panels = ft_parts_of(d->g.features, d->width);
     d->kernel_cols = ft_extent(w, 3);
     d->taps = ft_extent(w, 2) * d->kernel_cols;
     d->feature_stride = data ? d->taps : ft_extent(w, 1) * d->taps;

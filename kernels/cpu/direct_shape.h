@@ -40,16 +40,6 @@ static inline struct ft_direct_shape ft_direct_shape_of(const struct ft_cpu *cpu
     return s;
 }
 
-static inline int64_t ft_smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline int64_t ft_larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* A pixel of y, and where its window begins in x. */
 struct ft_corner {
     const float *image;

@@ -52,19 +52,9 @@ struct panels {
     const float *b;
 };
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t parts_of(int64_t n, int64_t size)
-{
-    return (n + size - 1) / size;
-}
-
 static struct part part_of(const struct gemm *k, int64_t index)
 {
-    int64_t cuts = parts_of(k->b.depth, DEPTH);
+    int64_t cuts = ft_parts_of(k->b.depth, DEPTH);
     struct part p = {.from = k->b.depth * index / cuts, .first = index == 0, .last = index == cuts - 1};
     p.length = k->b.depth * (index + 1) / cuts - p.from;
     return p;
@@ -114,7 +104,7 @@ static void run_rows(const struct gemm_job *job, const struct part *part, const 
         t.bias = part->first && job->bias != NULL ? job->bias + col : NULL;
         for (int64_t r = 0; r < rows; r += step) {
             int64_t at = (row + r) * cols + col;
-            t.rows = smaller(step, rows - r);
+            t.rows = ft_smaller(step, rows - r);
             t.a = tiles ? room + r * part->length : job->a + (row + r) * k->b.depth + part->from;
             t.c = job->y + at;
             t.more = !part->first ? t.c : job->residual != NULL ? job->residual + at : NULL;
@@ -172,7 +162,7 @@ static void act_rows(const struct gemm_job *job, const struct panels *panels, in
 
 static int64_t longest_part(const struct gemm *k)
 {
-    return parts_of(k->b.depth, parts_of(k->b.depth, DEPTH));
+    return ft_parts_of(k->b.depth, ft_parts_of(k->b.depth, DEPTH));
 }
 
 /* For tiles of a transposed a, then for panels: floats of one thread. */
@@ -183,7 +173,7 @@ static int64_t tiles_room(const struct gemm *k)
 
 static int64_t room_of(const struct gemm *k)
 {
-    int64_t panels = smaller(PANELS, parts_of(k->panels, k->threads));
+    int64_t panels = ft_smaller(PANELS, ft_parts_of(k->panels, k->threads));
     return tiles_room(k) + panels * k->width * longest_part(k);
 }
 
@@ -195,9 +185,9 @@ static void run_packed(void *context, int thread, int64_t begin, int64_t end)
     float *room = job->scratch + thread * room_of(k);
     int64_t first = job->by_panel ? begin : 0;
     int64_t count = job->by_panel ? end - begin : k->panels;
-    int64_t row_end = job->by_panel ? k->rows : smaller(end * TILE, k->rows);
+    int64_t row_end = job->by_panel ? k->rows : ft_smaller(end * TILE, k->rows);
     for (int64_t row = job->by_panel ? 0 : begin * TILE; row < row_end; row += ROWS) {
-        int64_t rows = smaller(ROWS, row_end - row);
+        int64_t rows = ft_smaller(ROWS, row_end - row);
         struct panels panels = {.first = first, .count = count, .apart = k->b.depth * k->width};
         struct part part = {0};
         for (int64_t i = 0; !part.last; i++) {
@@ -217,7 +207,7 @@ static void run_unpacked(void *context, int thread, int64_t begin, int64_t end)
     float *room = job->scratch + thread * room_of(k);
     float *packed = room + tiles_room(k);
     for (int64_t first = begin; first < end; first += PANELS) {
-        struct panels panels = {.first = first, .count = smaller(PANELS, end - first), .b = packed};
+        struct panels panels = {.first = first, .count = ft_smaller(PANELS, end - first), .b = packed};
         struct part part = {0};
         for (int64_t i = 0; !part.last; i++) {
             part = part_of(k, i);
@@ -225,7 +215,7 @@ static void run_unpacked(void *context, int thread, int64_t begin, int64_t end)
             const struct ft_cpu_pack_part these = {part.from, part.length, first, panels.count};
             ft_cpu_pack_part(job->cpu, &k->b, job->b, &these, packed);
             for (int64_t row = 0; row < k->rows; row += ROWS) {
-                run_rows(job, &part, &panels, row, smaller(ROWS, k->rows - row), room);
+                run_rows(job, &part, &panels, row, ft_smaller(ROWS, k->rows - row), room);
             }
         }
         act_rows(job, &panels, 0, k->rows);
@@ -247,7 +237,7 @@ static enum ft_status gemm_run(struct ft_kernel *kernel, const struct ft_arg *in
         return FT_OK;
     }
     FT_RETURN_IF_FAILED(ft_cpu_pack_panels(cpu, &k->b, &in[1], &k->pack, &job.packed, err));
-    int64_t tiles = parts_of(k->rows, TILE);
+    int64_t tiles = ft_parts_of(k->rows, TILE);
     job.by_panel = tiles < 8 * k->threads;
     ft_parallel_for(k->threads, job.by_panel ? k->panels : tiles, run_packed, &job);
     return FT_OK;

@@ -16,11 +16,6 @@ struct ft_cpu_pack {
 
 /* ---- packing */
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void pack_rows(const struct ft_cpu_pack_part *p, int64_t cols, int64_t width, const float *b,
                       float *to)
 {
@@ -28,7 +23,7 @@ static void pack_rows(const struct ft_cpu_pack_part *p, int64_t cols, int64_t wi
         const float *row = b + (p->from + k) * cols;
         for (int64_t i = 0; i < p->count; i++) {
             int64_t col = (p->first + i) * width;
-            int64_t have = smaller(width, cols - col);
+            int64_t have = ft_smaller(width, cols - col);
             float *at = to + (i * p->length + k) * width;
             memcpy(at, row + col, (size_t)have * sizeof *at);
             memset(at + have, 0, (size_t)(width - have) * sizeof *at);
@@ -45,7 +40,7 @@ void ft_cpu_pack_part(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *
         return;
     }
     int64_t col = part->first * width;
-    int64_t cols = smaller(part->count * width, shape->cols - col);
+    int64_t cols = ft_smaller(part->count * width, shape->cols - col);
     cpu->vec->transpose_panels(b + col * shape->depth + part->from, shape->depth, cols, part->length, to);
 }
 
