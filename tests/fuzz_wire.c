@@ -1,7 +1,8 @@
 /* links: ft_wire ft_codec ft_base */
-/* covers: executor/wire/docarray_v1.c */
-/* A Document: refused, or its content is as large as its shape says, and splicing an embedding changes
- * nothing else. */
+/* covers: executor/wire/docarray.c executor/wire/docarray_v1.c executor/wire/docarray_v2.c
+ * executor/wire/tensor.c */
+/* A Document of either docarray: refused, or its content is as large as its shape says, and splicing an
+ * embedding changes nothing else. The same bytes are read as both. */
 #include "tests/fuzz/target.h"
 
 #include <assert.h>
@@ -35,32 +36,52 @@ static void check_document(const struct ft_document *doc)
     assert(doc->has_label == (doc->label.size > 0));
 }
 
-static void splice_and_write(struct ft_bytes message, const struct ft_document *doc, struct ft_arena *arena)
+static void splice(struct ft_bytes message, enum ft_docarray_flavour flavour, const struct ft_document *doc,
+                   struct ft_arena *arena)
 {
     static const float embedding[3] = {1.0F, -2.0F, 0.5F};
     struct ft_err err = {0};
     struct ft_buf once = {0};
     struct ft_buf twice = {0};
-    struct ft_buf written = {0};
     struct ft_document back;
     size_t size = 0;
-    enum ft_status st = ft_docarray_v1_splice(message, embedding, 3, &once, &err);
+    enum ft_status st = ft_docarray_splice(message, flavour, embedding, 3, &once, &err);
     assert(st == FT_OK);
-    st = ft_docarray_v1_splice_size(message, 3, &size, &err);
+    st = ft_docarray_splice_size(message, flavour, 3, &size, &err);
     assert(st == FT_OK && size == once.size);
-    st = ft_docarray_v1_scan(ft_buf_bytes(&once), arena, &back, &err);
+    st = ft_docarray_scan(ft_buf_bytes(&once), flavour, arena, &back, &err);
     assert(st == FT_OK);
     assert_same(doc, &back);
-    st = ft_docarray_v1_splice(ft_buf_bytes(&once), embedding, 3, &twice, &err);
+    st = ft_docarray_splice(ft_buf_bytes(&once), flavour, embedding, 3, &twice, &err);
     assert(st == FT_OK && ft_bytes_equal(ft_buf_bytes(&once), ft_buf_bytes(&twice)));
-    st = ft_docarray_v1_write(doc, &written, &err);
+    ft_buf_release(&once);
+    ft_buf_release(&twice);
+}
+
+static void write_back(const struct ft_document *doc, struct ft_arena *arena)
+{
+    struct ft_err err = {0};
+    struct ft_buf written = {0};
+    struct ft_document back;
+    enum ft_status st = ft_docarray_v1_write(doc, &written, &err);
     assert(st == FT_OK);
     st = ft_docarray_v1_scan(ft_buf_bytes(&written), arena, &back, &err);
     assert(st == FT_OK);
     assert_same(doc, &back);
-    ft_buf_release(&once);
-    ft_buf_release(&twice);
     ft_buf_release(&written);
+}
+
+static void read_as(struct ft_bytes message, enum ft_docarray_flavour flavour, struct ft_arena *arena)
+{
+    struct ft_err err = {0};
+    struct ft_document doc;
+    enum ft_status st = ft_docarray_scan(message, flavour, arena, &doc, &err);
+    assert(st == FT_OK || st == FT_CORRUPT || st == FT_INVALID || st == FT_UNSUPPORTED || st == FT_LIMIT);
+    if (st == FT_OK) {
+        check_document(&doc);
+        splice(message, flavour, &doc, arena);
+        write_back(&doc, arena);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -71,19 +92,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct ft_bytes message = ft_bytes_of(data, size);
     struct ft_pb_cursor docs = ft_pb_open(message);
     bool more = true;
-    (void)ft_docarray_sniff(message);
-    enum ft_status st = ft_docarray_v1_scan(message, &arena, &doc, &err);
-    assert(st == FT_OK || st == FT_CORRUPT || st == FT_INVALID || st == FT_UNSUPPORTED || st == FT_LIMIT);
-    if (st == FT_OK) {
-        check_document(&doc);
-        splice_and_write(message, &doc, &arena);
-    }
-    while (more) { /* the same bytes as a DocumentArrayProto */
+    read_as(message, FT_DOCARRAY_V1, &arena);
+    read_as(message, FT_DOCARRAY_V2, &arena);
+    while (more) { /* the same bytes as a DocumentArrayProto or DocListProto */
         struct ft_bytes one;
-        if (ft_docarray_v1_next(&docs, &one, &more, &err) != FT_OK) {
+        if (ft_docarray_next(&docs, &one, &more, &err) != FT_OK) {
             break;
         }
-        if (more && ft_docarray_v1_scan(one, &arena, &doc, &err) == FT_OK) {
+        if (more && ft_docarray_scan(one, FT_DOCARRAY_UNDECIDED, &arena, &doc, &err) == FT_OK) {
             check_document(&doc);
         }
     }

@@ -38,7 +38,9 @@ if [ "$fast" != --fast ]; then
     say "oracles from PyPI"
     venv .venv tests/requirements.txt tests/requirements-torch.txt tests/requirements-cuda-libs.txt
     venv .venv-jina tests/requirements-jina.txt
-    oracles="-DFT_PYTHON=$PWD/.venv/bin/python -DFT_JINA_PYTHON=$PWD/.venv-jina/bin/python"
+    venv .venv-jina-v2 tests/requirements-jina-v2.txt
+    oracles="-DFT_PYTHON=$PWD/.venv/bin/python -DFT_JINA_PYTHON=$PWD/.venv-jina/bin/python
+     -DFT_JINA_V2_PYTHON=$PWD/.venv-jina-v2/bin/python"
 fi
 
 say "gcc, release"

@@ -24,8 +24,9 @@ static void parts_release(struct parts *parts)
 }
 
 /* One Document: id run/part, the bytes, tags run, part (from 0), parts, sha256 of the whole. */
-static enum ft_status make_part(const char *run, int64_t part, int64_t parts, const char *sha256,
-                                struct ft_bytes bytes, struct ft_buf *out, struct ft_err *err)
+static enum ft_status make_part(enum ft_docarray_flavour flavour, const char *run, int64_t part,
+                                int64_t parts, const char *sha256, struct ft_bytes bytes, struct ft_buf *out,
+                                struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     char id[FT_RUN_ID + 32];
@@ -38,15 +39,15 @@ static enum ft_status make_part(const char *run, int64_t part, int64_t parts, co
     FT_TRY(ft_json_set(tags, "part", ft_json_of_int(part), err));
     FT_TRY(ft_json_set(tags, "parts", ft_json_of_int(parts), err));
     FT_TRY(ft_json_set(tags, "sha256", ft_json_of_text(sha256), err));
-    FT_TRY(ft_jina_blob_doc(id, bytes, tags, out, err));
+    FT_TRY(ft_jina_blob_doc(flavour, id, bytes, tags, out, err));
 done:
     ft_json_free(tags);
     return st;
 }
 
 /* Parts of `file`: all, or the one asked for (part >= 0). */
-static enum ft_status make_parts(const char *run, struct ft_bytes file, int64_t part, struct parts *parts,
-                                 struct ft_err *err)
+static enum ft_status make_parts(enum ft_docarray_flavour flavour, const char *run, struct ft_bytes file,
+                                 int64_t part, struct parts *parts, struct ft_err *err)
 {
     char sha256[FT_SHA256_HEX];
     size_t total = file.size == 0 ? 1 : (file.size + PART_BYTES - 1) / PART_BYTES;
@@ -62,9 +63,26 @@ static enum ft_status make_parts(const char *run, struct ft_bytes file, int64_t 
         size_t at = (first + i) * PART_BYTES;
         size_t size = file.size - at < PART_BYTES ? file.size - at : PART_BYTES;
         parts->count = i + 1;
-        FT_RETURN_IF_FAILED(make_part(run, (int64_t)(first + i), (int64_t)total, sha256,
+        FT_RETURN_IF_FAILED(make_part(flavour, run, (int64_t)(first + i), (int64_t)total, sha256,
                                       ft_bytes_of(file.data + at, size), &parts->bufs[i], err));
         parts->docs[i] = ft_buf_bytes(&parts->bufs[i]);
+    }
+    return FT_OK;
+}
+
+/* Which docarray the client has: its Documents tell, else parameters.docarray. */
+static enum ft_status client_flavour(const struct ft_request *request, enum ft_docarray_flavour *flavour,
+                                     struct ft_err *err)
+{
+    const char *said = NULL;
+    *flavour = request->jina.flavour;
+    FT_RETURN_IF_FAILED(ft_request_text(request, "docarray", &said, err));
+    if (said != NULL && strcmp(said, "v1") != 0 && strcmp(said, "v2") != 0) {
+        return FT_FAIL(err, INVALID, "parameters.docarray is '%.16s', neither v1 (docarray < 0.30) nor v2",
+                       said);
+    }
+    if (*flavour == FT_DOCARRAY_UNDECIDED) {
+        *flavour = said != NULL && strcmp(said, "v2") == 0 ? FT_DOCARRAY_V2 : FT_DOCARRAY_V1;
     }
     return FT_OK;
 }
@@ -79,6 +97,8 @@ void ft_endpoint_artifact(struct ft_request *request)
     char *path = NULL;
     const char *run = NULL;
     int64_t part = -1;
+    enum ft_docarray_flavour flavour = FT_DOCARRAY_UNDECIDED;
+    FT_TRY(client_flavour(request, &flavour, err));
     FT_TRY(ft_request_text(request, "run", &run, err));
     if (run == NULL) {
         st = FT_FAIL(err, INVALID, "parameters.run is missing: the id that /fit answered, or one of /runs");
@@ -87,7 +107,7 @@ void ft_endpoint_artifact(struct ft_request *request)
     FT_TRY(ft_request_int(request, "part", -1, 0, INT32_MAX, &part, err));
     FT_TRY(ft_runs_artifact(request->service->runs, run, &path, err));
     FT_TRY(ft_file_map(path, &map, err));
-    FT_TRY(make_parts(run, map.bytes, part, &parts, err));
+    FT_TRY(make_parts(flavour, run, map.bytes, part, &parts, err));
 done:
     if (st == FT_OK) {
         struct ft_jina_reply reply = {.docs = parts.docs, .n_docs = parts.count};

@@ -64,7 +64,7 @@ void ft_request_fail(struct ft_request *request, const struct ft_err *why);
 void ft_request_pass(struct ft_request *request); /* back as it came */
 /* parameters.__results__[name] = results, which is taken over. */
 void ft_request_results(struct ft_request *request, struct ft_json *take_results);
-/* All Documents scanned; FT_UNSUPPORTED for docarray v2's and docs_bytes. Errors name id and position. */
+/* All Documents scanned; FT_UNSUPPORTED for v1's docs_bytes. Errors name id and position. */
 enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err);
 /* "document 3 (id 'x')" in front of what err says. */
 enum ft_status ft_wrap_document(const struct ft_request *request, size_t i, struct ft_err *err);

@@ -6,7 +6,7 @@
 #include "executor/base/alloc.h"
 #include "executor/base/log.h"
 #include "executor/server/internal.h"
-#include "executor/wire/docarray_v1.h"
+#include "executor/wire/docarray.h"
 
 static void request_free(struct ft_request *request)
 {
@@ -145,7 +145,7 @@ enum ft_status ft_wrap_document(const struct ft_request *request, size_t i, stru
 enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err)
 {
     const struct ft_jina_request *jina = &request->jina;
-    if (jina->has_docs_bytes) {
+    if (jina->has_pickle) {
         return FT_FAIL(err, UNSUPPORTED,
                        "data.docs_bytes is a Python pickle and is not read: send data.docs");
     }
@@ -155,10 +155,8 @@ enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err)
     FT_RETURN_IF_FAILED(
         ft_arena_new(&request->arena, jina->n_docs, sizeof *request->docs, &request->docs, err));
     for (size_t i = 0; i < jina->n_docs; i++) {
-        enum ft_status st = ft_docarray_require_v1(jina->docs[i], err);
-        if (st == FT_OK) {
-            st = ft_docarray_v1_scan(jina->docs[i], &request->arena, &request->docs[i], err);
-        }
+        enum ft_status st =
+            ft_docarray_scan(jina->docs[i], jina->flavour, &request->arena, &request->docs[i], err);
         if (st != FT_OK) {
             return ft_wrap_document(request, i, err);
         }

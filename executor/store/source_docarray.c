@@ -4,14 +4,14 @@
 
 #include "executor/base/alloc.h"
 #include "executor/store/internal.h"
-#include "executor/wire/docarray_v1.h"
+#include "executor/wire/docarray.h"
 
-/* What DocumentArray.save_binary() of docarray 0.21 writes: 'protobuf' (finetuner/SPEC.md C.5: 0x01, an
- * 8-byte count, then 4-byte lengths and Documents, big-endian, each Document compressed by itself) and
- * 'protobuf-array' (one DocumentArrayProto, compressed as a whole). The compressions are told by their first
- * bytes: none of them begins a Document of docarray's. */
+/* What save_binary() of docarray's DocumentArray (0.21) and DocList (0.40) writes: 'protobuf'
+ * (finetuner/SPEC.md C.5: 0x01, an 8-byte count, then 4-byte lengths and Documents, big-endian, each Document
+ * compressed by itself) and 'protobuf-array' (one DocumentArrayProto, compressed as a whole). The
+ * compressions are told by their first bytes: none of them begins a Document of docarray's. */
 
-enum { WHERE_BYTES = 640, STREAM_HEAD = 9, STREAM_VERSION = 1 };
+enum { WHERE_BYTES = 640, STREAM_HEAD = 9, STREAM_V1 = 1, STREAM_V2 = 2 };
 
 enum packing { PACKING_NONE, PACKING_GZIP, PACKING_OTHER, PACKING_PICKLE };
 
@@ -36,11 +36,16 @@ static enum packing packing_of(struct ft_bytes b, const char **name)
     return PACKING_NONE;
 }
 
+static bool is_stream(struct ft_bytes bytes)
+{
+    return bytes.size > 0 && (bytes.data[0] == STREAM_V1 || bytes.data[0] == STREAM_V2);
+}
+
 bool ft_source_docarray_known(struct ft_bytes bytes)
 {
     const char *name = NULL;
     return packing_of(bytes, &name) != PACKING_NONE ||
-           (bytes.size >= STREAM_HEAD && bytes.data[0] == STREAM_VERSION && bytes.data[1] == 0);
+           (bytes.size >= STREAM_HEAD && is_stream(bytes) && bytes.data[1] == 0);
 }
 
 /* The plain bytes: `packed` itself, or decompressed and kept in the arena. */
@@ -82,8 +87,7 @@ static enum ft_status add_document(struct ft_dataset *ds, const char *name, size
     char where[WHERE_BYTES];
     struct ft_document doc;
     (void)snprintf(where, sizeof where, "%.600s: Document %zu", name, position);
-    FT_TRY(ft_docarray_require_v1(message, err));
-    FT_TRY(ft_docarray_v1_scan(message, &ds->arena, &doc, err));
+    FT_TRY(ft_docarray_scan(message, FT_DOCARRAY_UNDECIDED, &ds->arena, &doc, err));
     FT_TRY(ft_dataset_add(ds, &doc, where, err));
 done:
     if (st != FT_OK) {
@@ -142,7 +146,7 @@ static enum ft_status read_array(struct ft_dataset *ds, const char *name, struct
     struct ft_bytes message;
     bool more = false;
     for (size_t i = 0;; i++) {
-        if (ft_docarray_v1_next(&docs, &message, &more, err) != FT_OK) {
+        if (ft_docarray_next(&docs, &message, &more, err) != FT_OK) {
             return ft_err_wrap(err, "%.600s", name);
         }
         if (!more) {
@@ -156,7 +160,7 @@ enum ft_status ft_source_docarray(struct ft_dataset *ds, const char *name, struc
                                   struct ft_err *err)
 {
     struct ft_bytes plain;
-    if (bytes.size > 0 && bytes.data[0] == STREAM_VERSION) {
+    if (is_stream(bytes)) {
         return read_stream(ds, name, bytes, err);
     }
     if (unpack(ds, bytes, FT_MAX_DATA_BYTES, &plain, err) != FT_OK) {

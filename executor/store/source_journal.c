@@ -5,7 +5,7 @@
 #include "executor/store/internal.h"
 #include "executor/store/journal_format.h"
 #include "executor/store/manifest.h"
-#include "executor/wire/docarray_v1.h"
+#include "executor/wire/docarray.h"
 
 static enum ft_status add_group(struct ft_dataset *ds, const char *dir, const struct ft_journal_group *group,
                                 size_t *position, struct ft_err *err)
@@ -17,7 +17,7 @@ static enum ft_status add_group(struct ft_dataset *ds, const char *dir, const st
         struct ft_document doc;
         at = record.end;
         (void)snprintf(where, sizeof where, "%.600s: Document %zu", dir, *position);
-        enum ft_status st = ft_docarray_v1_scan(record.doc, &ds->arena, &doc, err);
+        enum ft_status st = ft_docarray_scan(record.doc, FT_DOCARRAY_UNDECIDED, &ds->arena, &doc, err);
         if (st == FT_OK) {
             doc.id = record.id; /* also of Documents that came without one */
             st = ft_dataset_add(ds, &doc, where, err);

@@ -5,7 +5,8 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
-#include "executor/wire/docarray_v1.h"
+#include "executor/wire/docarray_v2.h"
+#include "executor/wire/internal.h"
 #include "executor/wire/struct.h"
 
 /* Field numbers of jina/SPEC.md 1.1 and 1.2. */
@@ -23,6 +24,9 @@ enum {
     DOC_BLOB = 2,
     DOC_TAGS = 17
 };
+
+/* What Python's pickles begin with; no DocListProto does: it would be a field 16. */
+enum { PICKLE = 0x80 };
 
 static const char RESULTS[] = "__results__";
 
@@ -49,6 +53,9 @@ static enum ft_status add_doc(struct ft_jina_request *request, struct ft_bytes d
     FT_RETURN_IF_FAILED(
         ft_grow(&request->docs, &request->docs_capacity, request->n_docs + 1, sizeof *request->docs, err));
     request->docs[request->n_docs++] = doc;
+    if (request->flavour == FT_DOCARRAY_UNDECIDED) { /* the first that tells speaks for all */
+        request->flavour = ft_docarray_sniff(doc);
+    }
     return FT_OK;
 }
 
@@ -58,7 +65,7 @@ static enum ft_status scan_docs(struct ft_bytes array, struct ft_jina_request *r
     bool more = false;
     for (;;) {
         struct ft_bytes doc;
-        FT_RETURN_IF_FAILED(ft_docarray_v1_next(&cursor, &doc, &more, err));
+        FT_RETURN_IF_FAILED(ft_docarray_next(&cursor, &doc, &more, err));
         if (!more) {
             return FT_OK;
         }
@@ -82,6 +89,12 @@ static enum ft_status scan_data(struct ft_bytes data, struct ft_jina_request *re
             FT_RETURN_IF_FAILED(scan_docs(payload, request, err));
         } else if (field.number == DATA_DOCS_BYTES) {
             request->has_docs_bytes = true;
+            FT_RETURN_IF_FAILED(ft_pb_bytes(&field, &payload, err));
+            if (payload.size > 0 && payload.data[0] == PICKLE) {
+                request->has_pickle = true;
+            } else { /* v2: a DocListProto */
+                FT_RETURN_IF_FAILED(scan_docs(payload, request, err));
+            }
         }
     }
 }
@@ -265,52 +278,47 @@ done:
     return st;
 }
 
-static size_t varint_size(uint64_t v)
-{
-    size_t n = 1;
-    while (v >= 128) {
-        v >>= 7;
-        n++;
-    }
-    return n;
-}
-
 /* Bytes of one Document in the answer. */
-static enum ft_status doc_size(const struct ft_jina_reply *reply, struct ft_bytes doc, size_t *size,
-                               struct ft_err *err)
+static enum ft_status doc_size(const struct ft_jina_request *request, const struct ft_jina_reply *reply,
+                               struct ft_bytes doc, size_t *size, struct ft_err *err)
 {
     *size = doc.size;
-    return reply->embeddings != NULL ? ft_docarray_v1_splice_size(doc, reply->dim, size, err) : FT_OK;
+    return reply->embeddings != NULL ? ft_docarray_splice_size(doc, request->flavour, reply->dim, size, err)
+                                     : FT_OK;
 }
 
-static enum ft_status put_doc(const struct ft_jina_reply *reply, size_t i, struct ft_bytes doc,
-                              uint32_t number, struct ft_buf *out, struct ft_err *err)
+/* Document i in a field of that number, its length known before its first byte is written. */
+static enum ft_status put_doc(const struct ft_jina_request *request, const struct ft_jina_reply *reply,
+                              size_t i, uint32_t number, struct ft_buf *out, struct ft_err *err)
 {
+    struct ft_bytes doc = reply->docs != NULL ? reply->docs[i] : request->docs[i];
     size_t size = 0;
-    FT_RETURN_IF_FAILED(doc_size(reply, doc, &size, err));
+    FT_RETURN_IF_FAILED(doc_size(request, reply, doc, &size, err));
     FT_RETURN_IF_FAILED(ft_pb_put_header(out, number, size, err));
     if (reply->embeddings != NULL) {
-        return ft_docarray_v1_splice(doc, reply->embeddings + i * reply->dim, reply->dim, out, err);
+        return ft_docarray_splice(doc, request->flavour, reply->embeddings + i * reply->dim, reply->dim, out,
+                                  err);
     }
     return ft_buf_append(out, doc.data, doc.size, err);
 }
 
-/* data { docs { docs ... } }, each length known before the first byte is written. */
-static enum ft_status put_docs(const struct ft_jina_reply *reply, const struct ft_bytes *docs, size_t count,
-                               struct ft_buf *out, struct ft_err *err)
+/* data { docs { docs ... } } */
+static enum ft_status put_docs(const struct ft_jina_request *request, const struct ft_jina_reply *reply,
+                               size_t count, struct ft_buf *out, struct ft_err *err)
 {
     size_t array = 0;
     for (size_t i = 0; i < count; i++) {
         size_t size = 0;
-        FT_RETURN_IF_FAILED(doc_size(reply, docs[i], &size, err));
-        array += 1 + varint_size(size) + size;
+        struct ft_bytes doc = reply->docs != NULL ? reply->docs[i] : request->docs[i];
+        FT_RETURN_IF_FAILED(doc_size(request, reply, doc, &size, err));
+        array += 1 + ft_wire_varint_size(size) + size;
     }
-    size_t data = 1 + varint_size(array) + array;
+    size_t data = 1 + ft_wire_varint_size(array) + array;
     FT_RETURN_IF_FAILED(ft_buf_reserve(out, data + 16, err));
     FT_RETURN_IF_FAILED(ft_pb_put_header(out, ENVELOPE_DATA, data, err));
     FT_RETURN_IF_FAILED(ft_pb_put_header(out, DATA_DOCS, array, err));
     for (size_t i = 0; i < count; i++) {
-        FT_RETURN_IF_FAILED(put_doc(reply, i, docs[i], 1, out, err));
+        FT_RETURN_IF_FAILED(put_doc(request, reply, i, 1, out, err));
     }
     return FT_OK;
 }
@@ -321,24 +329,26 @@ static bool keeps_docs(const struct ft_jina_request *request, const struct ft_ji
     if (reply->docs != NULL) {
         return false;
     }
+    if (request->has_docs_bytes) { /* always answered with docs (SPEC 3.2) */
+        return request->has_pickle;
+    }
     return request->n_docs == 0 || (reply->embeddings == NULL && request->form != FT_JINA_LIST);
 }
 
 static enum ft_status put_data(const struct ft_jina_request *request, const struct ft_jina_reply *reply,
                                struct ft_buf *out, struct ft_err *err)
 {
-    const struct ft_bytes *docs = reply->docs != NULL ? reply->docs : request->docs;
     size_t count = reply->docs != NULL ? reply->n_docs : request->n_docs;
     if (request->form == FT_JINA_SINGLE) {
-        return count > 0 ? put_doc(reply, 0, docs[0], ENVELOPE_DATA, out, err) : FT_OK;
+        return count > 0 ? put_doc(request, reply, 0, ENVELOPE_DATA, out, err) : FT_OK;
     }
-    return put_docs(reply, docs, count, out, err);
+    return put_docs(request, reply, count, out, err);
 }
 
 static enum ft_status put_route(struct ft_bytes route, struct ft_buf *out, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(
-        ft_pb_put_header(out, ENVELOPE_ROUTES, 1 + varint_size(route.size) + route.size, err));
+        ft_pb_put_header(out, ENVELOPE_ROUTES, 1 + ft_wire_varint_size(route.size) + route.size, err));
     return ft_pb_put_bytes(out, 1, route, err);
 }
 
@@ -481,11 +491,14 @@ done:
     return st;
 }
 
-enum ft_status ft_jina_blob_doc(const char *id, struct ft_bytes blob, const struct ft_json *tags,
-                                struct ft_buf *out, struct ft_err *err)
+enum ft_status ft_jina_blob_doc(enum ft_docarray_flavour flavour, const char *id, struct ft_bytes blob,
+                                const struct ft_json *tags, struct ft_buf *out, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_buf fields = {0};
+    if (flavour == FT_DOCARRAY_V2) {
+        return ft_docarray_v2_blob(id, blob, tags, out, err);
+    }
     FT_TRY(ft_struct_write(tags, &fields, err));
     FT_TRY(ft_pb_put_text(out, DOC_ID, id, err));
     FT_TRY(ft_pb_put_bytes(out, DOC_BLOB, blob, err));

@@ -13,6 +13,7 @@
 
 #include "executor/codec/json.h"
 #include "executor/codec/pb.h"
+#include "executor/wire/docarray.h"
 
 enum ft_jina_form {
     FT_JINA_DATA,  /* DataRequestProto: data.docs */
@@ -28,7 +29,9 @@ struct ft_jina_request {
     struct ft_json *parameters; /* an object, empty when absent; owned */
     struct ft_bytes *docs;      /* each Document's bytes; the array is owned */
     size_t n_docs, docs_capacity;
-    bool has_docs_bytes; /* data.docs_bytes was used: a Python pickle in v1 */
+    enum ft_docarray_flavour flavour; /* of the Documents; UNDECIDED when there are none or empty ones only */
+    bool has_docs_bytes; /* data.docs_bytes was used: a DocListProto in v2, whose docs are above */
+    bool has_pickle;     /* ... a Python pickle in v1: not read */
 };
 
 /* FT_CORRUPT: not such a message; FT_INVALID: bad parameters. Release with ft_jina_request_release() in every
@@ -42,7 +45,7 @@ struct ft_jina_reply {
     struct ft_bytes route;   /* executor of the appended route; empty: none is appended */
     const char *results_key; /* NULL, or: parameters.__results__[results_key] = results */
     const struct ft_json *results;
-    const float *embeddings; /* NULL, or (n_docs, dim): put into the Documents (docarray v1) */
+    const float *embeddings; /* NULL, or (n_docs, dim): put into the Documents */
     size_t dim;
     const struct ft_bytes *docs; /* NULL, or: the Documents of the answer instead of the request's */
     size_t n_docs;
@@ -58,8 +61,9 @@ FT_MUST_CHECK enum ft_status ft_jina_answer(const struct ft_jina_request *reques
 FT_MUST_CHECK enum ft_status ft_jina_error(const struct ft_jina_request *request, const struct ft_err *why,
                                            struct ft_buf *out, struct ft_err *err);
 
-/* Append a docarray v1 Document {id, blob, tags}: a part of an artifact. */
-FT_MUST_CHECK enum ft_status ft_jina_blob_doc(const char *id, struct ft_bytes blob,
-                                              const struct ft_json *tags, struct ft_buf *out,
-                                              struct ft_err *err);
+/* Append a Document {id, blob, tags} of that docarray: a part of an artifact. `tags` is an object of texts
+ * and numbers. */
+FT_MUST_CHECK enum ft_status ft_jina_blob_doc(enum ft_docarray_flavour flavour, const char *id,
+                                              struct ft_bytes blob, const struct ft_json *tags,
+                                              struct ft_buf *out, struct ft_err *err);
 #endif

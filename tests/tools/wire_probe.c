@@ -1,11 +1,11 @@
-/* wire_probe < DocumentArrayProto > DocumentArrayProto: every Document scanned, and spliced with the
+/* wire_probe < DocumentArrayProto (or DocListProto) > the same: every Document scanned, and spliced with the
  * embedding (position, -1.5, 2.25). What was scanned goes to stderr, a line of id, label, kind, dtype and
- * dims each. For tests/jina/test_docarray_oracle.py. */
+ * dims each. For test_docarray_oracle.py of tests/jina and tests/jina_v2. */
 /* links: ft_wire ft_codec ft_base */
 #include <stdio.h>
 
 #include "executor/base/file.h"
-#include "executor/wire/docarray_v1.h"
+#include "executor/wire/docarray.h"
 
 static void tell(const struct ft_document *doc)
 {
@@ -27,16 +27,16 @@ static enum ft_status run(struct ft_bytes in, struct ft_arena *arena, struct ft_
         bool more = false;
         size_t size = 0;
         const float embedding[3] = {(float)i, -1.5F, 2.25F};
-        FT_RETURN_IF_FAILED(ft_docarray_v1_next(&docs, &message, &more, err));
+        FT_RETURN_IF_FAILED(ft_docarray_next(&docs, &message, &more, err));
         if (!more) {
             return FT_OK;
         }
-        FT_RETURN_IF_FAILED(ft_docarray_require_v1(message, err));
-        FT_RETURN_IF_FAILED(ft_docarray_v1_scan(message, arena, &doc, err));
+        enum ft_docarray_flavour flavour = ft_docarray_sniff(message);
+        FT_RETURN_IF_FAILED(ft_docarray_scan(message, flavour, arena, &doc, err));
         tell(&doc);
-        FT_RETURN_IF_FAILED(ft_docarray_v1_splice_size(message, 3, &size, err));
+        FT_RETURN_IF_FAILED(ft_docarray_splice_size(message, flavour, 3, &size, err));
         FT_RETURN_IF_FAILED(ft_pb_put_header(out, 1, size, err));
-        FT_RETURN_IF_FAILED(ft_docarray_v1_splice(message, embedding, 3, out, err));
+        FT_RETURN_IF_FAILED(ft_docarray_splice(message, flavour, embedding, 3, out, err));
     }
 }
 
