@@ -39,6 +39,7 @@ struct ft_config {
     struct ft_json *prep; /* object */
     /* encoding */
     struct ft_list encode_on;
+    struct ft_list endpoints; /* advertised beside /default */
     int64_t encode_batch_size;
     int64_t encode_queue;
     int64_t models_loaded;
@@ -47,6 +48,8 @@ struct ft_config {
     int64_t threads;
     int64_t handlers;
     int64_t request_queue;
+    int64_t message_mb;
+    int64_t messages_mb; /* 0 = half of the machine's memory */
     int64_t runs_at_once;
     int64_t run_threads;
     int64_t run_nice;

@@ -52,6 +52,10 @@ static const struct ft_setting SETTINGS[] = {
     ROW_LIST(
         encode_on, "/encode,/index,/search,/update,/default,/",
         "Endpoints that put embeddings into Documents. Others that we do not know pass through unchanged."),
+    ROW_LIST(endpoints, "",
+             "Endpoints told to gateways beside /default, such as /train,/fit,/encode: HTTP gateways of "
+             "docarray v2 have a route for each. Neighbours in a chain that advertise the same ones need the "
+             "same schema."),
     ROW_INT(encode_batch_size, "64", 1, 4096, "Documents computed at once."),
     ROW_INT(encode_queue, "64", 1, 65536, "Requests that may wait for the model; more are refused."),
     ROW_INT(models_loaded, "2", 1, 64, "Models kept in memory; the one not used longest goes first."),
@@ -59,6 +63,10 @@ static const struct ft_setting SETTINGS[] = {
     ROW_INT(threads, "0", 0, 1024, "Threads that compute embeddings; 0: one for each processor."),
     ROW_INT(handlers, "4", 1, 256, "Threads that read requests, write journals and answer."),
     ROW_INT(request_queue, "256", 1, 65536, "Requests that may wait for a handler; more are refused."),
+    ROW_INT(message_mb, "1024", 1, 2047, "Largest message, unpacked, in MiB; Jina itself sets no limit."),
+    ROW_INT(messages_mb, "0", 0, 1048576,
+            "Memory for messages in hand, in MiB; beyond it requests are refused. 0: half of this machine's "
+            "memory."),
     ROW_INT(runs_at_once, "1", 1, 64, "Runs that train at the same time; others wait their turn."),
     ROW_INT(run_threads, "0", 0, 1024, "Threads of a run; 0: one for each processor."),
     ROW_INT(run_nice, "10", 0, 19, "How far a run stands back behind requests (nice)."),

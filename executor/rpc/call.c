@@ -37,6 +37,31 @@ void ft_rpc_accept_next(struct ft_rpc_server *server)
     assert(cause == GRPC_CALL_OK);
 }
 
+static size_t message_bytes(const struct ft_rpc_call *call)
+{
+    return call->has_message ? GRPC_SLICE_LENGTH(call->message) : 0;
+}
+
+/* An answer is on the wire, or nobody wants it any more. */
+static void drop_answer(struct ft_rpc_server *server, grpc_byte_buffer *answer)
+{
+    if (answer != NULL) {
+        (void)atomic_fetch_sub(&server->bytes, grpc_byte_buffer_length(answer));
+        grpc_byte_buffer_destroy(answer);
+    }
+}
+
+static void release_message(struct ft_rpc_call *call)
+{
+    (void)atomic_fetch_sub(&call->server->bytes, message_bytes(call));
+    if (call->has_message) {
+        grpc_slice_unref(call->message);
+        call->has_message = false;
+    }
+    grpc_byte_buffer_destroy(call->incoming);
+    call->incoming = NULL;
+}
+
 void ft_rpc_call_unref(struct ft_rpc_call *call)
 {
     if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1) {
@@ -44,13 +69,10 @@ void ft_rpc_call_unref(struct ft_rpc_call *call)
     }
     struct ft_rpc_server *server = call->server;
     bool accepted = call->grpc != NULL;
-    if (call->has_message) {
-        grpc_slice_unref(call->message);
-    }
-    grpc_byte_buffer_destroy(call->incoming);
-    grpc_byte_buffer_destroy(call->sending);
+    release_message(call);
+    drop_answer(server, call->sending);
     for (size_t i = 0; i < call->n_pending; i++) {
-        grpc_byte_buffer_destroy(call->pending[i]);
+        drop_answer(server, call->pending[i]);
     }
     grpc_slice_unref(call->status_text);
     grpc_call_details_destroy(&call->details);
@@ -123,6 +145,7 @@ bool ft_rpc_send(struct ft_rpc_call *call, struct ft_buf *take_message)
         taken = false;
     } else {
         grpc_slice slice = grpc_empty_slice();
+        (void)atomic_fetch_add(&call->server->bytes, take_message->size);
         if (take_message->size > 0) {
             slice = grpc_slice_new(take_message->data, take_message->size, free_slice);
             *take_message = (struct ft_buf){0};
@@ -156,27 +179,17 @@ static void sent(struct ft_rpc_call *call, bool ok)
 {
     (void)pthread_mutex_lock(&call->mutex);
     call->batch_out = false;
-    grpc_byte_buffer_destroy(call->sending);
+    drop_answer(call->server, call->sending);
     call->sending = NULL;
     if (!ok) {
         call->broken = true;
         for (size_t i = 0; i < call->n_pending; i++) {
-            grpc_byte_buffer_destroy(call->pending[i]);
+            drop_answer(call->server, call->pending[i]);
         }
         call->n_pending = 0;
     }
     pump(call);
     (void)pthread_mutex_unlock(&call->mutex);
-}
-
-static void release_message(struct ft_rpc_call *call)
-{
-    if (call->has_message) {
-        grpc_slice_unref(call->message);
-        call->has_message = false;
-    }
-    grpc_byte_buffer_destroy(call->incoming);
-    call->incoming = NULL;
 }
 
 void ft_rpc_read(struct ft_rpc_call *call)
@@ -189,23 +202,41 @@ void ft_rpc_read(struct ft_rpc_call *call)
     start(call, &op, 1, &call->receive);
 }
 
+/* The message in one piece and counted; false: no room for it, or not what its encoding says. */
+static bool take_message(struct ft_rpc_call *call)
+{
+    struct ft_rpc_server *server = call->server;
+    size_t size = grpc_byte_buffer_length(call->incoming);
+    grpc_byte_buffer_reader reader;
+    if (atomic_fetch_add(&server->bytes, size) + size > server->bytes_max) {
+        (void)atomic_fetch_sub(&server->bytes, size);
+        ft_rpc_finish(call, FT_RPC_UNAVAILABLE, "too many bytes of messages are in hand: try again", false);
+        return false;
+    }
+    if (grpc_byte_buffer_reader_init(&reader, call->incoming) == 0) {
+        (void)atomic_fetch_sub(&server->bytes, size);
+        ft_rpc_finish(call, FT_RPC_INVALID_ARGUMENT, "the message cannot be decompressed", false);
+        return false;
+    }
+    call->message = grpc_byte_buffer_reader_readall(&reader);
+    call->has_message = true;
+    grpc_byte_buffer_reader_destroy(&reader);
+    /* The slice keeps its own reference; the pieces it was joined from are not needed any longer. */
+    grpc_byte_buffer_destroy(call->incoming);
+    call->incoming = NULL;
+    /* gRPC hands messages over unpacked: both sizes are the same. */
+    (void)atomic_fetch_add(&server->bytes, message_bytes(call) - size);
+    return true;
+}
+
 static void received(struct ft_rpc_call *call, bool ok)
 {
     const struct ft_rpc_method *method = call->method;
     if (ok && call->incoming != NULL) {
-        grpc_byte_buffer_reader reader;
-        if (grpc_byte_buffer_reader_init(&reader, call->incoming) == 0) {
-            ft_rpc_finish(call, FT_RPC_INVALID_ARGUMENT, "the message cannot be decompressed", false);
-            return;
-        }
-        call->message = grpc_byte_buffer_reader_readall(&reader);
-        grpc_byte_buffer_reader_destroy(&reader);
-        /* The slice keeps its own reference; the pieces it was joined from are not needed any longer. */
-        grpc_byte_buffer_destroy(call->incoming);
-        call->incoming = NULL;
-        call->has_message = true;
         call->got_any = true;
-        method->message(method->arg, call);
+        if (take_message(call)) {
+            method->message(method->arg, call);
+        }
     } else if (method->half_closed != NULL) {
         method->half_closed(method->arg, call);
     } else if (!call->got_any) {

@@ -73,6 +73,8 @@ struct ft_rpc_server {
     const struct ft_rpc_method *methods;
     size_t n_methods;
     int port;
+    size_t bytes_max;
+    atomic_size_t bytes; /* messages in hand */
     struct ft_thread **threads;
     struct ft_rpc_op down;
 

@@ -1,6 +1,7 @@
 #include "executor/rpc/server.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -91,11 +92,27 @@ static grpc_arg int_arg(const char *key, int value)
     return arg;
 }
 
-static grpc_server *make_server(void)
+static grpc_arg quota_arg(grpc_resource_quota *quota)
 {
+    grpc_arg arg;
+    memset(&arg, 0, sizeof arg);
+    arg.type = GRPC_ARG_POINTER;
+    arg.key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA;
+    arg.value.pointer.p = quota;
+    arg.value.pointer.vtable = grpc_resource_quota_arg_vtable();
+    return arg;
+}
+
+static grpc_server *make_server(const struct ft_rpc_options *options)
+{
+    size_t max = options->message_bytes_max;
+    grpc_resource_quota *quota = grpc_resource_quota_create("finetuner");
+    if (options->memory_bytes_max > 0) { /* what gRPC itself holds: pieces of messages that still come in */
+        grpc_resource_quota_resize(quota, options->memory_bytes_max);
+    }
     grpc_arg args[] = {
         /* Jina sets no limit either way (jina/SPEC.md 3.6). */
-        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1),
+        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, max == 0 || max > INT_MAX ? -1 : (int)max),
         int_arg(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
         /* Gateways ping every 10 s with or without calls: never answer that with GOAWAY(too_many_pings). */
         int_arg(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000),
@@ -106,9 +123,12 @@ static grpc_server *make_server(void)
         int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
         /* Two servers on one port would share its connections in silence. */
         int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
+        quota_arg(quota),
     };
     grpc_channel_args list = {sizeof args / sizeof args[0], args};
-    return grpc_server_create(&list, NULL);
+    grpc_server *server = grpc_server_create(&list, NULL);
+    grpc_resource_quota_unref(quota);
+    return server;
 }
 
 static enum ft_status listen_on(struct ft_rpc_server *server, const char *host, int port, struct ft_err *err)
@@ -154,12 +174,17 @@ enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options, struct ft
     init_conditions(s);
     s->methods = options->methods;
     s->n_methods = options->n_methods;
+    s->bytes_max = SIZE_MAX;
+    if (options->memory_bytes_max > 0) { /* at least one message of the largest size finds room */
+        s->bytes_max = options->memory_bytes_max > options->message_bytes_max ? options->memory_bytes_max
+                                                                              : options->message_bytes_max;
+    }
     s->down = (struct ft_rpc_op){.kind = FT_RPC_OP_DOWN};
     s->threads = threads;
     threads = NULL;
     ft_rpc_log_init();
     grpc_init();
-    s->grpc = make_server();
+    s->grpc = make_server(options);
     s->queue = grpc_completion_queue_create_for_next(NULL);
     grpc_server_register_completion_queue(s->grpc, s->queue, NULL);
     st = listen_on(s, options->host, options->port, err);
@@ -183,6 +208,11 @@ done:
     return st;
 }
 
+const char *ft_rpc_version(void)
+{
+    return grpc_version_string();
+}
+
 int ft_rpc_server_port(const struct ft_rpc_server *server)
 {
     return server->port;
@@ -194,6 +224,11 @@ size_t ft_rpc_server_calls(struct ft_rpc_server *server)
     size_t calls = server->calls;
     (void)pthread_mutex_unlock(&server->mutex);
     return calls;
+}
+
+size_t ft_rpc_server_bytes(const struct ft_rpc_server *server)
+{
+    return atomic_load(&server->bytes);
 }
 
 void ft_rpc_server_drain(struct ft_rpc_server *server)

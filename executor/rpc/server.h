@@ -47,17 +47,24 @@ struct ft_rpc_options {
     int port;                            /* 0 = any free one */
     const struct ft_rpc_method *methods; /* borrowed while the server lives */
     size_t n_methods;
+    size_t message_bytes_max; /* of one message, unpacked; 0: none. Larger ones: RESOURCE_EXHAUSTED */
+    size_t memory_bytes_max;  /* of all messages in hand, either way, and of what gRPC reads; 0: no limit.
+                                 Beyond it a message that comes in is answered with UNAVAILABLE */
 };
 /* Listens and serves at once. FT_UNAVAILABLE: the port is taken or the host is not ours. */
 FT_MUST_CHECK enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options,
                                                struct ft_rpc_server **server, struct ft_err *err);
 int ft_rpc_server_port(const struct ft_rpc_server *server);
 size_t ft_rpc_server_calls(struct ft_rpc_server *server); /* accepted and not yet over */
+/* Of messages that came in and were not let go, and of answers not yet on the wire. */
+size_t ft_rpc_server_bytes(const struct ft_rpc_server *server);
 /* No new calls; connections get GOAWAY; calls in hand go on. Once. */
 void ft_rpc_server_drain(struct ft_rpc_server *server);
 /* Drains if that was not done, waits up to grace_ms for the calls in hand, cancels the rest, waits until all
  * have been finished by their owners, stops the threads. NULL is fine. */
 void ft_rpc_server_free(struct ft_rpc_server *server, int grace_ms);
+
+const char *ft_rpc_version(void); /* gRPC's */
 
 /* The message that came in last; valid until ft_rpc_read() or ft_rpc_finish(). */
 struct ft_bytes ft_rpc_message(const struct ft_rpc_call *call);

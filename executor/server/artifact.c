@@ -108,6 +108,12 @@ void ft_endpoint_artifact(struct ft_request *request)
     FT_TRY(ft_runs_artifact(request->service->runs, run, &path, err));
     FT_TRY(ft_file_map(path, &map, err));
     FT_TRY(make_parts(flavour, run, map.bytes, part, &parts, err));
+    if (request->form == FT_JINA_SINGLE && parts.count > 1) {
+        st = FT_FAIL(err, INVALID,
+                     "run '%s' has %zu parts and stream_doc answers with one Document: give parameters.part",
+                     run, parts.count);
+        goto done;
+    }
 done:
     if (st == FT_OK) {
         struct ft_jina_reply reply = {.docs = parts.docs, .n_docs = parts.count};

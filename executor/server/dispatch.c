@@ -25,11 +25,6 @@ void ft_dispatch(struct ft_request *request)
 {
     struct ft_err err = {0};
     enum ft_status st = ft_request_read(request, &err);
-    if (request->form == FT_JINA_SINGLE && st == FT_OK) {
-        /* jina/SPEC.md 3.4: what Python's executors say, and none of our endpoints yields many. */
-        st = FT_FAIL(&err, UNSUPPORTED, "endpoint must be generator: %.*s is not",
-                     ft_bytes_shown(request->jina.endpoint), (const char *)request->jina.endpoint.data);
-    }
     if (st == FT_OK && ft_rpc_cancelled(request->call)) {
         st = FT_FAIL(&err, CANCELLED, "the client went away");
     }

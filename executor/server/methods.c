@@ -40,10 +40,11 @@ static void reply(struct ft_rpc_call *call, enum ft_status st, struct ft_buf *ou
 
 static void discovery(void *arg, struct ft_rpc_call *call)
 {
-    (void)arg;
+    const struct ft_service *service = arg;
+    const struct ft_list *named = &service->config->endpoints;
     struct ft_err err = {0};
     struct ft_buf out = {0};
-    reply(call, ft_discovery_write(&out, &err), &out, &err);
+    reply(call, ft_discovery_write((const char *const *)named->items, named->count, &out, &err), &out, &err);
 }
 
 static void dry_run(void *arg, struct ft_rpc_call *call)
@@ -180,11 +181,43 @@ static enum ft_status set_text(struct ft_json *object, const char *key, const ch
     return ft_json_set(object, key, ft_json_of_text(text), err);
 }
 
+/* As the environment has it, or as Jina says that it has not. */
+static enum ft_status set_environment(struct ft_json *envs, struct ft_err *err)
+{
+    static const char *const names[] = {"JINA_DEFAULT_HOST",
+                                        "JINA_DEFAULT_TIMEOUT_CTRL",
+                                        "JINA_DEPLOYMENT_NAME",
+                                        "JINA_DISABLE_UVLOOP",
+                                        "JINA_EARLY_STOP",
+                                        "JINA_FULL_CLI",
+                                        "JINA_GATEWAY_IMAGE",
+                                        "JINA_GRPC_RECV_BYTES",
+                                        "JINA_GRPC_SEND_BYTES",
+                                        "JINA_HUB_NO_IMAGE_REBUILD",
+                                        "JINA_K8S_ACCESS_MODES",
+                                        "JINA_K8S_STORAGE_CAPACITY",
+                                        "JINA_K8S_STORAGE_CLASS_NAME",
+                                        "JINA_LOCKS_ROOT",
+                                        "JINA_LOG_CONFIG",
+                                        "JINA_LOG_LEVEL",
+                                        "JINA_LOG_NO_COLOR",
+                                        "JINA_MP_START_METHOD",
+                                        "JINA_OPTOUT_TELEMETRY",
+                                        "JINA_RANDOM_PORT_MAX",
+                                        "JINA_RANDOM_PORT_MIN",
+                                        "JINA_STREAMER_ARGS"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = getenv(names[i]);
+        FT_RETURN_IF_FAILED(set_text(envs, names[i], value != NULL ? value : "(unset)", err));
+    }
+    return FT_OK;
+}
+
+/* The keys of Jina's own executors that mean something here, and `finetuner`. What Python has and we have not
+ * (jina, docarray, python, pyyaml ...) is left out rather than made up. */
 static enum ft_status fill_info(struct ft_service *service, struct ft_json *jina, struct ft_json *envs,
                                 struct ft_err *err)
 {
-    static const char *const names[] = {"JINA_LOG_LEVEL", "JINA_LOG_CONFIG", "JINA_DEPLOYMENT_NAME",
-                                        "JINA_DEFAULT_HOST", "JINA_DEFAULT_TIMEOUT_CTRL"};
     struct utsname host;
     char uptime[32];
     memset(&host, 0, sizeof host);
@@ -193,15 +226,13 @@ static enum ft_status fill_info(struct ft_service *service, struct ft_json *jina
     FT_RETURN_IF_FAILED(set_text(jina, "finetuner", FT_VERSION, err));
     FT_RETURN_IF_FAILED(set_text(jina, "name", service->config->name, err));
     FT_RETURN_IF_FAILED(set_text(jina, "jina-proto", "0.1.27", err));
+    FT_RETURN_IF_FAILED(set_text(jina, "grpc", ft_rpc_version(), err));
     FT_RETURN_IF_FAILED(set_text(jina, "platform", host.sysname, err));
     FT_RETURN_IF_FAILED(set_text(jina, "platform-release", host.release, err));
+    FT_RETURN_IF_FAILED(set_text(jina, "platform-version", host.version, err));
     FT_RETURN_IF_FAILED(set_text(jina, "architecture", host.machine, err));
     FT_RETURN_IF_FAILED(set_text(jina, "uptime", uptime, err));
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const char *value = getenv(names[i]);
-        FT_RETURN_IF_FAILED(set_text(envs, names[i], value != NULL ? value : "(unset)", err));
-    }
-    return FT_OK;
+    return set_environment(envs, err);
 }
 
 static void status(void *arg, struct ft_rpc_call *call)

@@ -84,6 +84,15 @@ void ft_request_fail(struct ft_request *request, const struct ft_err *why)
     FT_LOG_DEBUG_LINE("server", "request refused endpoint=%.*s reason=\"%s\"",
                       ft_bytes_shown(request->jina.endpoint), (const char *)request->jina.endpoint.data,
                       why->text);
+    if (why->code == FT_BUSY && !request->stream) {
+        /* jina/SPEC.md 3.5: a gateway tries another replica, or this one again. One message of a stream
+         * cannot be refused that way: it gets its answer like any other error. */
+        struct ft_rpc_call *call = request->call;
+        struct ft_err busy = *why;
+        request_free(request);
+        ft_rpc_finish(call, FT_RPC_UNAVAILABLE, busy.text, false);
+        return;
+    }
     if (ft_jina_error(&request->jina, why, &out, &second) != FT_OK) {
         ft_buf_release(&out);
         struct ft_rpc_call *call = request->call;

@@ -45,6 +45,11 @@ static enum ft_status load_model(struct ft_service *service, struct ft_err *err)
     return st;
 }
 
+static size_t memory_bytes_max(const struct ft_config *config)
+{
+    return config->messages_mb > 0 ? (size_t)config->messages_mb << 20 : ft_memory_limit() / 2;
+}
+
 static enum ft_status start_parts(struct ft_service *service, struct ft_err *err)
 {
     const struct ft_config *config = service->config;
@@ -65,7 +70,9 @@ static enum ft_status start_parts(struct ft_service *service, struct ft_err *err
     const struct ft_rpc_options rpc = {.host = config->host,
                                        .port = (int)config->port,
                                        .methods = service->methods,
-                                       .n_methods = ft_method_count};
+                                       .n_methods = ft_method_count,
+                                       .message_bytes_max = (size_t)config->message_mb << 20,
+                                       .memory_bytes_max = memory_bytes_max(config)};
     atomic_store(&service->serving, true);
     return ft_rpc_server_new(&rpc, &service->rpc, err);
 }

@@ -22,6 +22,20 @@ static const char SCHEMAS[] =
     "\"title\":\"TextDoc\",\"type\":\"object\"},\"name\":\"TextDoc\"},\"parameters\":{\"name\":null,"
     "\"model\":null},\"is_singleton_doc\":false}}";
 
+/* For endpoints with names. Every property has one type that pydantic 1 and 2 understand the same way, and a
+ * default. */
+static const char DOCUMENT[] =
+    "{\"title\":\"FinetunerDocument\",\"type\":\"object\",\"properties\":{"
+    "\"id\":{\"title\":\"Id\",\"type\":\"string\",\"default\":null},"
+    "\"text\":{\"title\":\"Text\",\"type\":\"string\",\"default\":null},"
+    "\"url\":{\"title\":\"Url\",\"type\":\"string\",\"format\":\"uri\",\"default\":null},"
+    "\"blob\":{\"title\":\"Blob\",\"type\":\"string\",\"format\":\"binary\",\"default\":null},"
+    "\"tensor\":{\"title\":\"Tensor\",\"type\":\"array\",\"items\":{\"type\":\"number\"},"
+    "\"tensor/array shape\":\"not specified\",\"default\":null},"
+    "\"embedding\":{\"title\":\"Embedding\",\"type\":\"array\",\"items\":{\"type\":\"number\"},"
+    "\"tensor/array shape\":\"not specified\",\"default\":null},"
+    "\"tags\":{\"title\":\"Tags\",\"type\":\"object\",\"default\":{}}}}";
+
 enum { REFLECTION_LIST_SERVICES = 7, REFLECTION_NOT_FOUND = 5, REFLECTION_UNIMPLEMENTED = 12 };
 
 enum ft_status ft_health_read(struct ft_bytes message, struct ft_bytes *service, struct ft_err *err)
@@ -102,14 +116,40 @@ enum ft_status ft_reflection_answer(struct ft_bytes request, const char *const *
     return reflection_error(REFLECTION_UNIMPLEMENTED, "only list_services is served", out, err);
 }
 
-enum ft_status ft_discovery_write(struct ft_buf *out, struct ft_err *err)
+/* {input, output: {name, model}, is_generator, is_singleton_doc, parameters {name, model}} */
+static enum ft_status add_schema(struct ft_json *schemas, const char *endpoint, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf text = {0};
+    struct ft_json *schema = NULL;
+    FT_TRY(ft_buf_printf(&text, err,
+                         "{\"input\":{\"name\":\"FinetunerDocument\",\"model\":%s},"
+                         "\"output\":{\"name\":\"FinetunerDocument\",\"model\":%s},"
+                         "\"is_generator\":false,\"is_singleton_doc\":false,"
+                         "\"parameters\":{\"name\":null,\"model\":null}}",
+                         DOCUMENT, DOCUMENT));
+    FT_TRY(ft_json_parse(ft_buf_bytes(&text), &schema, err));
+    FT_TRY(ft_json_set(schemas, endpoint, schema, err));
+done:
+    ft_buf_release(&text);
+    return st;
+}
+
+enum ft_status ft_discovery_write(const char *const *endpoints, size_t count, struct ft_buf *out,
+                                  struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_json *schemas = NULL;
     struct ft_buf body = {0};
     FT_TRY(ft_json_parse(ft_bytes_of_text(SCHEMAS), &schemas, err));
-    FT_TRY(ft_struct_write(schemas, &body, err));
     FT_TRY(ft_pb_put_text(out, 1, "/default", err));
+    for (size_t i = 0; i < count; i++) {
+        if (ft_json_get(schemas, endpoints[i]) == NULL) {
+            FT_TRY(add_schema(schemas, endpoints[i], err));
+            FT_TRY(ft_pb_put_text(out, 1, endpoints[i], err));
+        }
+    }
+    FT_TRY(ft_struct_write(schemas, &body, err));
     FT_TRY(ft_pb_put_bytes(out, 3, ft_buf_bytes(&body), err));
 done:
     ft_json_free(schemas);

@@ -24,8 +24,11 @@ FT_MUST_CHECK enum ft_status ft_health_write(enum ft_health health, struct ft_bu
 FT_MUST_CHECK enum ft_status ft_reflection_answer(struct ft_bytes request, const char *const *services,
                                                   size_t count, struct ft_buf *out, struct ft_err *err);
 
-/* jina.EndpointsProto: /default only, with the schema that every gateway tested takes (jina/SPEC.md 2.4). */
-FT_MUST_CHECK enum ft_status ft_discovery_write(struct ft_buf *out, struct ft_err *err);
+/* jina.EndpointsProto: /default with the schema that every gateway tested takes (jina/SPEC.md 2.4), and
+ * `endpoints` with that of FinetunerDocument, which has what a Document needs to be trained on as well: id,
+ * text, url, blob, tensor, embedding, tags. Endpoints that are "/default" or said before are left out. */
+FT_MUST_CHECK enum ft_status ft_discovery_write(const char *const *endpoints, size_t count,
+                                                struct ft_buf *out, struct ft_err *err);
 
 /* jina.JinaInfoProto from two objects of texts. */
 FT_MUST_CHECK enum ft_status ft_info_write(const struct ft_json *jina, const struct ft_json *envs,

@@ -410,7 +410,28 @@ static void class_name(enum ft_status code, char out[32])
     out[n] = '\0';
 }
 
-/* StatusProto: {code: ERROR, description: "Class('message')", exception {name, args, stacks, executor}}. */
+/* The text as Python's repr() has it: what a description shows. */
+static enum ft_status put_repr(const char *text, struct ft_buf *out, struct ft_err *err)
+{
+    char quote = strchr(text, '\'') != NULL && strchr(text, '"') == NULL ? '"' : '\'';
+    FT_RETURN_IF_FAILED(ft_buf_append(out, &quote, 1, err));
+    for (const char *c = text; *c != '\0'; c++) {
+        unsigned char u = (unsigned char)*c;
+        if (*c == '\\' || *c == quote) {
+            FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "\\%c", *c));
+        } else if (*c == '\n' || *c == '\r' || *c == '\t') {
+            FT_RETURN_IF_FAILED(ft_buf_append(out, *c == '\n' ? "\\n" : *c == '\r' ? "\\r" : "\\t", 2, err));
+        } else if (u < 0x20 || u == 0x7f) {
+            FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "\\x%02x", u));
+        } else {
+            FT_RETURN_IF_FAILED(ft_buf_append(out, c, 1, err));
+        }
+    }
+    return ft_buf_append(out, &quote, 1, err);
+}
+
+/* StatusProto {code: ERROR, description: "Class('text')", exception {name, args, stacks, executor}}: as if a
+ * Python executor had raised Class('text'). */
 static enum ft_status put_status(const struct ft_err *why, struct ft_buf *out, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
@@ -424,7 +445,9 @@ static enum ft_status put_status(const struct ft_err *why, struct ft_buf *out, s
     FT_TRY(ft_pb_put_bytes(&exception, 3, ft_buf_bytes(&line), err));
     FT_TRY(ft_pb_put_text(&exception, 4, "Finetuner", err));
     line.size = 0;
-    FT_TRY(ft_buf_printf(&line, err, "%s: %s", name, why->text));
+    FT_TRY(ft_buf_printf(&line, err, "%s(", name));
+    FT_TRY(put_repr(why->text, &line, err));
+    FT_TRY(ft_buf_append(&line, ")", 1, err));
     FT_TRY(ft_pb_put_varint(out, 1, 1, err));
     FT_TRY(ft_pb_put_bytes(out, 2, ft_buf_bytes(&line), err));
     FT_TRY(ft_pb_put_bytes(out, 3, ft_buf_bytes(&exception), err));

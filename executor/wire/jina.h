@@ -18,7 +18,7 @@
 enum ft_jina_form {
     FT_JINA_DATA,  /* DataRequestProto: data.docs */
     FT_JINA_LIST,  /* DataRequestListProto: answered as its first request with the Documents of all */
-    FT_JINA_SINGLE /* SingleDocumentRequestProto: one document */
+    FT_JINA_SINGLE /* SingleDocumentRequestProto: one document, also in the answer */
 };
 
 struct ft_jina_request {
