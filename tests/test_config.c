@@ -207,7 +207,7 @@ static void the_words_of_jina_executor_are_taken(void **state)
                       "--uses-with",
                       "{\"model\": \"/m.onnx\", \"threads\": 2.0}",
                       "encode_batch_size: 16",
-                      "models_loaded=3",
+                      "encode_queue=3",
                       "--uses",
                       path,
                       "--uses-metas",
@@ -226,7 +226,7 @@ static void the_words_of_jina_executor_are_taken(void **state)
     assert_string_equal(config.model, "/m.onnx");
     assert_int_equal(config.threads, 2);
     assert_int_equal(config.encode_batch_size, 16);
-    assert_int_equal(config.models_loaded, 3);
+    assert_int_equal(config.encode_queue, 3);
     ft_config_release(&config);
     static char *const wrong[][2] = {{"--uses-with", "{\"modle\": 1}"},
                                      {"--uses-with", "modle=1"},

@@ -26,32 +26,61 @@ enum { DIM = 4, ARTIFACT_BYTES = (9 << 20) + 5 };
 /* ---- an engine: a text becomes 1 2 3 4, a tensor of four floats itself; models are paths that are
  * remembered */
 
+enum { LOGGED = 256 };
+
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool blocked; /* encode() waits while set */
-    bool waiting; /* and this is set while it does */
+    bool blocked;               /* encode() waits while set */
+    bool waiting;               /* and this is set while it does */
+    bool load_blocked, loading; /* the same of open_model() */
+    bool broken;                /* open_model() fails */
+    int opens, closes;
     char opened[512];
     atomic_int computed;
+    size_t log_count; /* of each batch: how many Documents, the first number of the first one */
+    size_t log_docs[LOGGED];
+    float log_first[LOGGED];
 } engine = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
-static enum ft_status open_model(const struct ft_config *config, const char *model, void **encoder,
+struct model {
+    size_t bytes;
+    float plus; /* added to the first number of each vector */
+};
+
+static enum ft_status open_model(const struct ft_config *config, const char *path, void **encoder,
                                  struct ft_err *e)
 {
     (void)config;
-    if (strstr(model, "broken") != NULL) {
-        return FT_FAIL(e, CORRUPT, "%s is broken", model);
-    }
+    *encoder = NULL;
     (void)pthread_mutex_lock(&engine.mutex);
-    (void)snprintf(engine.opened, sizeof engine.opened, "%s", model);
+    while (engine.load_blocked) {
+        engine.loading = true;
+        (void)pthread_cond_broadcast(&engine.changed);
+        (void)pthread_cond_wait(&engine.changed, &engine.mutex);
+    }
+    engine.loading = false;
+    bool broken = engine.broken || strstr(path, "broken") != NULL;
+    engine.opens += broken ? 0 : 1;
+    (void)snprintf(engine.opened, sizeof engine.opened, "%s", path);
     (void)pthread_mutex_unlock(&engine.mutex);
-    *encoder = &engine;
+    if (broken) {
+        return FT_FAIL(e, CORRUPT, "%s is broken", path);
+    }
+    struct model *model = NULL;
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *model, &model, e));
+    model->bytes = strstr(path, "huge") != NULL ? 2000000 : 600000;
+    model->plus = strstr(path, "plus") != NULL ? 1000 : 0;
+    *encoder = model;
     return FT_OK;
 }
 
 static void close_model(void *encoder)
 {
-    assert_ptr_equal(encoder, &engine);
+    (void)pthread_mutex_lock(&engine.mutex);
+    engine.closes++;
+    (void)pthread_mutex_unlock(&engine.mutex);
+    ft_free(encoder);
 }
 
 static size_t four(void *encoder)
@@ -60,10 +89,21 @@ static size_t four(void *encoder)
     return DIM;
 }
 
-static enum ft_status prepare(void *encoder, const struct ft_content *content, float *row, struct ft_err *e)
+static size_t bytes(void *encoder)
+{
+    return ((const struct model *)encoder)->bytes;
+}
+
+/* A text weighs what it is long. */
+static size_t weight(void *encoder, const struct ft_document *doc)
+{
+    (void)encoder;
+    return doc->content.kind == FT_CONTENT_TEXT ? doc->content.bytes.size : 0;
+}
+
+static enum ft_status prepare(const struct ft_content *content, float *row, struct ft_err *e)
 {
     static const float text[DIM] = {1, 2, 3, 4};
-    (void)encoder;
     if (content->kind == FT_CONTENT_TEXT) {
         memcpy(row, text, sizeof text);
         return FT_OK;
@@ -92,8 +132,15 @@ static enum ft_status encode(void *encoder, const struct ft_document *docs, size
                              size_t *failed, struct ft_err *e)
 {
     for (*failed = 0; *failed < count; ++*failed) {
-        FT_RETURN_IF_FAILED(prepare(encoder, &docs[*failed].content, out + *failed * DIM, e));
+        FT_RETURN_IF_FAILED(prepare(&docs[*failed].content, out + *failed * DIM, e));
+        out[*failed * DIM] += ((const struct model *)encoder)->plus;
     }
+    (void)pthread_mutex_lock(&engine.mutex);
+    if (engine.log_count < LOGGED) {
+        engine.log_docs[engine.log_count] = count;
+        engine.log_first[engine.log_count++] = out[0];
+    }
+    (void)pthread_mutex_unlock(&engine.mutex);
     pass_gate();
     (void)atomic_fetch_add(&engine.computed, 1);
     return FT_OK;
@@ -131,7 +178,7 @@ static enum ft_status check_fit(const struct ft_json *options, struct ft_err *e)
     return FT_OK;
 }
 
-static const struct ft_engine ENGINE = {open_model, close_model, four, encode, check_fit};
+static const struct ft_engine ENGINE = {open_model, close_model, four, bytes, weight, encode, check_fit};
 
 /* ---- a worker: what spec.json's act says */
 
@@ -186,30 +233,44 @@ struct fixture {
     char target[64];
 };
 
-static int set_up(void **state)
+static int start(void **state, const char *batch, const char *queue, const char *memory_mb)
 {
     static struct fixture f;
     memset(&f, 0, sizeof f);
+    engine.opens = engine.closes = 0;
+    engine.log_count = 0;
     ASSERT_OK(ft_dir_temp("server", &f.dir, &err));
+    const char *const settings[][2] = {
+        {"workspace", f.dir},           {"host", "127.0.0.1"},           {"port", "0"},
+        {"name", "myexec/rep-0"},       {"model", "/m/classifier.onnx"}, {"drain_seconds", "5"},
+        {"encode_batch_size", batch},   {"encode_batch_tokens", "40"},   {"encode_queue", queue},
+        {"models_memory_mb", memory_mb}};
     ASSERT_OK(ft_config_init(&f.config, &err));
-    ASSERT_OK(ft_config_set(&f.config, "test", "workspace", f.dir, &err));
-    ASSERT_OK(ft_config_set(&f.config, "test", "host", "127.0.0.1", &err));
-    ASSERT_OK(ft_config_set(&f.config, "test", "port", "0", &err));
-    ASSERT_OK(ft_config_set(&f.config, "test", "name", "myexec/rep-0", &err));
-    ASSERT_OK(ft_config_set(&f.config, "test", "model", "/m/classifier.onnx", &err));
-    ASSERT_OK(ft_config_set(&f.config, "test", "encode_queue", "2", &err));
-    ASSERT_OK(ft_config_set(&f.config, "test", "encode_batch_size", "3", &err));
-    ASSERT_OK(ft_config_set(&f.config, "test", "drain_seconds", "5", &err));
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        ASSERT_OK(ft_config_set(&f.config, "test", settings[i][0], settings[i][1], &err));
+    }
     ASSERT_OK(ft_service_start(&f.config, &ENGINE, &f.service, &err));
     (void)snprintf(f.target, sizeof f.target, "127.0.0.1:%d", ft_service_port(f.service));
     *state = &f;
     return 0;
 }
 
+static int set_up(void **state)
+{
+    return start(state, "3", "2", "0");
+}
+
+/* Room for many requests, and for one model of 600 kB. */
+static int set_up_wide(void **state)
+{
+    return start(state, "4", "64", "1");
+}
+
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
     ft_service_stop(f->service);
+    assert_int_equal(engine.opens, engine.closes);
     ft_config_release(&f->config);
     ASSERT_OK(ft_path_remove(f->dir, &err));
     ft_free(f->dir);
@@ -658,6 +719,297 @@ static void a_full_queue_refuses_and_health_answers(void **state)
     ft_buf_release(&doc);
 }
 
+/* ---- batches */
+
+static struct ft_thread *begin(struct client *client, const struct fixture *f, const char *parameters,
+                               const struct ft_buf *docs, size_t count)
+{
+    struct ft_thread *thread = NULL;
+    *client = (struct client){.f = f, .request = make_request("/encode", parameters, docs, count)};
+    ASSERT_OK(ft_thread_start("client", client_main, client, &thread, &err));
+    return thread;
+}
+
+static void until_in_line(const struct fixture *f, size_t count)
+{
+    const struct timespec nap = {0, 2000000};
+    for (double start = ft_clock_seconds(); ft_service_waiting(f->service) != count;) {
+        if (ft_clock_seconds() - start > 10) {
+            fail_msg("%zu requests in line, not %zu", ft_service_waiting(f->service), count);
+        }
+        (void)nanosleep(&nap, NULL);
+    }
+}
+
+/* Joins, and checks that the answer has these Documents with what a model that adds `plus` makes of them. */
+static void ends_well(struct client *client, struct ft_thread *thread, const struct ft_buf *docs,
+                      size_t count, float plus)
+{
+    struct ft_jina_request scanned;
+    ft_thread_join(thread);
+    assert_int_equal(client->st, FT_OK);
+    assert_false(client->answer.is_error);
+    ASSERT_OK(ft_jina_request_scan(ft_buf_bytes(&client->answer.message), FT_JINA_DATA, &scanned, &err));
+    assert_int_equal(scanned.n_docs, count);
+    for (size_t i = 0; i < count; i++) {
+        struct ft_document doc;
+        struct ft_arena arena = {0};
+        float values[DIM];
+        struct ft_buf want = {0};
+        ASSERT_OK(ft_docarray_v1_scan(ft_buf_bytes(&docs[i]), &arena, &doc, &err));
+        memcpy(values, doc.content.bytes.data, sizeof values);
+        values[0] += plus;
+        ASSERT_OK(ft_docarray_v1_splice(ft_buf_bytes(&docs[i]), values, DIM, &want, &err));
+        assert_true(ft_bytes_equal(ft_buf_bytes(&want), scanned.docs[i]));
+        ft_buf_release(&want);
+        ft_arena_release(&arena);
+    }
+    ft_jina_request_release(&scanned);
+    ft_buf_release(&client->request);
+    ft_buf_release(&client->answer.message);
+}
+
+static void ends_refused(struct client *client, struct ft_thread *thread, const char *part)
+{
+    ft_thread_join(thread);
+    assert_int_equal(client->st, FT_OK);
+    assert_true(client->answer.is_error);
+    if (memmem(client->answer.message.data, client->answer.message.size, part, strlen(part)) == NULL) {
+        fail_msg("'%s' is not in the answer", part);
+    }
+    ft_buf_release(&client->request);
+    ft_buf_release(&client->answer.message);
+}
+
+/* While one is computed, three others come, of 1, 1 and 2 Documents: one batch. */
+static void waiting_requests_are_computed_together(void **state)
+{
+    const struct fixture *f = *state;
+    struct client clients[4];
+    struct ft_thread *threads[4];
+    struct ft_buf docs[5];
+    for (size_t i = 0; i < 5; i++) {
+        docs[i] = vector_doc("a", NULL, (float)i);
+    }
+    block(true);
+    for (size_t i = 0; i < 4; i++) {
+        threads[i] = begin(&clients[i], f, "{}", &docs[i], i == 3 ? 2 : 1);
+        if (i == 0) {
+            until_blocked();
+        }
+        until_in_line(f, i);
+    }
+    block(false);
+    for (size_t i = 0; i < 4; i++) {
+        ends_well(&clients[i], threads[i], &docs[i], i == 3 ? 2 : 1, 0);
+    }
+    assert_int_equal(engine.log_count, 2);
+    assert_int_equal(engine.log_docs[1], 4);
+    for (size_t i = 0; i < 5; i++) {
+        ft_buf_release(&docs[i]);
+    }
+}
+
+static void a_bad_document_fails_only_its_own_request(void **state)
+{
+    const struct fixture *f = *state;
+    struct client clients[4];
+    struct ft_thread *threads[4];
+    struct ft_buf docs[3] = {vector_doc("a", NULL, 5), {0}, vector_doc("c", NULL, 7)};
+    const struct ft_document bad = {.id = ft_bytes_of_text("the bad one"),
+                                    .content = {.kind = FT_CONTENT_BLOB, .bytes = ft_bytes_of_text("x")}};
+    ASSERT_OK(ft_docarray_v1_write(&bad, &docs[1], &err));
+    block(true);
+    for (size_t i = 0; i < 4; i++) { /* the first computes; then a; a with the bad one; c */
+        threads[i] = begin(&clients[i], f, "{}", &docs[i == 3 ? 2 : 0], i == 2 ? 2 : 1);
+        if (i == 0) {
+            until_blocked();
+        }
+        until_in_line(f, i);
+    }
+    block(false);
+    ends_well(&clients[0], threads[0], &docs[0], 1, 0);
+    ends_well(&clients[1], threads[1], &docs[0], 1, 0);
+    ends_refused(&clients[2], threads[2], "document 1 (id 'the bad one')");
+    ends_well(&clients[3], threads[3], &docs[2], 1, 0);
+    for (size_t i = 0; i < 3; i++) {
+        ft_buf_release(&docs[i]);
+    }
+}
+
+/* Ten batches of one request under way, a single Document behind it: it is in the next batch. By tokens, too:
+ * texts of 30 and a budget of 40 are a batch each. */
+static void a_long_request_lets_others_pass(void **state)
+{
+    enum { LONG = 40, TEXTS = 3 };
+    const struct fixture *f = *state;
+    struct client clients[2];
+    struct ft_thread *threads[2];
+    struct ft_buf docs[LONG + 1];
+    for (size_t i = 0; i <= LONG; i++) {
+        docs[i] = vector_doc("a", NULL, (float)i);
+    }
+    block(true);
+    threads[0] = begin(&clients[0], f, "{}", docs, LONG);
+    until_blocked();
+    threads[1] = begin(&clients[1], f, "{}", docs + LONG, 1);
+    until_in_line(f, 1);
+    block(false);
+    ends_well(&clients[0], threads[0], docs, LONG, 0);
+    ends_well(&clients[1], threads[1], docs + LONG, 1, 0);
+    assert_true(engine.log_first[1] == LONG && engine.log_docs[1] == 4);
+    assert_int_equal(engine.log_count, 11);
+    for (size_t i = 0; i <= LONG; i++) {
+        ft_buf_release(&docs[i]);
+    }
+    struct ft_buf texts[TEXTS] = {0};
+    const struct ft_document text = {
+        .id = ft_bytes_of_text("t"),
+        .content = {.kind = FT_CONTENT_TEXT, .bytes = ft_bytes_of_text("a text of thirty bytes, in all")}};
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    for (size_t i = 0; i < TEXTS; i++) {
+        ASSERT_OK(ft_docarray_v1_write(&text, &texts[i], &err));
+    }
+    ask(f, "/encode", "{}", texts, TEXTS, &answer, &scanned);
+    assert_false(answer.is_error);
+    assert_int_equal(engine.log_count, 11 + TEXTS);
+    let_go(&answer, &scanned);
+    for (size_t i = 0; i < TEXTS; i++) {
+        ft_buf_release(&texts[i]);
+    }
+}
+
+/* A client that gave up is not computed for. */
+static void a_request_whose_client_left_is_dropped(void **state)
+{
+    const struct fixture *f = *state;
+    struct client client;
+    struct ft_buf doc = vector_doc("a", NULL, 1);
+    struct ft_buf other = vector_doc("b", NULL, 2);
+    struct ft_buf request = make_request("/encode", "{}", &other, 1);
+    struct ft_rpc_answer answer;
+    block(true);
+    struct ft_thread *thread = begin(&client, f, "{}", &doc, 1);
+    until_blocked();
+    assert_int_equal(ft_rpc_call(f->target, SINGLE, ft_buf_bytes(&request), 200, &answer, &err),
+                     FT_UNAVAILABLE);
+    const struct timespec nap = {0, 300000000};
+    (void)nanosleep(&nap, NULL); /* the server hears of it */
+    block(false);
+    ends_well(&client, thread, &doc, 1, 0);
+    until_in_line(f, 0);
+    ft_buf_release(&doc);
+    doc = vector_doc("c", NULL, 3);
+    thread = begin(&client, f, "{}", &doc, 1);
+    ends_well(&client, thread, &doc, 1, 0);
+    assert_int_equal(engine.log_count, 2);
+    assert_true(engine.log_first[1] == 3);
+    ft_buf_release(&request);
+    ft_buf_release(&other);
+    ft_buf_release(&doc);
+}
+
+/* ---- models */
+
+static void block_loading(bool blocked)
+{
+    (void)pthread_mutex_lock(&engine.mutex);
+    engine.load_blocked = blocked;
+    (void)pthread_cond_broadcast(&engine.changed);
+    (void)pthread_mutex_unlock(&engine.mutex);
+}
+
+static void until_loading(void)
+{
+    (void)pthread_mutex_lock(&engine.mutex);
+    while (!engine.loading) {
+        (void)pthread_cond_wait(&engine.changed, &engine.mutex);
+    }
+    (void)pthread_mutex_unlock(&engine.mutex);
+}
+
+static void encodes(const struct fixture *f, const char *parameters, float plus)
+{
+    struct client client;
+    struct ft_buf doc = vector_doc("a", NULL, 1);
+    struct ft_thread *thread = begin(&client, f, parameters, &doc, 1);
+    ends_well(&client, thread, &doc, 1, plus);
+    ft_buf_release(&doc);
+}
+
+/* A run's model is loaded while the old one serves; one that is broken changes nothing. */
+static void a_new_model_comes_without_delay_and_a_broken_one_not_at_all(void **state)
+{
+    const struct fixture *f = *state;
+    struct ft_buf docs[2] = {vector_doc("a", "x", 1), vector_doc("b", "y", 2)};
+    struct client client;
+    struct ft_thread *thread = NULL;
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    ask(f, "/train", "{}", docs, 2, &answer, &scanned);
+    let_go(&answer, &scanned);
+    block_loading(true);
+    client = (struct client){.f = f,
+                             .request = make_request("/fit", "{\"act\": \"go\", \"wait\": true}", NULL, 0)};
+    ASSERT_OK(ft_thread_start("client", client_main, &client, &thread, &err));
+    until_loading();
+    for (int i = 0; i < 5; i++) {
+        encodes(f, "{}", 0); /* would wait for ever if the old model had gone */
+    }
+    block_loading(false);
+    ft_thread_join(thread); /* the run's answer comes once its model is served */
+    assert_false(client.answer.is_error);
+    ft_buf_release(&client.request);
+    ft_buf_release(&client.answer.message);
+    char tuned[sizeof engine.opened];
+    (void)snprintf(tuned, sizeof tuned, "%s", engine.opened);
+    assert_non_null(strstr(tuned, "artifacts"));
+    engine.broken = true;
+    ask(f, "/fit", "{\"act\": \"go\", \"wait\": true}", NULL, 0, &answer, &scanned);
+    assert_false(answer.is_error);
+    let_go(&answer, &scanned);
+    assert_string_not_equal(engine.opened, tuned); /* it was tried */
+    encodes(f, "{}", 0);
+    engine.broken = false;
+    ft_buf_release(&docs[0]);
+    ft_buf_release(&docs[1]);
+}
+
+/* Two models of 600 kB in 1 MB: the one not used goes. One that cannot fit is refused and costs nothing; so
+ * is a broken one, while requests for others go on. */
+static void models_share_a_memory_limit(void **state)
+{
+    const struct fixture *f = *state;
+    static const char *const names[] = {"plus.onnx", "huge.onnx", "broken.onnx"};
+    for (size_t i = 0; i < 3; i++) {
+        put(f->dir, "models", ".", names[i], ft_bytes_of_text("x"));
+    }
+    struct ft_buf doc = vector_doc("a", NULL, 1);
+    encodes(f, "{}", 0);
+    encodes(f, "{\"model\": \"plus\"}", 1000);
+    refused(f, "/encode", "{\"model\": \"huge\"}", &doc, 1, "models may take 1 MB");
+    refused(f, "/encode", "{\"model\": \"broken\"}", &doc, 1, "is broken");
+    refused(f, "/encode", "{\"model\": \"broken\"}", &doc, 1, "is broken"); /* tried again, not remembered */
+    encodes(f, "{\"model\": \"plus\"}", 1000);
+    assert_int_equal(engine.opens, 3); /* classifier, plus, huge */
+    encodes(f, "{}", 0);
+    assert_int_equal(engine.opens, 4); /* the first had to go for plus */
+    block(true);
+    struct client clients[2];
+    struct ft_thread *first = begin(&clients[0], f, "{}", &doc, 1);
+    until_blocked();
+    block_loading(true);
+    struct ft_thread *second = begin(&clients[1], f, "{\"model\": \"plus\"}", &doc, 1);
+    until_in_line(f, 1);
+    block(false);
+    ends_well(&clients[0], first, &doc, 1, 0);
+    encodes(f, "{}", 0); /* passes the one that waits for its model */
+    block_loading(false);
+    ends_well(&clients[1], second, &doc, 1, 1000);
+    ft_buf_release(&doc);
+}
+
 /* Requests in hand are answered while the service goes down. */
 static void stopping_answers_what_is_in_hand(void **state)
 {
@@ -778,6 +1130,7 @@ int main(int argc, char **argv)
         return play(argv);
     }
     ft_log_level_set(FT_LOG_OFF);
+#define WIDE(name) cmocka_unit_test_setup_teardown(name, set_up_wide, tear_down)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         CASE(captured_requests_get_the_captured_answers),
@@ -788,6 +1141,12 @@ int main(int argc, char **argv)
         CASE(vectors_are_encoded_in_batches),
         CASE(train_fit_encode_and_fetch),
         CASE(a_full_queue_refuses_and_health_answers),
+        WIDE(waiting_requests_are_computed_together),
+        WIDE(a_bad_document_fails_only_its_own_request),
+        WIDE(a_long_request_lets_others_pass),
+        WIDE(a_request_whose_client_left_is_dropped),
+        WIDE(a_new_model_comes_without_delay_and_a_broken_one_not_at_all),
+        WIDE(models_share_a_memory_limit),
         CASE(stopping_answers_what_is_in_hand),
         CASE(moments_without_memory_cost_no_slot),
         CASE(a_late_wait_does_not_hold_the_service_up),

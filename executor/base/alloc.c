@@ -22,6 +22,7 @@ static _Atomic size_t live_bytes;
 static _Atomic size_t peak_bytes;
 static _Atomic size_t live_blocks;
 static _Atomic uint64_t fail_countdown;
+static _Thread_local int64_t thread_bytes;
 
 bool ft_mul_size(size_t a, size_t b, size_t *out)
 {
@@ -54,6 +55,7 @@ static bool must_fail(void)
 
 static void count_up(size_t size)
 {
+    thread_bytes += (int64_t)size;
     atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&live_blocks, 1, memory_order_relaxed);
     size_t live = atomic_fetch_add_explicit(&live_bytes, size, memory_order_relaxed) + size;
@@ -136,6 +138,7 @@ void ft_free(void *p)
         return;
     }
     struct header *h = header_of(p);
+    thread_bytes -= (int64_t)h->size;
     atomic_fetch_sub_explicit(&live_bytes, h->size, memory_order_relaxed);
     atomic_fetch_sub_explicit(&live_blocks, 1, memory_order_relaxed);
     h->magic = 0;
@@ -183,6 +186,11 @@ enum ft_status ft_grow(void *array, size_t *capacity, size_t need, size_t size, 
     memcpy(array, &p, sizeof p);
     *capacity = fresh;
     return FT_OK;
+}
+
+int64_t ft_alloc_thread_bytes(void)
+{
+    return thread_bytes;
 }
 
 struct ft_alloc_stats ft_alloc_stats(void)

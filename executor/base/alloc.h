@@ -46,6 +46,9 @@ struct ft_alloc_stats {
 };
 struct ft_alloc_stats ft_alloc_stats(void);
 void ft_alloc_reset_peak(void);
+/* Bytes that the calling thread has allocated less those it has freed, whoever allocated them: the difference
+ * of two figures says what the work between them left behind. */
+int64_t ft_alloc_thread_bytes(void);
 
 /* Most memory of this process that was resident at once, in bytes, libraries included (VmHWM; getrusage's
  * figure starts with that of the process which started us). 0 where the system does not say. */

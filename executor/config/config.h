@@ -41,8 +41,10 @@ struct ft_config {
     struct ft_list encode_on;
     struct ft_list endpoints; /* advertised beside /default */
     int64_t encode_batch_size;
+    int64_t encode_batch_tokens;
+    int64_t encode_wait_ms;
     int64_t encode_queue;
-    int64_t models_loaded;
+    int64_t models_memory_mb;
     /* the process */
     char *device;
     int64_t threads;

@@ -57,8 +57,16 @@ static const struct ft_setting SETTINGS[] = {
              "docarray v2 have a route for each. Neighbours in a chain that advertise the same ones need the "
              "same schema."),
     ROW_INT(encode_batch_size, "64", 1, 4096, "Documents computed at once."),
-    ROW_INT(encode_queue, "64", 1, 65536, "Requests that may wait for the model; more are refused."),
-    ROW_INT(models_loaded, "2", 1, 64, "Models kept in memory; the one not used longest goes first."),
+    ROW_INT(encode_batch_tokens, "1024", 0, 1048576,
+            "Of texts: about how many tokens are computed before others have their turn; 0: no limit."),
+    ROW_INT(encode_wait_ms, "0", 0, 10000,
+            "How long the first request of a batch may wait for others to join it; 0: only those that wait "
+            "already do."),
+    ROW_INT(encode_queue, "1024", 1, 65536, "Requests that may wait for the model; more are refused."),
+    ROW_INT(
+        models_memory_mb, "0", 0, 16777216,
+        "Memory that loaded models may take, in MB; the one not used longest goes first. While another is "
+        "loaded it comes on top. 0: half of what this process may use."),
     ROW_TEXT(device, "auto", "auto|cpu|cuda", "Where embeddings are computed and runs train."),
     ROW_INT(threads, "0", 0, 1024, "Threads that compute embeddings; 0: one for each processor."),
     ROW_INT(handlers, "4", 1, 256, "Threads that read requests, write journals and answer."),

@@ -1,5 +1,6 @@
 #include "executor/server/engine.h"
 
+#include "executor/base/alloc.h"
 #include "executor/model/artifact.h"
 #include "executor/train/encoder.h"
 #include "executor/train/fit.h"
@@ -7,6 +8,28 @@
 static const char *none_if_empty(const char *text)
 {
     return text[0] != '\0' ? text : NULL;
+}
+
+/* One small Document through it: makes a first plan and packs the weights. */
+static enum ft_status warm_up(struct ft_encoder *encoder, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    const struct ft_prep *prep = ft_encoder_prep(encoder);
+    const struct ft_document doc = {.content = {.kind = FT_CONTENT_TEXT, .bytes = ft_bytes_of_text("one")}};
+    size_t failed = 0;
+    float *row = NULL;
+    float *out = NULL;
+    FT_TRY(ft_new((size_t)ft_encoder_dim(encoder), sizeof *out, &out, err));
+    if (prep->kind == FT_PREP_TEXT) {
+        FT_TRY(ft_encoder_documents(encoder, &doc, 1, out, &failed, err));
+    } else {
+        FT_TRY(ft_new(ft_prep_elements(prep), sizeof *row, &row, err));
+        FT_TRY(ft_encoder_rows(encoder, row, 1, out, err));
+    }
+done:
+    ft_free(row);
+    ft_free(out);
+    return st;
 }
 
 static enum ft_status open_encoder(const struct ft_config *config, const char *model, void **encoder,
@@ -34,6 +57,11 @@ static enum ft_status open_encoder(const struct ft_config *config, const char *m
         .batch_max = config->encode_batch_size,
     };
     FT_RETURN_IF_FAILED(ft_encoder_open(&spec, &opened, err));
+    enum ft_status st = warm_up(opened, err);
+    if (st != FT_OK) {
+        ft_encoder_free(opened);
+        return ft_err_wrap(err, "a first embedding");
+    }
     *encoder = opened;
     return FT_OK;
 }
@@ -46,6 +74,23 @@ static void close_encoder(void *encoder)
 static size_t encoder_dim(void *encoder)
 {
     return (size_t)ft_encoder_dim(encoder);
+}
+
+static size_t encoder_bytes(void *encoder)
+{
+    return ft_encoder_bytes(encoder);
+}
+
+/* English has about four bytes a token, Chinese three, code less. */
+static size_t weight(void *encoder, const struct ft_document *doc)
+{
+    enum { TOKEN_BYTES = 3, SPECIAL = 2 };
+    const struct ft_prep *prep = ft_encoder_prep(encoder);
+    size_t tokens = doc->content.bytes.size / TOKEN_BYTES + SPECIAL;
+    if (prep->kind != FT_PREP_TEXT) {
+        return 0;
+    }
+    return tokens < (size_t)prep->max_length ? tokens : (size_t)prep->max_length;
 }
 
 static enum ft_status encode(void *encoder, const struct ft_document *docs, size_t count, float *out,
@@ -74,6 +119,8 @@ const struct ft_engine *ft_engine_standard(void)
         .open = open_encoder,
         .close = close_encoder,
         .dim = encoder_dim,
+        .bytes = encoder_bytes,
+        .weight = weight,
         .encode = encode,
         .check_fit = check_fit,
     };

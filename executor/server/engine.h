@@ -2,8 +2,8 @@
  * engine.h - what the service needs of the model engine: open, encode, check a run's options.
  *
  * The one table in engine.c does it with train/encoder.h and train/fit.h; tests of the service bring their
- * own. Threads: everything with an encoder is called from the one thread that owns the device; check_fit from
- * any.
+ * own. Threads: an encoder is one thread's at a time, first the loader's, then the encode thread's
+ * (models.h); check_fit is called from any.
  */
 #ifndef FT_SERVER_ENGINE_H
 #define FT_SERVER_ENGINE_H
@@ -12,10 +12,14 @@
 #include "executor/wire/document.h"
 
 struct ft_engine {
+    /* Ready to compute at once: plans and packed weights of a first batch are there. */
     enum ft_status (*open)(const struct ft_config *config, const char *model, void **encoder,
                            struct ft_err *err);
     void (*close)(void *encoder);
     size_t (*dim)(void *encoder);
+    size_t (*bytes)(void *encoder); /* of memory that it takes, as it is now */
+    /* About how many tokens the Document becomes; 0 where there are none. Cheap: by its length. */
+    size_t (*weight)(void *encoder, const struct ft_document *doc);
     /* docs[0 .. count) -> out (count, dim). *failed: the Document that could not be prepared, which the
      * caller names, else count. */
     enum ft_status (*encode)(void *encoder, const struct ft_document *docs, size_t count, float *out,

@@ -5,6 +5,7 @@
 #include "executor/base/file.h"
 #include "executor/base/log.h"
 #include "executor/server/internal.h"
+#include "executor/server/models.h"
 
 /* DATA_DIR/models/name, as it is or with a suffix we can read. *path stays NULL when there is none. */
 static enum ft_status stored_model(struct ft_service *service, const char *name, char **path,
@@ -44,6 +45,9 @@ enum ft_status ft_model_path(struct ft_service *service, const char *name, bool 
     *path = NULL;
     if (name == NULL || name[0] == '\0') {
         if (tuned) {
+            FT_RETURN_IF_FAILED(ft_models_current(ft_encode_models(service->encode), path, err));
+        }
+        if (tuned && *path == NULL) { /* the first one, still being loaded */
             FT_RETURN_IF_FAILED(ft_runs_newest(service->runs, path, err));
         }
         if (*path == NULL && configured[0] == '\0') {
@@ -255,9 +259,17 @@ void ft_run_has_ended(void *arg, const char *run)
         return; /* cut off by a shutdown: it goes on later, and its waiters have been told */
     }
     if (state == FT_RUN_FINISHED && ft_runs_artifact(service->runs, run, &path, &err) == FT_OK) {
-        ft_encode_preload(service->encode, path); /* the next request finds the new model loaded */
+        ft_models_swap(ft_encode_models(service->encode), path, run);
         ft_free(path);
+    } else {
+        ft_run_is_served(service, run);
     }
+}
+
+/* Whoever waited for a run finds its model served. */
+void ft_run_is_served(void *arg, const char *run)
+{
+    struct ft_service *service = arg;
     for (struct ft_request *r = take_waiter(service, run); r != NULL; r = take_waiter(service, run)) {
         answer_ended(r);
     }

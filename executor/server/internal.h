@@ -53,7 +53,6 @@ struct ft_request {
         *options; /* parameters without Jina's own keys, those under our name merged over the rest */
     struct ft_arena arena;
     struct ft_document *docs; /* in arena, once ft_request_docs() was called */
-    char *model;              /* /encode: path of the model asked for */
     char run[FT_RUN_ID];      /* /fit with wait */
 };
 
@@ -96,20 +95,22 @@ void ft_endpoint_encode(struct ft_request *request);
 
 /* fit.c */
 void ft_run_has_ended(void *service, const char *run); /* struct ft_runs_options.ended */
+void ft_run_is_served(void *service, const char *run); /* its model is the current one now, or cannot be */
 void ft_release_waiters(struct ft_service *service);   /* shutting down */
 /* The path a model's name stands for: a run's id, a name below DATA_DIR/models, the configured model; name
- * NULL: the newest finished run's if `tuned`, else the configured one. *path is the caller's. */
+ * NULL: what is served if `tuned`, else the configured one. *path is the caller's. */
 enum ft_status ft_model_path(struct ft_service *service, const char *name, bool tuned, char **path,
                              struct ft_err *err);
 
 /* encode.c */
 enum ft_status ft_encode_new(struct ft_service *service, struct ft_encode **encode, struct ft_err *err);
-/* Load now, from the thread that starts the service: an error is the service's. */
-enum ft_status ft_encode_load(struct ft_encode *encode, const char *model, struct ft_err *err);
-/* False: the queue is full and the request still the caller's. */
-bool ft_encode_push(struct ft_encode *encode, struct ft_request *request);
-void ft_encode_preload(struct ft_encode *encode, const char *model); /* if the queue has room */
-void ft_encode_free(struct ft_encode *encode);
+/* Hands the request over: it is answered with the embeddings of that model. On failure it is still the
+ * caller's. */
+enum ft_status ft_encode_push(struct ft_encode *encode, struct ft_request *request, const char *model,
+                              struct ft_err *err);
+size_t ft_encode_waiting(struct ft_encode *encode);
+struct ft_models *ft_encode_models(struct ft_encode *encode);
+void ft_encode_free(struct ft_encode *encode); /* what is in line is computed first */
 
 /* datasets.c */
 enum ft_status ft_datasets_new(const char *data_dir, struct ft_datasets **datasets, struct ft_err *err);

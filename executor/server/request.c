@@ -13,7 +13,6 @@ static void request_free(struct ft_request *request)
     ft_jina_request_release(&request->jina);
     ft_json_free(request->options);
     ft_arena_release(&request->arena);
-    ft_free(request->model);
     ft_free(request);
 }
 

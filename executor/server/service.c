@@ -6,6 +6,7 @@
 #include "executor/base/clock.h"
 #include "executor/base/log.h"
 #include "executor/server/internal.h"
+#include "executor/server/models.h"
 
 static void handler_main(void *arg)
 {
@@ -39,7 +40,7 @@ static enum ft_status load_model(struct ft_service *service, struct ft_err *err)
         st = ft_new_text(service->config->model, &path, err);
     }
     if (st == FT_OK && path != NULL) {
-        st = ft_encode_load(service->encode, path, err);
+        st = ft_models_begin(ft_encode_models(service->encode), path, err);
     }
     ft_free(path);
     return st;
@@ -101,6 +102,11 @@ done:
 int ft_service_port(const struct ft_service *service)
 {
     return ft_rpc_server_port(service->rpc);
+}
+
+size_t ft_service_waiting(const struct ft_service *service)
+{
+    return ft_encode_waiting(service->encode);
 }
 
 /* From the front to the back: nothing new comes in, what is in hand goes out, then the threads behind it end.

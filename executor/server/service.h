@@ -3,8 +3,9 @@
  * device, the registry of runs behind. ft_serve() runs one; tests run one with an engine of their own.
  *
  * A request's way: gRPC's thread puts it into a bounded queue -> a handler thread reads it and answers, or
- * gives it to the encode thread's bounded queue -> the answer goes out from there. Full queues are answered
- * with BUSY. Thread-safety: start and stop from one thread.
+ * puts it into the encode thread's bounded line -> it is computed together with others, a batch at a time,
+ * and the answer goes out from there. Full queues are answered with BUSY. Thread-safety: start and stop from
+ * one thread.
  */
 #ifndef FT_SERVER_SERVICE_H
 #define FT_SERVER_SERVICE_H
@@ -17,6 +18,7 @@ struct ft_service; /* opaque */
 FT_MUST_CHECK enum ft_status ft_service_start(const struct ft_config *config, const struct ft_engine *engine,
                                               struct ft_service **service, struct ft_err *err);
 int ft_service_port(const struct ft_service *service);
+size_t ft_service_waiting(const struct ft_service *service); /* requests in line for a model */
 /* NOT_SERVING, answer what is in hand for at most config->drain_seconds, stop workers, free. NULL is fine. */
 void ft_service_stop(struct ft_service *service);
 #endif

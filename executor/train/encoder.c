@@ -33,6 +33,7 @@ struct ft_encoder {
     struct ft_text_in text_in;
     struct ft_batch texts;
     uint64_t tokens; /* embedded */
+    int64_t bytes;   /* allocated and kept while it was opened and while it ran */
     char about[256];
     char padded[FT_ERR_TEXT];
 };
@@ -166,6 +167,7 @@ enum ft_status ft_encoder_open(const struct ft_encoder_spec *spec, struct ft_enc
     enum ft_status st = FT_OK;
     struct ft_encoder *e = NULL;
     int64_t batch_max = 0;
+    int64_t before = ft_alloc_thread_bytes();
     *encoder = NULL;
     if (spec->batch_max < 1) {
         return FT_FAIL(err, INVALID, "a batch of %lld documents; wanted at least 1",
@@ -181,6 +183,7 @@ enum ft_status ft_encoder_open(const struct ft_encoder_spec *spec, struct ft_enc
     e->parts.params = &e->own_params;
     FT_TRY(fit_memory(e, spec, &batch_max, err));
     FT_TRY(set_up(e, spec->threads, batch_max, err));
+    e->bytes = ft_alloc_thread_bytes() - before;
     *encoder = e;
     e = NULL;
 done:
@@ -240,6 +243,11 @@ uint64_t ft_encoder_tokens(const struct ft_encoder *e)
     return e->tokens;
 }
 
+size_t ft_encoder_bytes(const struct ft_encoder *e)
+{
+    return (size_t)e->bytes;
+}
+
 struct ft_plan *ft_encoder_plan(const struct ft_encoder *e)
 {
     return ft_buckets_last(e->buckets);
@@ -247,13 +255,24 @@ struct ft_plan *ft_encoder_plan(const struct ft_encoder *e)
 
 /* ---- running */
 
+static enum ft_status find_plan(struct ft_encoder *e, const int64_t symbols[FT_MAX_SYMBOLS],
+                                struct ft_plan **plan, struct ft_err *err)
+{
+    int64_t before = ft_alloc_thread_bytes();
+    enum ft_status st = ft_buckets_find(e->buckets, symbols, plan, err);
+    e->bytes += ft_alloc_thread_bytes() - before;
+    return st;
+}
+
 /* Inputs are there. */
 static enum ft_status run(struct ft_encoder *e, struct ft_plan *plan, size_t rows, float *out,
                           struct ft_err *err)
 {
+    int64_t before = ft_alloc_thread_bytes();
     ft_params_show(e->parts.params, plan);
     FT_RETURN_IF_FAILED(ft_plan_run(plan, err));
     FT_RETURN_IF_FAILED(ft_device_wait(e->parts.device, err));
+    e->bytes += ft_alloc_thread_bytes() - before; /* weights are packed at the first run */
     return ft_flat_get(&e->embeddings, 0, out, rows * (size_t)e->input.dim, err);
 }
 
@@ -272,7 +291,7 @@ enum ft_status ft_encoder_rows(struct ft_encoder *e, const float *rows_in, size_
         planned *= BUCKET_STEP;
     }
     symbols[FT_SYMBOL_BATCH] = planned < e->batch_max ? planned : e->batch_max;
-    FT_RETURN_IF_FAILED(ft_buckets_find(e->buckets, symbols, &plan, err));
+    FT_RETURN_IF_FAILED(find_plan(e, symbols, &plan, err));
     /* Rows beyond `rows` hold what was there before; nobody reads what becomes of them. */
     FT_RETURN_IF_FAILED(ft_flat_put(&e->rows, 0, rows_in, rows * elements, err));
     return run(e, plan, rows, out, err);
@@ -287,7 +306,7 @@ static enum ft_status run_texts(struct ft_encoder *e, float *out, struct ft_err 
     const struct ft_batch *b = &e->texts;
     ft_text_symbols(&e->input.text, &e->text_in.limits, (int64_t)b->rows, (int64_t)b->texts.tokens,
                     (int64_t)b->texts.longest, symbols);
-    FT_RETURN_IF_FAILED(ft_buckets_find(e->buckets, symbols, &plan, err));
+    FT_RETURN_IF_FAILED(find_plan(e, symbols, &plan, err));
     FT_RETURN_IF_FAILED(ft_text_in_put(&e->text_in, b, symbols, err));
     return run(e, plan, b->rows, out, err);
 }

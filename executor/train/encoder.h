@@ -44,6 +44,9 @@ const struct ft_prep *ft_encoder_prep(const struct ft_encoder *encoder);
 /* Of a model of texts: "" when they run without padding, else why they are padded. NULL: of no texts. */
 const char *ft_encoder_padded(const struct ft_encoder *encoder);
 uint64_t ft_encoder_tokens(const struct ft_encoder *encoder); /* of all texts embedded so far */
+/* Memory that it takes as it is now: model, parameters and their packed copies, plans (more come with batches
+ * of other sizes). What libraries keep for themselves is not known. */
+size_t ft_encoder_bytes(const struct ft_encoder *encoder);
 /* What it ran last: to be profiled. NULL: nothing yet. */
 struct ft_plan *ft_encoder_plan(const struct ft_encoder *encoder);
 /* rows <= batch_max prepared rows (rows, ft_prep_elements) -> out (rows, dim); not of texts. */
