@@ -1,5 +1,6 @@
 /* links: ft_wire ft_codec ft_base */
-/* covers: executor/wire/jina.c executor/wire/struct.c executor/wire/control.c */
+/* covers: executor/wire/jina.c executor/wire/struct.c executor/wire/control.c
+ * executor/wire/reflection.c */
 /*
  * An envelope from a stranger: refused, or answered with something that reads back as the same request. The
  * first byte says which of the three envelopes it is.
@@ -11,6 +12,7 @@
 #include "executor/base/alloc.h"
 #include "executor/wire/control.h"
 #include "executor/wire/jina.h"
+#include "executor/wire/reflection.h"
 
 static void reads_back(const struct ft_buf *out, const struct ft_jina_request *request, size_t docs)
 {

@@ -17,6 +17,7 @@
 #include "executor/wire/control.h"
 #include "executor/wire/docarray_v1.h"
 #include "executor/wire/jina.h"
+#include "executor/wire/reflection.h"
 #include "executor/wire/struct.h"
 
 static struct ft_err err;

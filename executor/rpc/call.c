@@ -51,15 +51,13 @@ static void drop_answer(struct ft_rpc_server *server, grpc_byte_buffer *answer)
     }
 }
 
-static void release_message(struct ft_rpc_call *call)
+static void drop_message(struct ft_rpc_call *call)
 {
     (void)atomic_fetch_sub(&call->server->bytes, message_bytes(call));
     if (call->has_message) {
         grpc_slice_unref(call->message);
         call->has_message = false;
     }
-    grpc_byte_buffer_destroy(call->incoming);
-    call->incoming = NULL;
 }
 
 void ft_rpc_call_unref(struct ft_rpc_call *call)
@@ -69,7 +67,8 @@ void ft_rpc_call_unref(struct ft_rpc_call *call)
     }
     struct ft_rpc_server *server = call->server;
     bool accepted = call->grpc != NULL;
-    release_message(call);
+    drop_message(call);
+    grpc_byte_buffer_destroy(call->incoming);
     drop_answer(server, call->sending);
     for (size_t i = 0; i < call->n_pending; i++) {
         drop_answer(server, call->pending[i]);
@@ -167,6 +166,7 @@ void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *
     call->finishing = true;
     call->code = code;
     call->is_error = is_error;
+    drop_message(call); /* it may be large, and the answer may take its time */
     if (details != NULL && details[0] != '\0') {
         call->status_text = grpc_slice_from_copied_string(details);
     }
@@ -194,7 +194,7 @@ static void sent(struct ft_rpc_call *call, bool ok)
 
 void ft_rpc_read(struct ft_rpc_call *call)
 {
-    release_message(call);
+    drop_message(call);
     grpc_op op;
     memset(&op, 0, sizeof op);
     op.op = GRPC_OP_RECV_MESSAGE;

@@ -16,6 +16,7 @@
 #include "executor/wire/control.h"
 #include "executor/wire/document.h"
 #include "executor/wire/jina.h"
+#include "executor/wire/reflection.h"
 
 struct ft_datasets; /* datasets.c: the journals that are open */
 struct ft_encode;   /* encode.c: the thread that owns the device */

@@ -36,8 +36,6 @@ static const char DOCUMENT[] =
     "\"tensor/array shape\":\"not specified\",\"default\":null},"
     "\"tags\":{\"title\":\"Tags\",\"type\":\"object\",\"default\":{}}}}";
 
-enum { REFLECTION_LIST_SERVICES = 7, REFLECTION_NOT_FOUND = 5, REFLECTION_UNIMPLEMENTED = 12 };
-
 enum ft_status ft_health_read(struct ft_bytes message, struct ft_bytes *service, struct ft_err *err)
 {
     struct ft_pb_cursor cursor = ft_pb_open(message);
@@ -58,62 +56,6 @@ enum ft_status ft_health_read(struct ft_bytes message, struct ft_bytes *service,
 enum ft_status ft_health_write(enum ft_health health, struct ft_buf *out, struct ft_err *err)
 {
     return ft_pb_put_varint(out, 1, (uint64_t)health, err);
-}
-
-static enum ft_status list_services(const char *const *services, size_t count, struct ft_buf *out,
-                                    struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct ft_buf list = {0};
-    struct ft_buf service = {0};
-    for (size_t i = 0; i < count; i++) {
-        service.size = 0;
-        FT_TRY(ft_pb_put_text(&service, 1, services[i], err));
-        FT_TRY(ft_pb_put_bytes(&list, 1, ft_buf_bytes(&service), err));
-    }
-    FT_TRY(ft_pb_put_bytes(out, 6, ft_buf_bytes(&list), err));
-done:
-    ft_buf_release(&list);
-    ft_buf_release(&service);
-    return st;
-}
-
-static enum ft_status reflection_error(uint64_t code, const char *text, struct ft_buf *out,
-                                       struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct ft_buf body = {0};
-    FT_TRY(ft_pb_put_varint(&body, 1, code, err));
-    FT_TRY(ft_pb_put_text(&body, 2, text, err));
-    FT_TRY(ft_pb_put_bytes(out, 7, ft_buf_bytes(&body), err));
-done:
-    ft_buf_release(&body);
-    return st;
-}
-
-enum ft_status ft_reflection_answer(struct ft_bytes request, const char *const *services, size_t count,
-                                    struct ft_buf *out, struct ft_err *err)
-{
-    struct ft_pb_cursor cursor = ft_pb_open(request);
-    struct ft_pb_field field;
-    bool more = false;
-    uint32_t asked = 0; /* the last member of the oneof wins; 1 is `host` */
-    for (;;) {
-        FT_RETURN_IF_FAILED(ft_pb_next(&cursor, &field, &more, err));
-        if (!more) {
-            break;
-        }
-        if (field.number >= 3 && field.number <= REFLECTION_LIST_SERVICES) {
-            asked = field.number;
-        }
-    }
-    if (asked == REFLECTION_LIST_SERVICES) {
-        return list_services(services, count, out, err);
-    }
-    if (asked == 3 || asked == 4) {
-        return reflection_error(REFLECTION_NOT_FOUND, "file descriptors are not served", out, err);
-    }
-    return reflection_error(REFLECTION_UNIMPLEMENTED, "only list_services is served", out, err);
 }
 
 /* {input, output: {name, model}, is_generator, is_singleton_doc, parameters {name, model}} */

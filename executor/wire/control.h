@@ -1,5 +1,5 @@
 /*
- * control.h - the small messages beside the data: health, reflection, discovery, information.
+ * control.h - the small messages beside the data: health, discovery, information.
  *
  * Thread-safety: pure functions.
  */
@@ -17,12 +17,6 @@ FT_MUST_CHECK enum ft_status ft_health_read(struct ft_bytes message, struct ft_b
 /* HealthCheckResponse.status. */
 enum ft_health { FT_HEALTH_SERVING = 1, FT_HEALTH_NOT_SERVING = 2, FT_HEALTH_SERVICE_UNKNOWN = 3 };
 FT_MUST_CHECK enum ft_status ft_health_write(enum ft_health health, struct ft_buf *out, struct ft_err *err);
-
-/* grpc.reflection: the answer to one ServerReflectionRequest. list_services is answered with `services`;
- * other questions with error_response 5 NOT_FOUND (files, symbols) or 12 UNIMPLEMENTED. v1alpha and v1 have
- * the same wire. */
-FT_MUST_CHECK enum ft_status ft_reflection_answer(struct ft_bytes request, const char *const *services,
-                                                  size_t count, struct ft_buf *out, struct ft_err *err);
 
 /* jina.EndpointsProto: /default with the schema that every gateway tested takes (jina/SPEC.md 2.4), and
  * `endpoints` with that of FinetunerDocument, which has what a Document needs to be trained on as well: id,

@@ -14,7 +14,8 @@ import pytest
 from docarray import Document, DocumentArray
 from jina import Client, Flow
 
-from test_flow import PROGRAM, Server, ask, by_id, free_port, same_but_embedding, separation
+from service import PROGRAM, Server, free_port
+from test_flow import ask, by_id, same_but_embedding, separation
 
 PLACES = ['harbour', 'museum', 'kitchen', 'station', 'forest', 'airport']
 WHO = ['A tired doctor', 'Two children', 'My old neighbour', 'Some tourists', 'An angry goose']
