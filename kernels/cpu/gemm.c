@@ -14,6 +14,8 @@ enum {
     DEPTH = 384,    /* of a part: 24 KB of a panel of AVX2 */
     TILE = 6,       /* rows of a register tile (vec_attention.inc) */
     ROWS = 48,      /* of a block: 72 KB */
+    AHEAD = 8,      /* rows of a transposed a that are asked for early */
+    TILED = 1536,   /* rows of a transposed a, laid out in tiles at once: 2.25 MB */
     PANELS = 12,    /* of a b that is no parameter, packed at once: 288 KB */
     LEAST_ROWS = 6, /* for which packing such a b is worth it */
     /* A thread gets this many times FT_CPU_GRAIN operations, 12.6 million, or 0.1 ms: waking it takes up to
@@ -71,6 +73,7 @@ static void pack_tiles(const struct gemm_job *job, const struct part *part, int6
         const float *from = a + k * job->k->rows;
         for (int64_t i = 0; i < rows; i += TILE) {
             float *at = to + i * part->length + k * TILE;
+            __builtin_prefetch(from + i + AHEAD * job->k->rows);
             if (rows - i >= TILE) {
                 memcpy(at, from + i, TILE * sizeof *at);
                 continue;
@@ -81,23 +84,20 @@ static void pack_tiles(const struct gemm_job *job, const struct part *part, int6
     }
 }
 
+/* rows of a block; tiles: where a's are, of a transposed one. */
 static void run_rows(const struct gemm_job *job, const struct part *part, const struct panels *panels,
-                     int64_t row, int64_t rows, float *room)
+                     int64_t row, int64_t rows, const float *tiles)
 {
     const struct gemm *k = job->k;
-    bool tiles = k->attrs.trans_a != 0;
-    int64_t step = tiles ? TILE : rows;
+    int64_t step = tiles != NULL ? TILE : rows;
     int64_t cols = k->b.cols;
-    struct ft_vec_product t = {.a_row = tiles ? 1 : k->b.depth,
-                               .a_step = tiles ? TILE : 1,
+    struct ft_vec_product t = {.a_row = tiles != NULL ? 1 : k->b.depth,
+                               .a_step = tiles != NULL ? TILE : 1,
                                .b_row = k->width,
                                .c_row = cols,
                                .panels = 1,
                                .depth = part->length,
                                .alpha = k->attrs.alpha};
-    if (tiles) {
-        pack_tiles(job, part, row, rows, room);
-    }
     for (int64_t j = 0; j < panels->count; j++) {
         int64_t col = (panels->first + j) * k->width;
         t.b = panels->b + j * panels->apart;
@@ -105,7 +105,7 @@ static void run_rows(const struct gemm_job *job, const struct part *part, const 
         for (int64_t r = 0; r < rows; r += step) {
             int64_t at = (row + r) * cols + col;
             t.rows = ft_smaller(step, rows - r);
-            t.a = tiles ? room + r * part->length : job->a + (row + r) * k->b.depth + part->from;
+            t.a = tiles != NULL ? tiles + r * part->length : job->a + (row + r) * k->b.depth + part->from;
             t.c = job->y + at;
             t.more = !part->first ? t.c : job->residual != NULL ? job->residual + at : NULL;
             job->cpu->vec->product(&t);
@@ -165,16 +165,29 @@ static int64_t longest_part(const struct gemm *k)
     return ft_parts_of(k->b.depth, ft_parts_of(k->b.depth, DEPTH));
 }
 
-/* For tiles of a transposed a, then for panels: floats of one thread. */
+/* Where b is no parameter: for tiles of a transposed a, then for panels; floats of one thread. */
 static int64_t tiles_room(const struct gemm *k)
 {
-    return k->attrs.trans_a != 0 ? ROWS * longest_part(k) : 0;
+    int64_t rows = ft_parts_of(k->rows, TILE) * TILE;
+    return k->attrs.trans_a != 0 ? ft_smaller(TILED, rows) * longest_part(k) : 0;
 }
 
 static int64_t room_of(const struct gemm *k)
 {
-    int64_t panels = ft_smaller(PANELS, ft_parts_of(k->panels, k->threads));
-    return tiles_room(k) + panels * k->width * longest_part(k);
+    return tiles_room(k) + ft_smaller(PANELS, k->panels) * k->width * longest_part(k);
+}
+
+/* What a thread computes. */
+struct share {
+    int64_t row, row_end, panel, panel_end;
+};
+
+static struct share share_of(const struct gemm_job *job, int64_t begin, int64_t end)
+{
+    const struct gemm *k = job->k;
+    return job->by_panel
+               ? (struct share){.row_end = k->rows, .panel = begin, .panel_end = end}
+               : (struct share){begin * TILE, ft_smaller(end * TILE, k->rows), .panel_end = k->panels};
 }
 
 /* Of tiles of rows, or of panels. */
@@ -182,44 +195,64 @@ static void run_packed(void *context, int thread, int64_t begin, int64_t end)
 {
     const struct gemm_job *job = context;
     const struct gemm *k = job->k;
-    float *room = job->scratch + thread * room_of(k);
-    int64_t first = job->by_panel ? begin : 0;
-    int64_t count = job->by_panel ? end - begin : k->panels;
-    int64_t row_end = job->by_panel ? k->rows : ft_smaller(end * TILE, k->rows);
-    for (int64_t row = job->by_panel ? 0 : begin * TILE; row < row_end; row += ROWS) {
-        int64_t rows = ft_smaller(ROWS, row_end - row);
-        struct panels panels = {.first = first, .count = count, .apart = k->b.depth * k->width};
+    struct share share = share_of(job, begin, end);
+    struct panels panels = {
+        .first = share.panel, .count = share.panel_end - share.panel, .apart = k->b.depth * k->width};
+    (void)thread;
+    for (int64_t row = share.row; row < share.row_end; row += ROWS) {
+        int64_t rows = ft_smaller(ROWS, share.row_end - row);
         struct part part = {0};
         for (int64_t i = 0; !part.last; i++) {
             part = part_of(k, i);
-            panels.b = job->packed + first * panels.apart + part.from * k->width;
-            run_rows(job, &part, &panels, row, rows, room);
+            panels.b = job->packed + panels.first * panels.apart + part.from * k->width;
+            run_rows(job, &part, &panels, row, rows, NULL);
         }
         act_rows(job, &panels, row, rows);
     }
 }
 
-/* Of panels. */
+/* One part of the depth; room: as room_of(). */
+static void run_part(const struct gemm_job *job, const struct part *part, const struct share *share,
+                     float *room)
+{
+    const struct gemm *k = job->k;
+    bool tiles = k->attrs.trans_a != 0;
+    float *packed = room + tiles_room(k);
+    struct panels panels = {.b = packed, .apart = part->length * k->width};
+    for (int64_t row = share->row; tiles && row < share->row_end; row += ROWS) {
+        pack_tiles(job, part, row, ft_smaller(ROWS, share->row_end - row),
+                   room + (row - share->row) * part->length);
+    }
+    for (int64_t first = share->panel; first < share->panel_end; first += PANELS) {
+        panels.first = first;
+        panels.count = ft_smaller(PANELS, share->panel_end - first);
+        const struct ft_cpu_pack_part these = {part->from, part->length, first, panels.count};
+        ft_cpu_pack_part(job->cpu, &k->b, job->b, &these, packed);
+        for (int64_t row = share->row; row < share->row_end; row += ROWS) {
+            run_rows(job, part, &panels, row, ft_smaller(ROWS, share->row_end - row),
+                     tiles ? room + (row - share->row) * part->length : NULL);
+        }
+    }
+}
+
+/* Of tiles of rows, or of panels. */
 static void run_unpacked(void *context, int thread, int64_t begin, int64_t end)
 {
     const struct gemm_job *job = context;
     const struct gemm *k = job->k;
-    float *room = job->scratch + thread * room_of(k);
-    float *packed = room + tiles_room(k);
-    for (int64_t first = begin; first < end; first += PANELS) {
-        struct panels panels = {.first = first, .count = ft_smaller(PANELS, end - first), .b = packed};
+    struct share share = share_of(job, begin, end);
+    struct share some = share;
+    int64_t rows = k->attrs.trans_a != 0 ? TILED : k->rows;
+    for (; some.row < share.row_end; some.row = some.row_end) {
+        some.row_end = ft_smaller(some.row + rows, share.row_end);
         struct part part = {0};
         for (int64_t i = 0; !part.last; i++) {
             part = part_of(k, i);
-            panels.apart = part.length * k->width;
-            const struct ft_cpu_pack_part these = {part.from, part.length, first, panels.count};
-            ft_cpu_pack_part(job->cpu, &k->b, job->b, &these, packed);
-            for (int64_t row = 0; row < k->rows; row += ROWS) {
-                run_rows(job, &part, &panels, row, ft_smaller(ROWS, k->rows - row), room);
-            }
+            run_part(job, &part, &some, job->scratch + thread * room_of(k));
         }
-        act_rows(job, &panels, 0, k->rows);
     }
+    const struct panels all = {.first = share.panel, .count = share.panel_end - share.panel};
+    act_rows(job, &all, share.row, share.row_end - share.row);
 }
 
 static enum ft_status gemm_run(struct ft_kernel *kernel, const struct ft_arg *in, const struct ft_arg *out,
@@ -231,13 +264,14 @@ static enum ft_status gemm_run(struct ft_kernel *kernel, const struct ft_arg *in
         .k = k, .cpu = cpu, .a = ft_in(in, 0), .b = ft_in(in, 1), .y = ft_out(out, 0), .scratch = scratch};
     job.bias = k->bias ? ft_in(in, 2) : NULL;
     job.residual = k->attrs.residual != 0 ? ft_in(in, k->bias ? 3 : 2) : NULL;
-    if (in[1].version == 0) {
-        ft_cpu_pack_drop(cpu, &k->pack); /* reserved, in vain */
-        ft_parallel_for(k->threads, k->panels, run_unpacked, &job);
+    int64_t tiles = ft_parts_of(k->rows, TILE);
+    if (in[1].version == 0 || k->attrs.trans_a != 0) {
+        ft_cpu_pack_drop(cpu, &k->pack);       /* reserved, in vain */
+        job.by_panel = k->rows <= k->b.cols;   /* each thread packs the smaller operand */
+        ft_parallel_for(k->threads, job.by_panel ? k->panels : tiles, run_unpacked, &job);
         return FT_OK;
     }
     FT_RETURN_IF_FAILED(ft_cpu_pack_panels(cpu, &k->b, &in[1], &k->pack, &job.packed, err));
-    int64_t tiles = ft_parts_of(k->rows, TILE);
     job.by_panel = tiles < 8 * k->threads;
     ft_parallel_for(k->threads, job.by_panel ? k->panels : tiles, run_packed, &job);
     return FT_OK;

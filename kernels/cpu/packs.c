@@ -16,6 +16,16 @@ struct ft_cpu_pack {
 
 /* ---- packing */
 
+enum { PIECE = 8, AHEAD = 8 }; /* floats that product_cols is a multiple of; rows to be asked for early */
+
+/* A call for so little would cost more than it copies. */
+static inline void copy_whole(int64_t width, const float *from, float *to)
+{
+    for (int64_t j = 0; j < width; j += PIECE) {
+        memcpy(to + j, from + j, PIECE * sizeof *to);
+    }
+}
+
 static void pack_rows(const struct ft_cpu_pack_part *p, int64_t cols, int64_t width, const float *b,
                       float *to)
 {
@@ -24,7 +34,12 @@ static void pack_rows(const struct ft_cpu_pack_part *p, int64_t cols, int64_t wi
         for (int64_t i = 0; i < p->count; i++) {
             int64_t col = (p->first + i) * width;
             int64_t have = ft_smaller(width, cols - col);
+            __builtin_prefetch(row + col + AHEAD * cols);
             float *at = to + (i * p->length + k) * width;
+            if (have == width) {
+                copy_whole(width, row + col, at);
+                continue;
+            }
             memcpy(at, row + col, (size_t)have * sizeof *at);
             memset(at + have, 0, (size_t)(width - have) * sizeof *at);
         }
