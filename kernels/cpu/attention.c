@@ -11,9 +11,10 @@
  */
 
 enum {
-    BLOCK_ROWS = 48,         /* a multiple of the rows of a register tile */
-    LEAST_ROWS = 6,          /* of a block, however many keys there are */
-    BLOCK_SCORES = 16 * 1024 /* of one block */
+    BLOCK_ROWS = 48,          /* a multiple of the rows of a register tile */
+    LEAST_ROWS = 6,           /* of a block, however many keys there are */
+    BLOCK_SCORES = 16 * 1024, /* of one block */
+    SHARES = 8                /* of a thread */
 };
 
 struct attention {
@@ -32,6 +33,7 @@ struct attention_job {
     const struct ft_vec *vec;
     struct ft_sequences s;
     int threads;
+    int64_t shares; /* of the work, taken one after the other */
     const float *q, *key, *v, *bias;
     bool drops; /* weights, by the numbers of */
     struct ft_rand rand;
@@ -515,28 +517,26 @@ static int64_t ceil_of(int64_t a, int64_t b)
     return a <= 0 ? 0 : (a + b - 1) / b;
 }
 
-/* Thread `begin` of `job->threads`: the heads that begin within its share of all work, sequence by sequence.
- */
+/* Shares begin .. end - 1 of `job->shares`: the heads that begin within them, sequence by sequence. */
 static void share_heads(void *context, int thread, int64_t begin, int64_t end)
 {
     const struct attention_job *job = context;
     int64_t heads = job->k->attrs.group;
     int64_t total = 0;
     int64_t before = 0;
-    (void)thread;
     for (int64_t i = 0; i < job->s.count; i++) {
         total += heads * cost_of(job, i);
     }
-    int64_t from = total / job->threads * begin;
-    int64_t to = end == job->threads ? total : total / job->threads * end;
+    int64_t from = total / job->shares * begin;
+    int64_t to = end == job->shares ? total : total / job->shares * end;
     for (int64_t i = 0; i < job->s.count && before < to; i++) {
         int64_t cost = cost_of(job, i);
         int64_t last = ceil_of(to - before, cost);
         for (int64_t h = ceil_of(from - before, cost); h < heads && h < last; h++) {
             if (job->lse_out != NULL) {
-                forward_one(job, i, h, (int)begin);
+                forward_one(job, i, h, thread);
             } else {
-                backward_one(job, i, h, (int)begin);
+                backward_one(job, i, h, thread);
             }
         }
         before += heads * cost;
@@ -570,7 +570,8 @@ static void share(struct attention_job *job)
         total += job->k->attrs.group * cost_of(job, i);
     }
     job->threads = ft_cpu_threads(cpu, total / FT_CPU_FLOPS + 1);
-    ft_parallel_for(job->threads, job->threads, share_heads, job);
+    job->shares = job->threads == 1 ? 1 : (int64_t)SHARES * job->threads;
+    ft_parallel_chunks(job->threads, job->shares, 1, share_heads, job);
 }
 
 /* What belongs to no sequence, of rows of `width`. */

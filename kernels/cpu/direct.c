@@ -503,8 +503,10 @@ static enum ft_status direct_run(struct ft_kernel *kernel, const struct ft_arg *
         pass.cols = &g->axis[1][p % g->phases[1]];
         int64_t tiles = ft_parts_of(phase_pixels(&pass), PIXELS);
         pass.by_panel = tiles < 8 * d->threads && d->panels > 1;
-        if (tiles > 0) {
-            ft_parallel_for(d->threads, pass.by_panel ? d->panels : tiles, run_part, &pass);
+        if (pass.by_panel) {
+            ft_parallel_for(d->threads, d->panels, run_part, &pass);
+        } else if (tiles > 0) {
+            ft_parallel_chunks(d->threads, tiles, d->tiles, run_part, &pass);
         }
         pass.first_tap += phase_taps(&pass);
     }

@@ -266,14 +266,18 @@ static enum ft_status gemm_run(struct ft_kernel *kernel, const struct ft_arg *in
     job.residual = k->attrs.residual != 0 ? ft_in(in, k->bias ? 3 : 2) : NULL;
     int64_t tiles = ft_parts_of(k->rows, TILE);
     if (in[1].version == 0 || k->attrs.trans_a != 0) {
-        ft_cpu_pack_drop(cpu, &k->pack);       /* reserved, in vain */
-        job.by_panel = k->rows <= k->b.cols;   /* each thread packs the smaller operand */
+        ft_cpu_pack_drop(cpu, &k->pack);     /* reserved, in vain */
+        job.by_panel = k->rows <= k->b.cols; /* each thread packs the smaller operand */
         ft_parallel_for(k->threads, job.by_panel ? k->panels : tiles, run_unpacked, &job);
         return FT_OK;
     }
     FT_RETURN_IF_FAILED(ft_cpu_pack_panels(cpu, &k->b, &in[1], &k->pack, &job.packed, err));
-    job.by_panel = tiles < 8 * k->threads;
-    ft_parallel_for(k->threads, job.by_panel ? k->panels : tiles, run_packed, &job);
+    job.by_panel = tiles < ROWS / TILE * k->threads;
+    if (job.by_panel) {
+        ft_parallel_for(k->threads, k->panels, run_packed, &job);
+    } else {
+        ft_parallel_chunks(k->threads, tiles, ROWS / TILE, run_packed, &job);
+    }
     return FT_OK;
 }
 

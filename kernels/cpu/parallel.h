@@ -14,6 +14,10 @@ typedef void (*ft_parallel_body)(void *context, int thread, int64_t begin, int64
 
 /* Split [0, n) into contiguous ranges, one a thread, and wait for all. threads <= 1 runs on the caller. */
 void ft_parallel_for(int threads, int64_t n, ft_parallel_body body, void *context);
+/* As ft_parallel_for(), but `chunk` items at a time for whoever is free, so that a thread which loses its
+ * processor for a while keeps nobody waiting. Only for bodies whose results are the same whatever the split.
+ */
+void ft_parallel_chunks(int threads, int64_t n, int64_t chunk, ft_parallel_body body, void *context);
 
 /* How many processors this process may use. */
 int ft_parallel_processors(void);

@@ -3,8 +3,9 @@
  * 2048^3 product timed in the same run, and milliseconds of everything else that a training step is made of.
  *
  * usage: bench_kernels [DEVICE [THREADS [busy|peak|products|busy-products]]]       (cpu, all processors)
- * `peak` stops after that product, which other benches put beside their figures, `products` after all of them. `busy` counts processor time
- * instead of the wall clock's, for one thread on a machine that others use too.
+ * `peak` stops after that product, which other benches put beside their figures, `products` after all of
+ * them. `busy` counts processor time instead of the wall clock's, for one thread on a machine that others use
+ * too.
  */
 #include <stdio.h>
 #include <stdlib.h>
