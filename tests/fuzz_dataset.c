@@ -30,10 +30,9 @@ static void look(const struct ft_dataset *ds)
         assert(st == FT_OK || (st == FT_UNSUPPORTED && doc->content.kind == FT_CONTENT_URI));
     }
     for (size_t c = 0; c < ft_dataset_classes(ds); c++) {
-        size_t n = 0;
-        const uint32_t *items = ft_dataset_class_items(ds, c, &n);
+        size_t n = ft_dataset_class_count(ds, c);
         in_classes += n;
-        assert(n > 0 && ft_dataset_class_of(ds, items[n - 1]) == (int32_t)c);
+        assert(n > 0 && ft_dataset_class_of(ds, ft_dataset_class_item(ds, c, n - 1)) == (int32_t)c);
         assert(c == 0 || strcmp(ft_dataset_class_name(ds, c - 1), ft_dataset_class_name(ds, c)) < 0);
     }
     assert(labelled == in_classes);

@@ -504,13 +504,8 @@ static struct ft_sampler *sampler_of(const struct ft_dataset *data, struct ft_sa
                                      struct ft_sampler_shape *shape)
 {
     struct ft_err err = {0};
-    static const uint32_t *items[LABELS];
-    static size_t counts[LABELS];
     struct ft_sampler *sampler = NULL;
-    for (size_t c = 0; c < LABELS; c++) {
-        items[c] = ft_dataset_class_items(data, c, &counts[c]);
-    }
-    *classes = (struct ft_sampler_classes){LABELS, items, counts};
+    *classes = ft_sampler_classes_of(data);
     OK(ft_sampler_fit_shape(classes, 12, 4, shape, &err));
     OK(ft_sampler_new(classes, shape, 3, &sampler, &err));
     return sampler;

@@ -8,7 +8,7 @@
 #include "executor/codec/json.h"
 #include "executor/model/onnx.h"
 #include "executor/runs/worker.h"
-#include "executor/store/journal.h"
+#include "executor/store/set.h"
 
 enum { IN = 8, HIDDEN = 12, DIM = 5, LABELS = 6, EACH = 10 };
 
@@ -39,8 +39,8 @@ static void write_model(const char *path)
 static void write_data(const char *dir)
 {
     struct ft_err err = {0};
-    struct ft_journal *journal = NULL;
-    struct ft_journal_result result;
+    struct ft_set *set = NULL;
+    struct ft_set_result result;
     struct ft_document docs[LABELS * EACH];
     float values[LABELS * EACH][IN];
     char names[LABELS * EACH][2][16];
@@ -61,10 +61,10 @@ static void write_data(const char *dir)
                                               .rank = 1,
                                               .dims = {IN}};
     }
-    ASSERT_OK(ft_journal_open(dir, &journal, &err));
-    ASSERT_OK(ft_journal_append(journal, docs, LABELS * EACH, &result, &err));
+    ASSERT_OK(ft_set_open(dir, 0, &set, &err));
+    ASSERT_OK(ft_set_append(set, docs, LABELS * EACH, &result, &err));
     assert_int_equal(result.stored, LABELS * EACH);
-    ft_journal_close(journal);
+    ft_set_close(set);
 }
 
 static void write_spec(const char *dir, const char *options)

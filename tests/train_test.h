@@ -39,13 +39,8 @@ static inline ft_value times_weight(struct ft_graph *g, const char *name, ft_val
 static inline struct ft_sampler *sampler_of(const struct ft_dataset *data, struct ft_sampler_shape *shape)
 {
     struct ft_err err = {0};
-    const uint32_t *items[6];
-    size_t counts[6];
     struct ft_sampler *sampler = NULL;
-    for (size_t c = 0; c < 6; c++) {
-        items[c] = ft_dataset_class_items(data, c, &counts[c]);
-    }
-    struct ft_sampler_classes classes = {6, items, counts};
+    struct ft_sampler_classes classes = ft_sampler_classes_of(data);
     ASSERT_OK(ft_sampler_fit_shape(&classes, 24, 4, shape, &err));
     ASSERT_OK(ft_sampler_new(&classes, shape, 3, &sampler, &err));
     return sampler;

@@ -98,10 +98,8 @@ static size_t choose(const struct ft_dataset *data, uint32_t items[DOTS])
     for (size_t round = 0; more && chosen < DOTS; round++) {
         more = false;
         for (size_t c = 0; c < ft_dataset_classes(data) && chosen < DOTS; c++) {
-            size_t count = 0;
-            const uint32_t *of = ft_dataset_class_items(data, c, &count);
-            if (round < count) {
-                items[chosen++] = of[round];
+            if (round < ft_dataset_class_count(data, c)) {
+                items[chosen++] = ft_dataset_class_item(data, c, round);
                 more = true;
             }
         }

@@ -75,6 +75,8 @@ static const struct ft_setting SETTINGS[] = {
     ROW_INT(messages_mb, "0", 0, 1048576,
             "Memory for messages in hand, in MiB; beyond it requests are refused. 0: half of this machine's "
             "memory."),
+    ROW_INT(shard_kib, "65536", 1, 16777216,
+            "KiB to which a dataset's journal grows before it is made into a shard."),
     ROW_INT(runs_at_once, "1", 1, 64, "Runs that train at the same time; others wait their turn."),
     ROW_INT(run_threads, "0", 0, 1024, "Threads of a run; 0: one for each processor."),
     ROW_INT(run_nice, "10", 0, 19, "How far a run stands back behind requests (nice)."),

@@ -17,6 +17,7 @@
 #include "executor/base/limits.h"
 #include "executor/base/log.h"
 #include "executor/runs/internal.h"
+#include "executor/store/snapshot.h"
 #include "executor/train/fit.h"
 
 enum { LOCK_SECONDS = 60 };
@@ -230,54 +231,9 @@ done:
     return st;
 }
 
-static enum ft_status copy_files(const char *from, const char *to, struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct ft_dir_list list = {0};
-    FT_TRY(ft_dir_list(from, &list, err));
-    for (size_t i = 0; i < list.count && st == FT_OK; i++) {
-        char *source = NULL;
-        char *target = NULL;
-        struct ft_mapping map = {0};
-        st = ft_path_join(from, list.names[i], &source, err);
-        st = st == FT_OK ? ft_path_join(to, list.names[i], &target, err) : st;
-        st = st == FT_OK ? ft_file_map(source, &map, err) : st;
-        st = st == FT_OK ? ft_file_write(target, map.bytes, err) : st;
-        ft_file_unmap(&map);
-        ft_free(source);
-        ft_free(target);
-    }
-done:
-    ft_dir_list_release(&list);
-    return st;
-}
-
-/* A run reads one state of its dataset while pushes go on, also after it was cut off: what is there when it
- * first starts is copied to runs/ID/<key>. The journal only grows, and its head is copied first, so the copy
- * is a state it once had. The registry removes the copy when the run has ended. */
-static enum ft_status snapshot(const struct worker *w, const char *key, const char *from, char **dir,
-                               struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    char *fresh = NULL;
-    struct ft_buf name = {0};
-    FT_TRY(ft_run_path(w->data_dir, w->run, key, dir, err));
-    if (ft_path_kind(*dir) == FT_PATH_DIR) {
-        goto done;
-    }
-    FT_TRY(ft_buf_printf(&name, err, "%s.new", key));
-    FT_TRY(ft_run_path(w->data_dir, w->run, (const char *)name.data, &fresh, err));
-    FT_TRY(ft_path_remove(fresh, err)); /* of a start that was cut off while it copied */
-    FT_TRY(ft_dir_make(fresh, err));
-    FT_TRY(copy_files(from, fresh, err));
-    FT_TRY(ft_path_rename(fresh, *dir, err));
-done:
-    ft_free(fresh);
-    ft_buf_release(&name);
-    return st;
-}
-
-/* Dataset `key` of the spec. *dataset stays NULL when the spec names none. */
+/* Dataset `key` of the spec; *dataset stays NULL when the spec names none. A run reads one state of it while
+ * pushes go on, also after it was cut off: that of its first start, kept in runs/ID/<key> until the run has
+ * ended. */
 static enum ft_status open_dataset(const struct worker *w, const char *key, struct ft_dataset **dataset,
                                    struct ft_err *err)
 {
@@ -287,9 +243,12 @@ static enum ft_status open_dataset(const struct worker *w, const char *key, stru
     if (from == NULL) {
         return FT_OK;
     }
-    enum ft_status st = snapshot(w, key, from, &dir, err);
+    enum ft_status st = ft_run_path(w->data_dir, w->run, key, &dir, err);
     if (st == FT_OK) {
-        st = ft_dataset_open_journal(dir, dataset, err);
+        st = ft_snapshot_make(from, dir, err);
+    }
+    if (st == FT_OK) {
+        st = ft_dataset_open_set(dir, dataset, err);
     }
     ft_free(dir);
     return st;

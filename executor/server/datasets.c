@@ -9,12 +9,13 @@ enum { NAME_BYTES = 64, OPEN_MAX_SETS = 1024 };
 
 struct open_set {
     char name[NAME_BYTES + 1];
-    struct ft_journal *journal;
+    struct ft_set *set;
 };
 
 struct ft_datasets {
     char *data_dir;
-    pthread_mutex_t mutex; /* guards all below; opening a journal reads it whole under the lock */
+    uint64_t seal_bytes;
+    pthread_mutex_t mutex; /* guards all below; opening a dataset reads its ids under the lock */
     struct open_set *sets;
     size_t count, capacity;
 };
@@ -30,13 +31,15 @@ bool ft_dataset_name_valid(const char *name)
     return n > 0 && n <= NAME_BYTES && name[0] != '.';
 }
 
-enum ft_status ft_datasets_new(const char *data_dir, struct ft_datasets **datasets, struct ft_err *err)
+enum ft_status ft_datasets_new(const char *data_dir, int64_t seal_bytes, struct ft_datasets **datasets,
+                               struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_datasets *d = NULL;
     *datasets = NULL;
     FT_RETURN_IF_FAILED(ft_new(1, sizeof *d, &d, err));
     (void)pthread_mutex_init(&d->mutex, NULL);
+    d->seal_bytes = (uint64_t)seal_bytes;
     FT_TRY(ft_new_text(data_dir, &d->data_dir, err));
     *datasets = d;
     d = NULL;
@@ -51,7 +54,7 @@ void ft_datasets_free(struct ft_datasets *datasets)
         return;
     }
     for (size_t i = 0; i < datasets->count; i++) {
-        ft_journal_close(datasets->sets[i].journal);
+        ft_set_close(datasets->sets[i].set);
     }
     (void)pthread_mutex_destroy(&datasets->mutex);
     ft_free(datasets->sets);
@@ -72,13 +75,13 @@ static enum ft_status set_path(const struct ft_datasets *datasets, const char *n
     return st;
 }
 
-/* The journal of that name, opened if it is not yet. Mutex held. */
-static enum ft_status find_journal(struct ft_datasets *datasets, const char *name,
-                                   struct ft_journal **journal, struct ft_err *err)
+/* The dataset of that name, opened if it is not yet. Mutex held. */
+static enum ft_status find_set(struct ft_datasets *datasets, const char *name, struct ft_set **set,
+                               struct ft_err *err)
 {
     for (size_t i = 0; i < datasets->count; i++) {
         if (strcmp(datasets->sets[i].name, name) == 0) {
-            *journal = datasets->sets[i].journal;
+            *set = datasets->sets[i].set;
             return FT_OK;
         }
     }
@@ -89,28 +92,29 @@ static enum ft_status find_journal(struct ft_datasets *datasets, const char *nam
     FT_RETURN_IF_FAILED(
         ft_grow(&datasets->sets, &datasets->capacity, datasets->count + 1, sizeof *datasets->sets, err));
     FT_RETURN_IF_FAILED(set_path(datasets, name, &dir, err));
-    struct open_set *set = &datasets->sets[datasets->count];
-    enum ft_status st = ft_journal_open(dir, &set->journal, err);
+    struct open_set *fresh = &datasets->sets[datasets->count];
+    enum ft_status st = ft_set_open(dir, datasets->seal_bytes, &fresh->set, err);
     ft_free(dir);
     if (st == FT_OK) {
-        memcpy(set->name, name, strlen(name) + 1);
-        *journal = set->journal;
+        memcpy(fresh->name, name, strlen(name) + 1);
+        *set = fresh->set;
         datasets->count++;
     }
     return st;
 }
 
-enum ft_status ft_datasets_append(struct ft_datasets *datasets, const char *name,
-                                  const struct ft_document *docs, size_t count,
-                                  struct ft_journal_result *result, struct ft_err *err)
+enum ft_status ft_datasets_submit(struct ft_datasets *datasets, const char *name,
+                                  const struct ft_document *docs, size_t count, ft_set_done done, void *arg,
+                                  struct ft_err *err)
 {
-    struct ft_journal *journal = NULL;
+    struct ft_set *set = NULL;
     (void)pthread_mutex_lock(&datasets->mutex);
-    enum ft_status st = find_journal(datasets, name, &journal, err);
+    enum ft_status st = find_set(datasets, name, &set, err);
     (void)pthread_mutex_unlock(&datasets->mutex);
-    /* Outside the lock: requests of several handlers share one fsync. Journals stay open until the service
-     * ends. */
-    return st == FT_OK ? ft_journal_append(journal, docs, count, result, err) : st;
+    if (st == FT_OK) {
+        ft_set_submit(set, docs, count, done, arg); /* sets stay open until the service ends */
+    }
+    return st;
 }
 
 enum ft_status ft_datasets_dir(struct ft_datasets *datasets, const char *name, char **dir, struct ft_err *err)

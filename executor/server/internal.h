@@ -12,13 +12,13 @@
 #include "executor/rpc/server.h"
 #include "executor/runs/runs.h"
 #include "executor/server/service.h"
-#include "executor/store/journal.h"
+#include "executor/store/set.h"
 #include "executor/wire/control.h"
 #include "executor/wire/document.h"
 #include "executor/wire/jina.h"
 #include "executor/wire/reflection.h"
 
-struct ft_datasets; /* datasets.c: the journals that are open */
+struct ft_datasets; /* datasets.c: the datasets that are open */
 struct ft_encode;   /* encode.c: the thread that owns the device */
 
 struct ft_service {
@@ -54,6 +54,7 @@ struct ft_request {
         *options; /* parameters without Jina's own keys, those under our name merged over the rest */
     struct ft_arena arena;
     struct ft_document *docs; /* in arena, once ft_request_docs() was called */
+    const char *dataset;      /* /train: where its Documents go */
     char run[FT_RUN_ID];      /* /fit with wait */
 };
 
@@ -113,14 +114,16 @@ size_t ft_encode_waiting(struct ft_encode *encode);
 struct ft_models *ft_encode_models(struct ft_encode *encode);
 void ft_encode_free(struct ft_encode *encode); /* what is in line is computed first */
 
-/* datasets.c */
-enum ft_status ft_datasets_new(const char *data_dir, struct ft_datasets **datasets, struct ft_err *err);
+/* datasets.c; seal_bytes as in store/set.h */
+enum ft_status ft_datasets_new(const char *data_dir, int64_t seal_bytes, struct ft_datasets **datasets,
+                               struct ft_err *err);
 void ft_datasets_free(struct ft_datasets *datasets);
 bool ft_dataset_name_valid(const char *name);
-/* Durable when it returns. */
-enum ft_status ft_datasets_append(struct ft_datasets *datasets, const char *name,
-                                  const struct ft_document *docs, size_t count,
-                                  struct ft_journal_result *result, struct ft_err *err);
+/* FT_OK: `done` is called once they are durable or refused (store/set.h), perhaps before this returns. Else
+ * it is not called. */
+enum ft_status ft_datasets_submit(struct ft_datasets *datasets, const char *name,
+                                  const struct ft_document *docs, size_t count, ft_set_done done, void *arg,
+                                  struct ft_err *err);
 /* Folder of a dataset that exists; FT_NOT_FOUND. *dir is the caller's. */
 enum ft_status ft_datasets_dir(struct ft_datasets *datasets, const char *name, char **dir,
                                struct ft_err *err);

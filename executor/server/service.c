@@ -63,7 +63,8 @@ static enum ft_status start_parts(struct ft_service *service, struct ft_err *err
                                          .arg = service};
     FT_RETURN_IF_FAILED(ft_encode_new(service, &service->encode, err));
     FT_RETURN_IF_FAILED(ft_runs_open(&runs, &service->runs, err));
-    FT_RETURN_IF_FAILED(ft_datasets_new(config->workspace, &service->datasets, err));
+    FT_RETURN_IF_FAILED(
+        ft_datasets_new(config->workspace, config->shard_kib * 1024, &service->datasets, err));
     FT_RETURN_IF_FAILED(load_model(service, err));
     FT_RETURN_IF_FAILED(start_handlers(service, err));
     FT_RETURN_IF_FAILED(ft_new(ft_method_count, sizeof *service->methods, &service->methods, err));

@@ -24,29 +24,33 @@ static enum ft_status check_document(const struct ft_document *doc, struct ft_er
     return FT_OK;
 }
 
-static enum ft_status store(struct ft_request *request, const char *dataset, struct ft_journal_result *result,
-                            struct ft_err *err)
+/* All are looked at before one is stored: a request is stored whole or not at all. */
+static enum ft_status check_documents(const struct ft_request *request, struct ft_err *err)
 {
-    size_t count = request->jina.n_docs;
-    /* All are looked at before one is stored: a request is stored whole or not at all. */
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < request->jina.n_docs; i++) {
         if (check_document(&request->docs[i], err) != FT_OK) {
             return ft_wrap_document(request, i, err);
         }
     }
-    return count > 0
-               ? ft_datasets_append(request->service->datasets, dataset, request->docs, count, result, err)
-               : FT_OK;
+    return FT_OK;
 }
 
 /* The Documents go on as they came; what happened to them stands in the results. */
-static void answer_stored(struct ft_request *request, const char *dataset,
-                          const struct ft_journal_result *result)
+static void answer_stored(void *arg, const struct ft_set_result *result, const struct ft_err *why)
 {
+    struct ft_request *request = arg;
     struct ft_err err = {0};
+    if (why->code != FT_OK) {
+        if (why->code == FT_IO) {
+            FT_LOG_WARNING_LINE("server", "nothing stored dataset=%s reason=\"%s\"", request->dataset,
+                                why->text);
+        }
+        ft_request_fail(request, why);
+        return;
+    }
     struct ft_json *object = ft_json_object();
     if (object != NULL &&
-        (ft_json_set(object, "dataset", ft_json_of_text(dataset), &err) != FT_OK ||
+        (ft_json_set(object, "dataset", ft_json_of_text(request->dataset), &err) != FT_OK ||
          ft_json_set(object, "stored", ft_json_of_int((int64_t)result->stored), &err) != FT_OK ||
          ft_json_set(object, "duplicates", ft_json_of_int((int64_t)result->duplicates), &err) != FT_OK)) {
         ft_json_free(object);
@@ -58,25 +62,31 @@ static void answer_stored(struct ft_request *request, const char *dataset,
 void ft_endpoint_train(struct ft_request *request)
 {
     struct ft_err err = {0};
-    struct ft_journal_result result = {0};
-    const char *dataset = NULL;
-    enum ft_status st = ft_request_text(request, "dataset", &dataset, &err);
-    dataset = dataset != NULL ? dataset : "default";
-    if (st == FT_OK && !ft_dataset_name_valid(dataset)) {
+    const char *name = NULL;
+    enum ft_status st = ft_request_text(request, "dataset", &name, &err);
+    request->dataset = name != NULL ? name : "default";
+    if (st == FT_OK && !ft_dataset_name_valid(request->dataset)) {
         st = FT_FAIL(&err, INVALID,
                      "parameters.dataset: '%.64s' is no name: 1 to 64 letters, digits, '-', '_', '.', "
                      "not starting with '.'",
-                     dataset);
+                     request->dataset);
     }
     if (st == FT_OK) {
         st = ft_request_docs(request, &err);
     }
     if (st == FT_OK) {
-        st = store(request, dataset, &result, &err);
+        st = check_documents(request, &err);
+    }
+    if (st == FT_OK && request->jina.n_docs == 0) {
+        const struct ft_set_result nothing = {0};
+        answer_stored(request, &nothing, &err);
+        return;
+    }
+    if (st == FT_OK) { /* the request is answered, perhaps by another thread, perhaps already */
+        st = ft_datasets_submit(request->service->datasets, request->dataset, request->docs,
+                                request->jina.n_docs, answer_stored, request, &err);
     }
     if (st != FT_OK) {
         ft_request_fail(request, &err);
-        return;
     }
-    answer_stored(request, dataset, &result);
 }

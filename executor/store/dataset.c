@@ -24,15 +24,28 @@ void ft_dataset_free(struct ft_dataset *dataset)
     ft_free(dataset->class_items);
     ft_free(dataset->class_first);
     ft_free(dataset->picked);
+    ft_set_source_close(dataset);
     ft_free(dataset);
 }
 
 /* ---- looking ---- */
 
+/* The dataset that holds Document i, and its number there. */
+static const struct ft_dataset *holder_of(const struct ft_dataset *ds, size_t *i)
+{
+    assert(*i < ds->count);
+    if (ds->root == NULL) {
+        return ds;
+    }
+    *i = ds->picked[*i];
+    return ds->root;
+}
+
 static const struct ft_dataset_row *row_of(const struct ft_dataset *ds, size_t i)
 {
-    assert(i < ds->count);
-    return ds->root == NULL ? &ds->rows[i] : &ds->root->rows[ds->picked[i]];
+    const struct ft_dataset *holder = holder_of(ds, &i);
+    assert(holder->segments == NULL);
+    return &holder->rows[i];
 }
 
 size_t ft_dataset_count(const struct ft_dataset *dataset)
@@ -45,9 +58,27 @@ const struct ft_document *ft_dataset_doc(const struct ft_dataset *dataset, size_
     return &row_of(dataset, i)->doc;
 }
 
+struct ft_bytes ft_dataset_id(const struct ft_dataset *dataset, size_t i)
+{
+    const struct ft_dataset *holder = holder_of(dataset, &i);
+    return holder->segments != NULL ? ft_set_source_id(holder, i) : holder->rows[i].doc.id;
+}
+
+enum ft_status ft_dataset_read(const struct ft_dataset *dataset, size_t i, struct ft_arena *arena,
+                               struct ft_document *doc, struct ft_err *err)
+{
+    const struct ft_dataset *holder = holder_of(dataset, &i);
+    if (holder->segments != NULL) {
+        return ft_set_source_read(holder, i, arena, doc, err);
+    }
+    *doc = holder->rows[i].doc;
+    return FT_OK;
+}
+
 const char *ft_dataset_where(const struct ft_dataset *dataset, size_t i)
 {
-    return row_of(dataset, i)->where;
+    const struct ft_dataset *holder = holder_of(dataset, &i);
+    return holder->segments != NULL ? holder->folder : holder->rows[i].where;
 }
 
 size_t ft_dataset_classes(const struct ft_dataset *dataset)
@@ -62,16 +93,39 @@ const char *ft_dataset_class_name(const struct ft_dataset *dataset, size_t c)
     return ds->class_names[c];
 }
 
-int32_t ft_dataset_class_of(const struct ft_dataset *dataset, size_t i)
+/* The class of whose numbers, which follow each other, i is one. */
+static int32_t class_by_number(const struct ft_dataset *ds, size_t i)
 {
-    return row_of(dataset, i)->class_no;
+    size_t low = 0;
+    size_t high = ds->classes;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (ds->class_first[middle] <= i) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return (int32_t)low;
 }
 
-const uint32_t *ft_dataset_class_items(const struct ft_dataset *dataset, size_t c, size_t *count)
+int32_t ft_dataset_class_of(const struct ft_dataset *dataset, size_t i)
+{
+    const struct ft_dataset *holder = holder_of(dataset, &i);
+    return holder->segments != NULL ? class_by_number(holder, i) : holder->rows[i].class_no;
+}
+
+size_t ft_dataset_class_count(const struct ft_dataset *dataset, size_t c)
 {
     assert(c < dataset->classes);
-    *count = dataset->class_first[c + 1] - dataset->class_first[c];
-    return dataset->class_items + dataset->class_first[c];
+    return dataset->class_first[c + 1] - dataset->class_first[c];
+}
+
+uint32_t ft_dataset_class_item(const struct ft_dataset *dataset, size_t c, size_t k)
+{
+    assert(k < ft_dataset_class_count(dataset, c));
+    size_t at = dataset->class_first[c] + k;
+    return dataset->segments != NULL ? (uint32_t)at : dataset->class_items[at];
 }
 
 /* ---- content ---- */
@@ -158,20 +212,15 @@ enum ft_status ft_dataset_resolve(const struct ft_dataset *ds, struct ft_bytes u
     return st;
 }
 
-enum ft_status ft_dataset_content(const struct ft_dataset *dataset, size_t i, struct ft_buf *own,
-                                  struct ft_content *content, struct ft_err *err)
+/* A uri's file. */
+static enum ft_status read_uri(const struct ft_dataset *ds, const struct ft_dataset_row *row,
+                               struct ft_buf *own, struct ft_content *content, struct ft_err *err)
 {
-    const struct ft_dataset *ds = dataset->root == NULL ? dataset : dataset->root;
-    const struct ft_dataset_row *row = row_of(dataset, i);
     char *path = NULL;
     enum ft_status st = FT_OK;
-    *content = row->doc.content;
-    if (content->kind != FT_CONTENT_URI) {
-        return FT_OK;
-    }
     ft_buf_release(own);
     if (!ds->read_files) {
-        st = FT_FAIL(err, UNSUPPORTED, "a uri is not read by the service; send the bytes as blob");
+        st = FT_FAIL(err, UNSUPPORTED, "a uri is not read here; give the bytes as blob");
         goto done;
     }
     FT_TRY(ft_dataset_resolve(ds, row->doc.content.bytes, &path, err));
@@ -183,6 +232,30 @@ done:
         ft_err_wrap(err, "%s", row->where);
     }
     ft_free(path);
+    return st;
+}
+
+enum ft_status ft_dataset_content(const struct ft_dataset *dataset, size_t i, struct ft_buf *own,
+                                  struct ft_content *content, struct ft_err *err)
+{
+    const struct ft_dataset *holder = holder_of(dataset, &i);
+    struct ft_arena labels = {0};
+    struct ft_document doc;
+    if (holder->segments == NULL) {
+        const struct ft_dataset_row *row = &holder->rows[i];
+        *content = row->doc.content;
+        return content->kind == FT_CONTENT_URI ? read_uri(holder, row, own, content, err) : FT_OK;
+    }
+    enum ft_status st = ft_set_source_read(holder, i, &labels, &doc, err);
+    *content = doc.content; /* in the mapped file */
+    if (st == FT_OK && content->kind == FT_CONTENT_URI) {
+        st = FT_FAIL(err, UNSUPPORTED, "%s: a uri is not read by the service; send the bytes as blob",
+                     holder->folder);
+    }
+    if (st != FT_OK) {
+        *content = (struct ft_content){0};
+    }
+    ft_arena_release(&labels);
     return st;
 }
 
@@ -200,15 +273,16 @@ static void add_part(struct ft_sha256 *sha, struct ft_bytes part)
 static enum ft_status add_row(const struct ft_dataset *ds, size_t i, struct ft_sha256 *sha,
                               struct ft_buf *own, struct ft_err *err)
 {
-    const struct ft_document *doc = ft_dataset_doc(ds, i);
     struct ft_content content;
     uint8_t head[16 + 8 * FT_MAX_RANK] = {0};
     char position[32];
+    int32_t c = ft_dataset_class_of(ds, i);
+    struct ft_bytes id = ft_dataset_id(ds, i);
     FT_RETURN_IF_FAILED(ft_dataset_content(ds, i, own, &content, err));
     (void)snprintf(position, sizeof position, "#%zu", i);
-    add_part(sha, doc->id.size > 0 ? doc->id : ft_bytes_of_text(position));
-    add_part(sha, doc->label);
-    head[0] = doc->has_label ? 1 : 0;
+    add_part(sha, id.size > 0 ? id : ft_bytes_of_text(position));
+    add_part(sha, ft_bytes_of_text(c >= 0 ? ft_dataset_class_name(ds, (size_t)c) : ""));
+    head[0] = c >= 0 ? 1 : 0;
     head[1] = (uint8_t)content.kind;
     head[2] = (uint8_t)content.rank;
     memcpy(head + 8, content.dtype, sizeof content.dtype);

@@ -1,14 +1,15 @@
 /*
  * dataset.h - labelled Documents indexed by class, from a file at a shell or from a dataset of the service.
  *
- * Documents are numbered 0 .. count-1 in input order. Classes are numbered by their label's byte order, so
- * the same Documents in another order have the same classes. Duplicate ids: the last one given wins, in the
- * place of the first. Thread-safety: a const struct ft_dataset may be read by any number of threads
- * (ft_dataset_content too).
+ * Documents are numbered 0 .. count-1 in input order (of the service: by class). Classes are numbered by
+ * their label's byte order, so the same Documents in another order have the same classes. Duplicate ids: the
+ * last one given wins, in the place of the first. Thread-safety: a const struct ft_dataset may be read by any
+ * number of threads (ft_dataset_content too).
  */
 #ifndef FT_STORE_DATASET_H
 #define FT_STORE_DATASET_H
 
+#include "executor/base/arena.h"
 #include "executor/codec/digest.h"
 #include "executor/wire/document.h"
 
@@ -29,9 +30,12 @@ struct ft_dataset; /* opaque */
  * be empty. */
 FT_MUST_CHECK enum ft_status ft_dataset_open(const char *data, bool need_labels, struct ft_dataset **dataset,
                                              struct ft_err *err);
-/* A dataset folder of the service (its journal). */
-FT_MUST_CHECK enum ft_status ft_dataset_open_journal(const char *dir, struct ft_dataset **dataset,
-                                                     struct ft_err *err);
+/* A dataset folder of the service, or a snapshot of one: what is acknowledged, also while it is written.
+ * Documents stay in its mapped files; in memory there are at most 8 bytes a Document and 16 a class. They are
+ * numbered class by class, in a class in the order they came, a replaced one where its successor came, so
+ * numbers do not depend on which shards were made when. FT_NOT_FOUND; FT_CORRUPT names the file. */
+FT_MUST_CHECK enum ft_status ft_dataset_open_set(const char *dir, struct ft_dataset **dataset,
+                                                 struct ft_err *err);
 /* Pick documents (indices) of another dataset, which is borrowed and must outlive this one; classes keep
  * their numbers. */
 FT_MUST_CHECK enum ft_status ft_dataset_subset(const struct ft_dataset *all, const uint32_t *items,
@@ -39,14 +43,21 @@ FT_MUST_CHECK enum ft_status ft_dataset_subset(const struct ft_dataset *all, con
 void ft_dataset_free(struct ft_dataset *dataset); /* NULL is fine */
 
 size_t ft_dataset_count(const struct ft_dataset *dataset);
+struct ft_bytes ft_dataset_id(const struct ft_dataset *dataset, size_t i); /* empty: none was given */
+/* Not of a dataset of the service: its Documents are read when they are asked for. */
 const struct ft_document *ft_dataset_doc(const struct ft_dataset *dataset, size_t i);
-/* "file.jsonl:17" or the file's path: for messages. Borrowed. */
+/* All of Document i; what is not the dataset's is in `arena`. */
+FT_MUST_CHECK enum ft_status ft_dataset_read(const struct ft_dataset *dataset, size_t i,
+                                             struct ft_arena *arena, struct ft_document *doc,
+                                             struct ft_err *err);
+/* "file.jsonl:17", the file's path, the service's folder: for messages. Borrowed. */
 const char *ft_dataset_where(const struct ft_dataset *dataset, size_t i);
 size_t ft_dataset_classes(const struct ft_dataset *dataset);
 const char *ft_dataset_class_name(const struct ft_dataset *dataset, size_t c);
 int32_t ft_dataset_class_of(const struct ft_dataset *dataset, size_t i); /* -1: no label */
-/* Documents of class c, ascending. */
-const uint32_t *ft_dataset_class_items(const struct ft_dataset *dataset, size_t c, size_t *count);
+/* How many Documents class c has; the k-th of them, ascending. */
+size_t ft_dataset_class_count(const struct ft_dataset *dataset, size_t c);
+uint32_t ft_dataset_class_item(const struct ft_dataset *dataset, size_t c, size_t k);
 /* The content, with a `uri` that names a local file read into *own as a blob; http(s) URIs are
  * FT_UNSUPPORTED, and so are all uris of a dataset of the service. Otherwise borrowed from the dataset. *own
  * is zeroed or from an earlier call, is reused, and is released by the caller. Errors begin with

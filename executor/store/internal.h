@@ -1,6 +1,6 @@
 /*
- * internal.h - what the sources (JSONL, CSV, folders, DocumentArrays, journals) share with dataset.c. Private
- * to store/.
+ * internal.h - what the sources (JSONL, CSV, folders, DocumentArrays, the service's sets) share with
+ * dataset.c. Private to store/.
  */
 #ifndef FT_STORE_INTERNAL_H
 #define FT_STORE_INTERNAL_H
@@ -8,11 +8,18 @@
 #include "executor/base/arena.h"
 #include "executor/base/file.h"
 #include "executor/store/dataset.h"
+#include "executor/store/segment.h"
 
 struct ft_dataset_row {
     struct ft_document doc;
     const char *where; /* in the arena */
     int32_t class_no;  /* -1: no label */
+};
+
+/* Where a Document of a dataset of the service lies. */
+struct ft_dataset_place {
+    uint32_t segment;
+    uint32_t document;
 };
 
 struct ft_dataset {
@@ -29,10 +36,13 @@ struct ft_dataset {
     size_t n_ids;
     const char **class_names; /* (classes), sorted */
     size_t classes;
-    uint32_t *class_items;         /* rows grouped by class */
-    size_t *class_first;           /* (classes + 1) offsets into class_items */
-    const struct ft_dataset *root; /* a subset: whose rows these are */
-    uint32_t *picked;              /* a subset: (count) rows of root */
+    uint32_t *class_items;           /* rows grouped by class */
+    size_t *class_first;             /* (classes + 1) offsets into class_items */
+    const struct ft_dataset *root;   /* a subset: whose rows these are */
+    uint32_t *picked;                /* a subset: (count) rows of root */
+    struct ft_segment **segments;    /* of the service: shards and journals; there are no rows then, and */
+    size_t n_segments;               /* Documents of a class have numbers that follow each other */
+    struct ft_dataset_place *places; /* (count); NULL: document i of segment 0 */
 };
 
 /* Add one Document whose bytes live in ds->arena or ds->map. `where` is copied. Checks label, content and
@@ -61,6 +71,12 @@ FT_MUST_CHECK enum ft_status ft_source_docarray(struct ft_dataset *ds, const cha
 FT_MUST_CHECK enum ft_status ft_source_folder(struct ft_dataset *ds, const char *path, struct ft_err *err);
 /* True when the first bytes are those of a docarray file, readable or not. */
 bool ft_source_docarray_known(struct ft_bytes bytes);
+
+/* source_set.c: Documents of a dataset of the service. */
+struct ft_bytes ft_set_source_id(const struct ft_dataset *ds, size_t i);
+FT_MUST_CHECK enum ft_status ft_set_source_read(const struct ft_dataset *ds, size_t i, struct ft_arena *arena,
+                                                struct ft_document *doc, struct ft_err *err);
+void ft_set_source_close(struct ft_dataset *ds);
 
 /* For fuzzing and tests: a dataset from text in memory as `kind` "jsonl", "csv" or "docarray". */
 FT_MUST_CHECK enum ft_status ft_dataset_open_memory(const char *kind, struct ft_bytes text, bool need_labels,

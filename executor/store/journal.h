@@ -1,51 +1,53 @@
 /*
- * journal.h - the service's datasets: Documents appended durably, each at most once.
- * DATA_DIR/datasets/<id>/journal.
- *
- * One call is one atomic group: all of its Documents are stored or none. A call returns once its group is on
- * the disk; calls of several threads share one fsync. A Document whose id is stored already with equal bytes
- * is counted as a duplicate and not stored again; one with other bytes replaces it (readers take the last).
+ * journal.h - one file of Documents in the order they came, appended durably. Private to store/.
  *
  * File (little-endian): a header of 64 bytes with a random salt and, in two slots written in turn, how many
  * bytes are acknowledged; then groups: header (sizes, what was durable before it), records (id, Document,
- * CRC-32), commit mark. Opening checks every group. A bad group that was acknowledged is FT_CORRUPT; one that
- * never was is cut off. Thread-safety: ft_journal_append() and ft_journal_stats() from any thread; open and
- * close by the owner alone.
+ * CRC-32), commit mark (journal_format.h). A group is there whole or not at all. A bad group that was
+ * acknowledged is FT_CORRUPT; one that never was is cut off. Thread-safety: none; one owner at a time.
  */
 #ifndef FT_STORE_JOURNAL_H
 #define FT_STORE_JOURNAL_H
 
-#include <stdint.h>
+#include "executor/store/journal_format.h"
 
-#include "executor/wire/document.h"
-
-struct ft_journal; /* opaque */
-
-/* Open `dir`'s journal for appending, making both when missing; recovers from a crash. FT_CORRUPT names the
- * offset; FT_UNAVAILABLE: another process (or this one) has it open. ft_journal_close(). */
-FT_MUST_CHECK enum ft_status ft_journal_open(const char *dir, struct ft_journal **journal,
-                                             struct ft_err *err);
-void ft_journal_close(struct ft_journal *journal); /* NULL is fine; no append may be running */
-
-struct ft_journal_result {
-    size_t stored;
-    size_t duplicates; /* equal bytes were stored already */
+struct ft_journal {
+    char *path;
+    int fd;
+    uint64_t salt;
+    uint64_t size;     /* bytes of whole groups, all durable */
+    uint32_t sequence; /* of the acknowledgement slot written last */
+    uint64_t cut;      /* bytes of an unacknowledged tail that opening cut off */
 };
-/* Append Documents: doc->raw as it is, or a DocumentProto written from a Document without raw. Those without
- * an id get a hash of content and label. Blocks until they are durable: never call it from a thread that must
- * not wait. FT_INVALID: a Document without label or content, named by id and position; FT_IO: the disk
- * refused, nothing of this call is stored (after a failed fsync every later call fails too, until the journal
- * is opened anew). */
-FT_MUST_CHECK enum ft_status ft_journal_append(struct ft_journal *journal, const struct ft_document *docs,
-                                               size_t count, struct ft_journal_result *result,
-                                               struct ft_err *err);
 
-struct ft_journal_stats {
-    uint64_t ids;    /* distinct Documents */
-    uint64_t groups; /* written since opening */
-    uint64_t syncs;  /* since opening; fewer than groups when callers shared them */
-    uint64_t bytes;  /* of the file */
-    uint64_t cut;    /* bytes of an unacknowledged tail that opening cut off */
+/* Called for each record in order; it may keep offsets (record->at), not pointers. */
+typedef enum ft_status (*ft_journal_visit)(void *arg, const struct ft_journal_record *record,
+                                           struct ft_err *err);
+struct ft_journal_walk {
+    ft_journal_visit visit;
+    void *arg;
+    uint64_t limit; /* bytes that count, at the end of a group; 0: as the file says */
+    bool owner;     /* nobody else writes it: what follows the whole groups is a crash's */
 };
-struct ft_journal_stats ft_journal_stats(struct ft_journal *journal);
+/* Visit the records of a file in memory; *end is where its whole groups stop. Acknowledged bytes that are
+ * missing or damaged are FT_CORRUPT, naming the offset and `path`. Without `owner` another process may be
+ * writing behind what is acknowledged: complete groups count, and the first that is not ends it. */
+FT_MUST_CHECK enum ft_status ft_journal_walk(struct ft_bytes file, const char *path,
+                                             const struct ft_journal_walk *walk, struct ft_journal_head *head,
+                                             uint64_t *end, struct ft_err *err);
+
+/* A new empty journal, durable. */
+FT_MUST_CHECK enum ft_status ft_journal_create(const char *path, struct ft_err *err);
+/* Open for appending: checks everything, cuts off what a crash left, visits every record. *j is zeroed or
+ * closed. */
+FT_MUST_CHECK enum ft_status ft_journal_open(const char *path, ft_journal_visit visit, void *arg,
+                                             struct ft_journal *j, struct ft_err *err);
+void ft_journal_close(struct ft_journal *j); /* zeroed is fine */
+/* Append whole groups made for offset j->size: durable and acknowledged when it returns. On failure the file
+ * is as it was if *intact, else nothing can be said of what is behind j->size: no more may be written. */
+FT_MUST_CHECK enum ft_status ft_journal_write(struct ft_journal *j, struct ft_bytes groups, bool *intact,
+                                              struct ft_err *err);
+/* The record at an offset, read into *buf, which is reused. */
+FT_MUST_CHECK enum ft_status ft_journal_read(const struct ft_journal *j, uint64_t at, struct ft_buf *buf,
+                                             struct ft_journal_record *record, struct ft_err *err);
 #endif

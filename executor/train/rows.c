@@ -12,7 +12,7 @@ size_t ft_rows_keep_max(void)
 
 enum ft_status ft_rows_wrap(const struct ft_rows *rows, size_t i, struct ft_err *err)
 {
-    struct ft_bytes id = ft_dataset_doc(rows->dataset, i)->id;
+    struct ft_bytes id = ft_dataset_id(rows->dataset, i);
     if (id.size == 0) {
         return ft_err_wrap(err, "%s", ft_dataset_where(rows->dataset, i));
     }

@@ -8,26 +8,31 @@
 
 /* Streams below FT_RAND_SAMPLER: bit 55 marks orders of classes, the rest are orders of one class's items. */
 #define ROUND_STREAM ((uint64_t)1 << 55)
-enum { PASS_BITS = 24 };
+enum {
+    PASS_BITS = 24,
+    SMALL = 64, /* orders of at most so many things are shuffled whole; longer ones are computed by place */
+    ROUNDS = 6  /* of the Feistel network */
+};
 
-/* A cyclic order of `count` things; `order` is the current pass, `used` of it were handed out. */
+/* Something gone through again and again, `want` at a time: pass 0, 1, 2 ..., each in an order of its own.
+ * Draws do not care where a pass ends; what a draw takes from the pass that begins differs from what it took
+ * of the one before. */
 struct cycle {
-    uint32_t *order;
-    size_t count, used;
-    uint64_t pass;
+    uint64_t seed;
+    uint64_t stream; /* | pass */
+    size_t count;
+    size_t want; /* <= count */
 };
 
 struct ft_sampler {
     struct ft_sampler_shape shape;
     uint64_t seed, position;
+    struct ft_sampler_classes data;
     size_t classes;        /* with items */
-    int32_t *class_number; /* (classes) in the caller's numbering */
-    struct cycle rounds;   /* over 0 .. classes-1 */
-    struct cycle *cycles;  /* (classes), over items */
-    uint32_t *orders;      /* memory of all cycles' orders */
-    uint32_t *start_order; /* (items) as given: what a seek starts from */
-    uint32_t *last;        /* (max(P, K)) what the group in hand took from the pass before */
-    uint32_t *scratch;     /* (2 * batch) where a seek draws to */
+    int32_t *class_number; /* (classes) in the caller's numbering; NULL: all have items */
+    uint32_t *order;       /* (max(SMALL, 3 max(P, K))) one pass of something small */
+    uint32_t *last;        /* (max(P, K)) what a draw took from the pass before */
+    uint32_t *head;        /* (2 max(P, K)) how a pass of something large begins */
 };
 
 /* ---- shape */
@@ -58,9 +63,10 @@ enum ft_status ft_sampler_fit_shape(const struct ft_sampler_classes *data, size_
     size_t classes = 0, longest = 0, items = 0;
     memset(shape, 0, sizeof *shape);
     for (size_t c = 0; c < data->classes; c++) {
-        classes += data->counts[c] > 0;
-        longest = data->counts[c] > longest ? data->counts[c] : longest;
-        items += data->counts[c];
+        size_t count = data->count(data->arg, c);
+        classes += count > 0;
+        longest = count > longest ? count : longest;
+        items += count;
     }
     if (classes < 2) {
         return FT_FAIL(err, INVALID, "a batch needs two classes, the data have %zu", classes);
@@ -89,7 +95,19 @@ enum ft_status ft_sampler_fit_shape(const struct ft_sampler_classes *data, size_
     return FT_OK;
 }
 
-/* ---- orders */
+/* ---- orders
+
+ * The order of a pass is a random one, but for its beginning: entries that the draw across the boundary has
+ * just taken from the pass before are exchanged for later ones. At most want - 1 entries are, with places
+ * below 2 want, so with at least 3 want things the end of every pass is as it was drawn, and the beginning of
+ * the next follows from it. With fewer, what one pass ends with depends on the one before it, back to a pass
+ * that begins with a draw: at most `want` passes. */
+
+static struct ft_rand rand_of(const struct cycle *c, uint64_t pass)
+{
+    assert(pass < (uint64_t)1 << PASS_BITS);
+    return ft_rand_at(c->seed, FT_RAND_SAMPLER, c->stream | pass);
+}
 
 static bool contains(const uint32_t *list, size_t count, uint32_t x)
 {
@@ -101,75 +119,205 @@ static bool contains(const uint32_t *list, size_t count, uint32_t x)
     return false;
 }
 
-/* A fresh order whose first `head` entries are not among `last`; there are enough others. */
-static void next_pass(struct cycle *c, struct ft_rand r, const uint32_t *last, size_t n_last, size_t head)
+/* Of `order` none of the first `head` entries stays that is among `last`; behind them are enough others. */
+static void part_from(const uint32_t *last, size_t n_last, uint32_t *order, size_t head)
 {
-    ft_rand_shuffle(r, c->order, c->count);
-    c->pass++;
-    c->used = 0;
     size_t j = head;
-    for (size_t i = 0; i < head && n_last > 0; i++) {
-        if (!contains(last, n_last, c->order[i])) {
+    for (size_t i = 0; i < head; i++) {
+        if (!contains(last, n_last, order[i])) {
             continue;
         }
-        while (contains(last, n_last, c->order[j])) {
+        while (contains(last, n_last, order[j])) {
             j++;
         }
-        uint32_t t = c->order[i];
-        c->order[i] = c->order[j];
-        c->order[j++] = t;
+        uint32_t t = order[i];
+        order[i] = order[j];
+        order[j++] = t;
     }
 }
 
-/* The next `want` of a cycle with at least `want` things, all different. */
-static void take(struct cycle *c, uint64_t seed, uint64_t stream, size_t want, uint32_t *last, uint32_t *out)
+/* How many of the draw that goes over the start of `pass` come from the pass before. */
+static size_t before(const struct cycle *c, uint64_t pass)
 {
-    size_t left = c->count - c->used;
-    size_t first = left < want ? left : want;
-    memcpy(out, c->order + c->used, first * sizeof *out);
-    c->used += first;
-    if (first < want) {
-        memcpy(last, out, first * sizeof *last);
-        next_pass(c, ft_rand_at(seed, FT_RAND_SAMPLER, stream | c->pass), last, first, want - first);
-        memcpy(out + first, c->order, (want - first) * sizeof *out);
-        c->used = want - first;
+    return (size_t)(pass * c->count % c->want);
+}
+
+static void shuffled(const struct cycle *c, uint64_t pass, uint32_t *order)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        order[i] = (uint32_t)i;
+    }
+    ft_rand_shuffle(rand_of(c, pass), order, c->count);
+}
+
+/* From the order of the pass before, in `order`, to that of `pass`. */
+static void next_order(const struct cycle *c, uint64_t pass, uint32_t *last, uint32_t *order)
+{
+    size_t first = before(c, pass);
+    memcpy(last, order + c->count - first, first * sizeof *last);
+    shuffled(c, pass, order);
+    if (first > 0) {
+        part_from(last, first, order, c->want - first);
     }
 }
 
-/* A class shorter than `want`: whole fresh orders one after the other. */
-static void take_padded(struct cycle *c, uint64_t seed, uint64_t stream, size_t want, uint32_t *out)
+static uint64_t gcd(uint64_t a, uint64_t b)
 {
-    for (size_t done = 0; done < want; done += c->used) {
-        next_pass(c, ft_rand_at(seed, FT_RAND_SAMPLER, stream | c->pass), NULL, 0, 0);
-        c->used = want - done < c->count ? want - done : c->count;
-        memcpy(out + done, c->order, c->used * sizeof *out);
+    while (b != 0) {
+        uint64_t t = a % b;
+        a = b;
+        b = t;
+    }
+    return a;
+}
+
+static void small_order(const struct cycle *c, uint64_t pass, uint32_t *last, uint32_t *order)
+{
+    uint64_t period = c->want / gcd(c->count, c->want);
+    uint64_t from = c->count < 3 * c->want ? pass - pass % period : pass - (pass > 0 ? 1 : 0);
+    shuffled(c, from, order);
+    while (from < pass) {
+        next_order(c, ++from, last, order);
     }
 }
 
-static void take_items(struct ft_sampler *s, size_t c, uint32_t *out)
+/* ---- long orders, by place: a Feistel network over 2h bits, walked until it lands below `count` (Black and
+ * Rogaway, Ciphers with Arbitrary Finite Domains, 2002) */
+
+struct feistel {
+    uint32_t keys[ROUNDS];
+    unsigned half; /* bits */
+    size_t count;
+};
+
+static struct feistel feistel_of(const struct cycle *c, uint64_t pass)
 {
-    struct cycle *cycle = &s->cycles[c];
-    uint64_t stream = (uint64_t)c << PASS_BITS;
-    assert(cycle->pass < (uint64_t)1 << PASS_BITS);
-    if (cycle->count < s->shape.items_per_class) {
-        take_padded(cycle, s->seed, stream, s->shape.items_per_class, out);
+    struct feistel f = {.half = 1, .count = c->count};
+    uint32_t words[8];
+    ft_rand_block(rand_of(c, pass), 0, words);
+    ft_rand_block(rand_of(c, pass), 1, words + 4);
+    memcpy(f.keys, words, sizeof f.keys);
+    while (((uint64_t)1 << (2 * f.half)) < c->count) {
+        f.half++;
+    }
+    return f;
+}
+
+static uint32_t mixed(uint32_t x, uint32_t key)
+{
+    uint64_t h = ((uint64_t)key << 32 | x) * 0xff51afd7ed558ccdULL;
+    h ^= h >> 33;
+    h *= 0xc4ceb9fe1a85ec53ULL;
+    return (uint32_t)(h >> 32);
+}
+
+static uint32_t place(const struct feistel *f, size_t i)
+{
+    uint32_t mask = ((uint32_t)1 << f->half) - 1;
+    uint64_t x = i;
+    do {
+        uint32_t left = (uint32_t)(x >> f->half);
+        uint32_t right = (uint32_t)x & mask;
+        for (int k = 0; k < ROUNDS; k++) {
+            uint32_t t = left ^ (mixed(right, f->keys[k]) & mask);
+            left = right;
+            right = t;
+        }
+        x = (uint64_t)left << f->half | right;
+    } while (x >= f->count);
+    return (uint32_t)x;
+}
+
+/* Entries from .. from + n - 1 of a pass. */
+static void large_entries(const struct ft_sampler *s, const struct cycle *c, uint64_t pass, size_t from,
+                          size_t n, uint32_t *out)
+{
+    struct feistel f = feistel_of(c, pass);
+    size_t first = before(c, pass);
+    size_t i = 0;
+    if (first > 0 && from < 2 * c->want) {
+        struct feistel old = feistel_of(c, pass - 1);
+        for (size_t k = 0; k < first; k++) {
+            s->last[k] = place(&old, c->count - first + k);
+        }
+        for (size_t k = 0; k < 2 * c->want; k++) {
+            s->head[k] = place(&f, k);
+        }
+        part_from(s->last, first, s->head, c->want - first);
+        for (; i < n && from + i < 2 * c->want; i++) {
+            out[i] = s->head[from + i];
+        }
+    }
+    for (; i < n; i++) {
+        out[i] = place(&f, from + i);
+    }
+}
+
+/* Draw number `draw` of a cycle: `want` things, all different. */
+static void take(const struct ft_sampler *s, const struct cycle *c, uint64_t draw, uint32_t *out)
+{
+    uint64_t at = draw * c->want;
+    uint64_t pass = at / c->count;
+    size_t from = (size_t)(at % c->count);
+    size_t n = c->count - from < c->want ? c->count - from : c->want;
+    if (c->count > SMALL && c->count >= 3 * c->want) {
+        large_entries(s, c, pass, from, n, out);
+        if (n < c->want) {
+            large_entries(s, c, pass + 1, 0, c->want - n, out + n);
+        }
+        return;
+    }
+    small_order(c, pass, s->last, s->order);
+    memcpy(out, s->order + from, n * sizeof *out);
+    if (n < c->want) {
+        next_order(c, pass + 1, s->last, s->order);
+        memcpy(out + n, s->order, (c->want - n) * sizeof *out);
+    }
+}
+
+/* A class shorter than K: whole fresh orders one after the other. */
+static void take_padded(const struct ft_sampler *s, const struct cycle *c, uint64_t visit, uint32_t *out)
+{
+    size_t k = s->shape.items_per_class;
+    uint64_t pass = visit * ((k + c->count - 1) / c->count);
+    for (size_t done = 0; done < k; done += c->count) {
+        size_t n = k - done < c->count ? k - done : c->count;
+        shuffled(c, pass++, s->order);
+        memcpy(out + done, s->order, n * sizeof *out);
+    }
+}
+
+/* What visit number `visit` of a class shows. */
+static void take_items(const struct ft_sampler *s, size_t c, uint64_t visit, uint32_t *out)
+{
+    size_t k = s->shape.items_per_class;
+    const struct ft_sampler_classes *data = &s->data;
+    size_t count = data->count(data->arg, c);
+    struct cycle cycle = {s->seed, (uint64_t)c << PASS_BITS, count, k < count ? k : count};
+    if (count < k) {
+        take_padded(s, &cycle, visit, out);
     } else {
-        take(cycle, s->seed, stream, s->shape.items_per_class, s->last, out);
+        take(s, &cycle, visit, out);
+    }
+    for (size_t j = 0; j < k; j++) {
+        out[j] = data->item(data->arg, c, out[j]);
     }
 }
 
 void ft_sampler_next(struct ft_sampler *s, uint32_t *items, int32_t *classes)
 {
     size_t p = s->shape.classes_per_batch, k = s->shape.items_per_class;
+    const struct cycle rounds = {s->seed, ROUND_STREAM, s->classes, p};
     /* The classes of this batch stand at the end of `items` until their items overwrite them from the front:
      * class i is read before any item at its place is written. */
     uint32_t *chosen = items + p * k - p;
-    take(&s->rounds, s->seed, ROUND_STREAM, p, s->last, chosen);
+    take(s, &rounds, s->position, chosen);
     for (size_t i = 0; i < p; i++) {
-        size_t c = chosen[i];
-        take_items(s, c, items + i * k);
+        size_t c = s->class_number != NULL ? (size_t)s->class_number[chosen[i]] : chosen[i];
+        /* A round shows each class once, so a class's visits are counted by rounds. */
+        take_items(s, c, (s->position * p + i) / s->classes, items + i * k);
         for (size_t j = 0; j < k; j++) {
-            classes[i * k + j] = s->class_number[c];
+            classes[i * k + j] = (int32_t)c;
         }
     }
     s->position++;
@@ -177,53 +325,48 @@ void ft_sampler_next(struct ft_sampler *s, uint32_t *items, int32_t *classes)
 
 /* ---- life */
 
-/* As before the first draw: passes are "used up", so that the first draw shuffles. */
-static void rewind_all(struct ft_sampler *s)
+static size_t class_count(const void *dataset, size_t c)
 {
-    size_t at = 0;
-    s->position = 0;
-    s->rounds.pass = 0;
-    s->rounds.used = s->classes;
-    for (size_t c = 0; c < s->classes; c++) {
-        s->rounds.order[c] = (uint32_t)c;
-        struct cycle *cycle = &s->cycles[c];
-        memcpy(cycle->order, s->start_order + at, cycle->count * sizeof *cycle->order);
-        cycle->pass = 0;
-        cycle->used = cycle->count;
-        at += cycle->count;
-    }
+    return ft_dataset_class_count(dataset, c);
 }
 
-static enum ft_status fill(struct ft_sampler *s, const struct ft_sampler_classes *data, struct ft_err *err)
+static uint32_t class_item(const void *dataset, size_t c, size_t k)
 {
-    size_t items = 0;
+    return ft_dataset_class_item(dataset, c, k);
+}
+
+struct ft_sampler_classes ft_sampler_classes_of(const struct ft_dataset *dataset)
+{
+    return (struct ft_sampler_classes){ft_dataset_classes(dataset), class_count, class_item, dataset};
+}
+
+static enum ft_status number_classes(struct ft_sampler *s, struct ft_err *err)
+{
+    const struct ft_sampler_classes *data = &s->data;
     for (size_t c = 0; c < data->classes; c++) {
-        s->classes += data->counts[c] > 0;
-        items += data->counts[c];
+        s->classes += data->count(data->arg, c) > 0;
     }
-    size_t p = s->shape.classes_per_batch, k = s->shape.items_per_class;
+    if (s->classes == data->classes) {
+        return FT_OK;
+    }
     FT_RETURN_IF_FAILED(ft_new(s->classes, sizeof *s->class_number, &s->class_number, err));
-    FT_RETURN_IF_FAILED(ft_new(s->classes, sizeof *s->cycles, &s->cycles, err));
-    FT_RETURN_IF_FAILED(ft_new(s->classes + items, sizeof *s->orders, &s->orders, err));
-    FT_RETURN_IF_FAILED(ft_new(items, sizeof *s->start_order, &s->start_order, err));
-    FT_RETURN_IF_FAILED(ft_new(p > k ? p : k, sizeof *s->last, &s->last, err));
-    FT_RETURN_IF_FAILED(ft_new(2 * s->shape.batch, sizeof *s->scratch, &s->scratch, err));
-    s->rounds.order = s->orders;
-    s->rounds.count = s->classes;
-    size_t at = 0, used = 0;
+    size_t used = 0;
     for (size_t c = 0; c < data->classes; c++) {
-        if (data->counts[c] == 0) {
-            continue;
+        if (data->count(data->arg, c) > 0) {
+            s->class_number[used++] = (int32_t)c;
         }
-        s->class_number[used] = (int32_t)c;
-        s->cycles[used].order = s->orders + s->classes + at;
-        s->cycles[used].count = data->counts[c];
-        memcpy(s->start_order + at, data->items[c], data->counts[c] * sizeof *s->start_order);
-        at += data->counts[c];
-        used++;
     }
-    rewind_all(s);
     return FT_OK;
+}
+
+static enum ft_status fill(struct ft_sampler *s, struct ft_err *err)
+{
+    size_t p = s->shape.classes_per_batch, k = s->shape.items_per_class;
+    size_t most = p > k ? p : k;
+    FT_RETURN_IF_FAILED(number_classes(s, err));
+    FT_RETURN_IF_FAILED(ft_new(3 * most > SMALL ? 3 * most : SMALL, sizeof *s->order, &s->order, err));
+    FT_RETURN_IF_FAILED(ft_new(most, sizeof *s->last, &s->last, err));
+    return ft_new(2 * most, sizeof *s->head, &s->head, err);
 }
 
 enum ft_status ft_sampler_new(const struct ft_sampler_classes *data, const struct ft_sampler_shape *shape,
@@ -234,7 +377,8 @@ enum ft_status ft_sampler_new(const struct ft_sampler_classes *data, const struc
     FT_RETURN_IF_FAILED(ft_new(1, sizeof *s, &s, err));
     s->shape = *shape;
     s->seed = seed;
-    enum ft_status st = fill(s, data, err);
+    s->data = *data;
+    enum ft_status st = fill(s, err);
     if (st != FT_OK) {
         ft_sampler_free(s);
         return st;
@@ -250,11 +394,9 @@ void ft_sampler_free(struct ft_sampler *s)
         return;
     }
     ft_free(s->class_number);
-    ft_free(s->cycles);
-    ft_free(s->orders);
-    ft_free(s->start_order);
+    ft_free(s->order);
     ft_free(s->last);
-    ft_free(s->scratch);
+    ft_free(s->head);
     ft_free(s);
 }
 
@@ -265,10 +407,5 @@ uint64_t ft_sampler_position(const struct ft_sampler *s)
 
 void ft_sampler_seek(struct ft_sampler *s, uint64_t position)
 {
-    if (position < s->position) {
-        rewind_all(s);
-    }
-    while (s->position < position) {
-        ft_sampler_next(s, s->scratch, (int32_t *)(s->scratch + s->shape.batch));
-    }
+    s->position = position;
 }

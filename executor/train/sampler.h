@@ -3,9 +3,9 @@
  *
  * Every class appears before any class repeats, and every item of a class before it repeats; inside a batch
  * classes are distinct, and items too as long as their class has K. A shorter class is taken whole in a fresh
- * order and padded from another fresh order. The sequence is a function of the seed and the number of batches
- * drawn, so the position is one integer: ft_sampler_seek() draws again without looking, which costs less than
- * a microsecond a batch of 128. Thread-safety: one thread at a time.
+ * order and padded from another fresh order. Orders are functions of (seed, class, how often it was gone
+ * through), so nothing is kept of them: memory does not depend on how many items or classes there are, and
+ * ft_sampler_seek() only sets the position. Thread-safety: one thread at a time.
  */
 #ifndef FT_TRAIN_SAMPLER_H
 #define FT_TRAIN_SAMPLER_H
@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "executor/base/status.h"
+#include "executor/store/dataset.h"
 
 struct ft_sampler; /* opaque */
 
@@ -25,13 +26,16 @@ struct ft_sampler_shape {
     bool adjusted;            /* not what was asked for: the caller says so to the user */
 };
 
-/* Items of class c are items[c][0 .. counts[c]); classes without items are left out of the sequence. Copied.
- */
+/* Items of class c are item(arg, c, 0 .. count(arg, c) - 1); classes without items are left out of the
+ * sequence. Borrowed for as long as the sampler lives. */
 struct ft_sampler_classes {
     size_t classes;
-    const uint32_t *const *items;
-    const size_t *counts;
+    size_t (*count)(const void *arg, size_t c);
+    uint32_t (*item)(const void *arg, size_t c, size_t k);
+    const void *arg;
 };
+/* The classes of a dataset, which is borrowed. */
+struct ft_sampler_classes ft_sampler_classes_of(const struct ft_dataset *dataset);
 
 /* The nearest workable P and K: K as asked if it divides the batch; else the nearest divisor of the batch, at
  * least 2; with fewer classes than P, all classes and K = batch / P, at most the longest class. FT_INVALID:
@@ -47,6 +51,6 @@ void ft_sampler_free(struct ft_sampler *sampler); /* NULL is fine */
 /* The next batch: items[batch] and, beside each, its class. Allocates nothing. */
 void ft_sampler_next(struct ft_sampler *sampler, uint32_t *items, int32_t *classes);
 uint64_t ft_sampler_position(const struct ft_sampler *sampler); /* batches drawn so far */
-/* Go to where `position` batches have been drawn. */
+/* Go to where `position` batches have been drawn: at once. */
 void ft_sampler_seek(struct ft_sampler *sampler, uint64_t position);
 #endif

@@ -243,8 +243,7 @@ static enum ft_status load_model(struct ft_run *run, struct ft_err *err)
 static const char *some_label(const struct ft_dataset *data, size_t skip)
 {
     for (size_t c = 0; c < ft_dataset_classes(data); c++) {
-        size_t count = 0;
-        (void)ft_dataset_class_items(data, c, &count);
+        size_t count = ft_dataset_class_count(data, c);
         if (count > 0 && skip-- == 0) {
             return ft_dataset_class_name(data, c);
         }
@@ -263,8 +262,7 @@ static enum ft_status check_triplets(const struct ft_dataset *data, const char *
         }
     }
     for (size_t c = 0; c < ft_dataset_classes(data); c++) {
-        size_t count = 0;
-        (void)ft_dataset_class_items(data, c, &count);
+        size_t count = ft_dataset_class_count(data, c);
         labels += count > 0;
         longest = count > longest ? count : longest;
     }
@@ -308,14 +306,15 @@ static enum ft_status split(struct ft_run *run, struct ft_err *err)
     FT_TRY(ft_new(n, sizeof *parts[0], &parts[0], err));
     FT_TRY(ft_new(n, sizeof *parts[1], &parts[1], err));
     for (size_t c = 0; c < ft_dataset_classes(all); c++) {
-        size_t count = 0;
-        const uint32_t *items = ft_dataset_class_items(all, c, &count);
+        size_t count = ft_dataset_class_count(all, c);
         if (count == 0) {
             continue;
         }
         size_t held = (size_t)((double)count * run->options.val_split + 0.5);
         held = held < count ? held : count - 1;
-        memcpy(order, items, count * sizeof *order);
+        for (size_t i = 0; i < count; i++) {
+            order[i] = ft_dataset_class_item(all, c, i);
+        }
         ft_rand_shuffle(ft_rand_at((uint64_t)run->options.seed, FT_RAND_SPLIT, c), order, count);
         for (size_t i = 0; i < count; i++) {
             size_t part = i < held;
@@ -385,67 +384,34 @@ static enum ft_status make_all_rows(struct ft_run *run, struct ft_err *err)
     return FT_OK;
 }
 
-/* Its arrays are the caller's: ft_free() of items and counts. */
-static enum ft_status list_classes(const struct ft_dataset *data, struct ft_sampler_classes *classes,
-                                   struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    size_t n = ft_dataset_classes(data);
-    const uint32_t **items = NULL;
-    size_t *counts = NULL;
-    FT_TRY(ft_new(n, sizeof *items, &items, err));
-    FT_TRY(ft_new(n, sizeof *counts, &counts, err));
-    for (size_t c = 0; c < n; c++) {
-        items[c] = ft_dataset_class_items(data, c, &counts[c]);
-    }
-    *classes = (struct ft_sampler_classes){n, items, counts};
-    return FT_OK;
-done:
-    ft_free(items);
-    return st;
-}
-
-static void free_classes(struct ft_sampler_classes *classes)
-{
-    ft_free((void *)classes->items);
-    ft_free((void *)classes->counts);
-}
-
 enum ft_status ft_run_most_tokens(const struct ft_run *run, const struct ft_run_set *set, size_t batch,
                                   int64_t *tokens, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    struct ft_sampler_classes classes = {0};
+    struct ft_sampler_classes classes = ft_sampler_classes_of(set->data);
     struct ft_sampler_shape shape;
     size_t most = 0;
     *tokens = 0;
     if (!set->rows.is_text) {
         return FT_OK;
     }
-    FT_TRY(list_classes(set->data, &classes, err));
-    FT_TRY(ft_sampler_fit_shape(&classes, batch, (size_t)run->options.num_items_per_class, &shape, err));
-    FT_TRY(ft_texts_most(&set->rows.texts, &classes, &shape, &most, err));
+    FT_RETURN_IF_FAILED(
+        ft_sampler_fit_shape(&classes, batch, (size_t)run->options.num_items_per_class, &shape, err));
+    FT_RETURN_IF_FAILED(ft_texts_most(&set->rows.texts, &classes, &shape, &most, err));
     *tokens = (int64_t)most;
-done:
-    free_classes(&classes);
-    return st;
+    return FT_OK;
 }
 
 static enum ft_status make_sampler(struct ft_run *run, struct ft_run_set *set, uint64_t seed,
                                    struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    struct ft_sampler_classes classes = {0};
+    struct ft_sampler_classes classes = ft_sampler_classes_of(set->data);
     size_t batch = (size_t)run->options.batch_size;
-    FT_TRY(list_classes(set->data, &classes, err));
     ft_sampler_free(set->sampler); /* of a batch that turned out to be too large */
     set->sampler = NULL;
-    FT_TRY(ft_sampler_fit_shape(&classes, batch, (size_t)run->options.num_items_per_class, &set->shape, err));
-    FT_TRY(ft_sampler_new(&classes, &set->shape, seed, &set->sampler, err));
-    FT_TRY(ft_run_most_tokens(run, set, batch, &set->tokens, err));
-done:
-    free_classes(&classes);
-    return st;
+    FT_RETURN_IF_FAILED(
+        ft_sampler_fit_shape(&classes, batch, (size_t)run->options.num_items_per_class, &set->shape, err));
+    FT_RETURN_IF_FAILED(ft_sampler_new(&classes, &set->shape, seed, &set->sampler, err));
+    return ft_run_most_tokens(run, set, batch, &set->tokens, err);
 }
 
 /* ---- the whole */

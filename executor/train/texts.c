@@ -222,13 +222,14 @@ static int descending(const void *a, const void *b)
 }
 
 /* K items of one class: it is taken whole as often as it fits, and the rest of it are its longest. */
-static size_t most_of_class(const struct ft_texts *t, const uint32_t *items, size_t count, size_t k,
-                            size_t *lengths)
+static size_t most_of_class(const struct ft_texts *t, const struct ft_sampler_classes *classes, size_t c,
+                            size_t k, size_t *lengths)
 {
+    size_t count = classes->count(classes->arg, c);
     size_t all = 0;
     size_t rest = 0;
     for (size_t i = 0; i < count; i++) {
-        lengths[i] = t->lengths[items[i]];
+        lengths[i] = t->lengths[classes->item(classes->arg, c, i)];
         all += lengths[i];
     }
     qsort(lengths, count, sizeof *lengths, descending);
@@ -248,9 +249,8 @@ enum ft_status ft_texts_most(const struct ft_texts *t, const struct ft_sampler_c
     FT_TRY(ft_new(t->source.count, sizeof *lengths, &lengths, err));
     FT_TRY(ft_new(classes->classes, sizeof *sums, &sums, err));
     for (size_t c = 0; c < classes->classes; c++) {
-        if (classes->counts[c] > 0) {
-            sums[c] =
-                most_of_class(t, classes->items[c], classes->counts[c], shape->items_per_class, lengths);
+        if (classes->count(classes->arg, c) > 0) {
+            sums[c] = most_of_class(t, classes, c, shape->items_per_class, lengths);
         }
     }
     qsort(sums, classes->classes, sizeof *sums, descending);

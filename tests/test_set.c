@@ -1,4 +1,4 @@
-/* The journal: atomic, durable, once; and what opening makes of every kind of damage. */
+/* A dataset of the service: atomic, durable, once; and what opening makes of every kind of damage. */
 /* links: ft_store ft_wire ft_codec ft_base */
 #include <setjmp.h>
 #include <signal.h>
@@ -17,7 +17,7 @@
 #include "executor/base/rand.h"
 #include "executor/base/thread.h"
 #include "executor/store/dataset.h"
-#include "executor/store/journal.h"
+#include "executor/store/set.h"
 #include "executor/store/journal_format.h"
 #include "executor/wire/docarray_v1.h"
 
@@ -52,11 +52,11 @@ static const char *fresh(void)
     return path;
 }
 
-static struct ft_journal *opened(const char *dir)
+static struct ft_set *opened(const char *dir)
 {
     struct ft_err err = {0};
-    struct ft_journal *j = NULL;
-    if (ft_journal_open(dir, &j, &err) != FT_OK) {
+    struct ft_set *j = NULL;
+    if (ft_set_open(dir, 0, &j, &err) != FT_OK) {
         fail_msg("%s", err.text);
     }
     return j;
@@ -81,18 +81,18 @@ static struct ft_document document(int n, const char *text, struct ft_buf *buf, 
 }
 
 /* Append the Documents first .. first + count - 1 in one call. */
-static struct ft_journal_result append(struct ft_journal *j, int first, int count, const char *text)
+static struct ft_set_result append(struct ft_set *j, int first, int count, const char *text)
 {
     struct ft_err err = {0};
     struct ft_buf bufs[16] = {0};
     struct ft_document docs[16];
     struct ft_arena arena = {0};
-    struct ft_journal_result result;
+    struct ft_set_result result;
     assert_true(count <= 16);
     for (int i = 0; i < count; i++) {
         docs[i] = document(first + i, text, &bufs[i], &arena);
     }
-    if (ft_journal_append(j, docs, (size_t)count, &result, &err) != FT_OK) {
+    if (ft_set_append(j, docs, (size_t)count, &result, &err) != FT_OK) {
         fail_msg("%s", err.text);
     }
     for (int i = 0; i < count; i++) {
@@ -125,7 +125,7 @@ static const char *folder_of(const struct ft_buf *bytes, size_t size)
     char path[600];
     if (dir[0] == '\0') {
         (void)snprintf(dir, sizeof dir, "%s/damaged", root);
-        ft_journal_close(opened(dir)); /* the manifest */
+        ft_set_close(opened(dir)); /* the manifest */
     }
     journal_path(dir, path);
     FILE *f = fopen(path, "wb");
@@ -139,7 +139,7 @@ static size_t documents_in(const char *dir)
 {
     struct ft_err err = {0};
     struct ft_dataset *ds = NULL;
-    if (ft_dataset_open_journal(dir, &ds, &err) != FT_OK) {
+    if (ft_dataset_open_set(dir, &ds, &err) != FT_OK) {
         fail_msg("%s", err.text);
     }
     size_t n = ft_dataset_count(ds);
@@ -153,47 +153,55 @@ static void appended_documents_are_read_back(void **state)
 {
     (void)state;
     const char *dir = fresh();
-    struct ft_journal *j = opened(dir);
+    struct ft_set *j = opened(dir);
     struct ft_err err = {0};
-    struct ft_journal_result r = append(j, 0, 5, "first");
+    struct ft_set_result r = append(j, 0, 5, "first");
     assert_int_equal(r.stored, 5);
     assert_int_equal(r.duplicates, 0);
     assert_int_equal(documents_in(dir), 5); /* while it is open */
     (void)append(j, 5, 3, "second");
-    ft_journal_close(j);
+    ft_set_close(j);
     struct ft_dataset *ds = NULL;
-    assert_int_equal(ft_dataset_open_journal(dir, &ds, &err), FT_OK);
+    assert_int_equal(ft_dataset_open_set(dir, &ds, &err), FT_OK);
     assert_int_equal(ft_dataset_count(ds), 8);
     assert_int_equal(ft_dataset_classes(ds), 3);
     assert_string_equal(ft_dataset_class_name(ds, 2), "class-2");
-    assert_true(ft_bytes_is(ft_dataset_doc(ds, 7)->id, "id-7"));
-    assert_true(ft_bytes_is(ft_dataset_doc(ds, 7)->content.bytes, "second"));
-    assert_true(ft_dataset_doc(ds, 7)->raw.size > 0);
-    assert_int_equal(ft_dataset_class_of(ds, 7), 1);
+    /* class-0: 0 3 6, class-1: 1 4 7, class-2: 2 5 */
+    struct ft_arena arena = {0};
+    struct ft_document doc;
+    assert_true(ft_bytes_is(ft_dataset_id(ds, 5), "id-7"));
+    assert_int_equal(ft_dataset_read(ds, 5, &arena, &doc, &err), FT_OK);
+    assert_true(ft_bytes_is(doc.content.bytes, "second"));
+    assert_true(doc.raw.size > 0);
+    assert_int_equal(ft_dataset_class_of(ds, 5), 1);
+    assert_int_equal(ft_dataset_class_of(ds, 7), 2);
+    assert_int_equal(ft_dataset_class_count(ds, 0), 3);
+    assert_int_equal(ft_dataset_class_item(ds, 2, 1), 7);
+    ft_arena_release(&arena);
     char hex[FT_SHA256_HEX];
     assert_int_equal(ft_dataset_digest(ds, hex, &err), FT_OK);
     ft_dataset_free(ds);
     j = opened(dir);
-    assert_int_equal(ft_journal_stats(j).ids, 8);
-    assert_int_equal(ft_journal_stats(j).cut, 0);
-    ft_journal_close(j);
+    assert_int_equal(ft_set_stats(j).ids, 8);
+    assert_int_equal(ft_set_stats(j).cut, 0);
+    ft_set_close(j);
 }
 
 static void equal_documents_are_stored_once(void **state)
 {
     (void)state;
     const char *dir = fresh();
-    struct ft_journal *j = opened(dir);
+    struct ft_set *j = opened(dir);
     (void)append(j, 0, 4, "x");
-    uint64_t bytes = ft_journal_stats(j).bytes;
-    struct ft_journal_result r = append(j, 0, 4, "x"); /* a retry */
+    uint64_t bytes = ft_set_stats(j).bytes;
+    struct ft_set_result r = append(j, 0, 4, "x"); /* a retry */
     assert_int_equal(r.stored, 0);
     assert_int_equal(r.duplicates, 4);
-    assert_int_equal(ft_journal_stats(j).bytes, bytes);
+    assert_int_equal(ft_set_stats(j).bytes, bytes);
     r = append(j, 2, 4, "x"); /* overlapping */
     assert_int_equal(r.stored, 2);
     assert_int_equal(r.duplicates, 2);
-    ft_journal_close(j);
+    ft_set_close(j);
     j = opened(dir); /* what it knows survives */
     r = append(j, 0, 6, "x");
     assert_int_equal(r.duplicates, 6);
@@ -201,13 +209,17 @@ static void equal_documents_are_stored_once(void **state)
     assert_int_equal(r.stored, 1);
     r = append(j, 1, 1, "changed");
     assert_int_equal(r.duplicates, 1);
-    assert_int_equal(ft_journal_stats(j).ids, 6);
-    ft_journal_close(j);
+    assert_int_equal(ft_set_stats(j).ids, 6);
+    ft_set_close(j);
     struct ft_err err = {0};
     struct ft_dataset *ds = NULL;
-    assert_int_equal(ft_dataset_open_journal(dir, &ds, &err), FT_OK);
+    assert_int_equal(ft_dataset_open_set(dir, &ds, &err), FT_OK);
     assert_int_equal(ft_dataset_count(ds), 6);
-    assert_true(ft_bytes_is(ft_dataset_doc(ds, 1)->content.bytes, "changed"));
+    struct ft_buf own = {0};
+    struct ft_content content;
+    assert_true(ft_bytes_is(ft_dataset_id(ds, 3), "id-1")); /* of class-1: 4, then 1, which came again */
+    assert_int_equal(ft_dataset_content(ds, 3, &own, &content, &err), FT_OK);
+    assert_true(ft_bytes_is(content.bytes, "changed"));
     ft_dataset_free(ds);
 }
 
@@ -218,16 +230,16 @@ static void twins_in_one_call_are_stored_once(void **state)
     struct ft_buf buf = {0};
     struct ft_arena arena = {0};
     struct ft_document docs[2];
-    struct ft_journal_result r;
-    struct ft_journal *j = opened(fresh());
+    struct ft_set_result r;
+    struct ft_set *j = opened(fresh());
     docs[0] = document(1, "x", &buf, &arena);
     docs[1] = docs[0];
-    assert_int_equal(ft_journal_append(j, docs, 2, &r, &err), FT_OK);
+    assert_int_equal(ft_set_append(j, docs, 2, &r, &err), FT_OK);
     assert_int_equal(r.stored, 1);
     assert_int_equal(r.duplicates, 1);
-    assert_int_equal(ft_journal_append(j, docs, 0, &r, &err), FT_OK);
+    assert_int_equal(ft_set_append(j, docs, 0, &r, &err), FT_OK);
     assert_int_equal(r.stored, 0);
-    ft_journal_close(j);
+    ft_set_close(j);
     ft_buf_release(&buf);
     ft_arena_release(&arena);
 }
@@ -237,8 +249,8 @@ static void documents_without_id_get_one_from_their_content(void **state)
     (void)state;
     struct ft_err err = {0};
     const char *dir = fresh();
-    struct ft_journal *j = opened(dir);
-    struct ft_journal_result r;
+    struct ft_set *j = opened(dir);
+    struct ft_set_result r;
     struct ft_document docs[3] = {0};
     const float values[2] = {1.0F, 2.0F};
     for (int i = 0; i < 3; i++) {
@@ -250,16 +262,19 @@ static void documents_without_id_get_one_from_their_content(void **state)
                                               .rank = i == 1 ? 2 : 1,
                                               .dims = {2, 1}};
     }
-    assert_int_equal(ft_journal_append(j, docs, 3, &r, &err),
+    assert_int_equal(ft_set_append(j, docs, 3, &r, &err),
                      FT_OK); /* another label or shape is another Document */
     assert_int_equal(r.stored, 3);
-    assert_int_equal(ft_journal_append(j, docs, 3, &r, &err), FT_OK);
+    assert_int_equal(ft_set_append(j, docs, 3, &r, &err), FT_OK);
     assert_int_equal(r.duplicates, 3);
-    ft_journal_close(j);
+    ft_set_close(j);
     struct ft_dataset *ds = NULL;
-    assert_int_equal(ft_dataset_open_journal(dir, &ds, &err), FT_OK);
-    assert_int_equal(ft_dataset_doc(ds, 0)->id.size, 64);
-    assert_int_equal(ft_dataset_doc(ds, 1)->content.rank, 2);
+    assert_int_equal(ft_dataset_open_set(dir, &ds, &err), FT_OK);
+    struct ft_buf own = {0};
+    struct ft_content content;
+    assert_int_equal(ft_dataset_id(ds, 0).size, 64);
+    assert_int_equal(ft_dataset_content(ds, 1, &own, &content, &err), FT_OK);
+    assert_int_equal(content.rank, 2);
     ft_dataset_free(ds);
 }
 
@@ -270,21 +285,21 @@ static void bad_documents_are_named_and_nothing_is_stored(void **state)
     struct ft_buf buf = {0};
     struct ft_arena arena = {0};
     struct ft_document docs[2];
-    struct ft_journal_result r;
+    struct ft_set_result r;
     const char *dir = fresh();
-    struct ft_journal *j = opened(dir);
+    struct ft_set *j = opened(dir);
     docs[0] = document(1, "x", &buf, &arena);
     docs[1] = docs[0];
     docs[1].has_label = false;
-    assert_int_equal(ft_journal_append(j, docs, 2, &r, &err), FT_INVALID);
+    assert_int_equal(ft_set_append(j, docs, 2, &r, &err), FT_INVALID);
     assert_non_null(strstr(err.text, "Document 1 (id \"id-1\") has no label"));
     docs[1] = docs[0];
     docs[1].content = (struct ft_content){0};
-    assert_int_equal(ft_journal_append(j, docs, 2, &r, &err), FT_INVALID);
+    assert_int_equal(ft_set_append(j, docs, 2, &r, &err), FT_INVALID);
     assert_non_null(strstr(err.text, "no content"));
     assert_int_equal(r.stored, 0);
-    assert_int_equal(ft_journal_stats(j).ids, 0);
-    ft_journal_close(j);
+    assert_int_equal(ft_set_stats(j).ids, 0);
+    ft_set_close(j);
     assert_int_equal(documents_in(dir), 0);
     ft_buf_release(&buf);
     ft_arena_release(&arena);
@@ -295,14 +310,14 @@ static void only_one_writer_at_a_time(void **state)
     (void)state;
     struct ft_err err = {0};
     const char *dir = fresh();
-    struct ft_journal *j = opened(dir);
-    struct ft_journal *second = NULL;
-    assert_int_equal(ft_journal_open(dir, &second, &err), FT_UNAVAILABLE);
+    struct ft_set *j = opened(dir);
+    struct ft_set *second = NULL;
+    assert_int_equal(ft_set_open(dir, 0, &second, &err), FT_UNAVAILABLE);
     assert_null(second);
-    ft_journal_close(j);
-    ft_journal_close(opened(dir));
+    ft_set_close(j);
+    ft_set_close(opened(dir));
     struct ft_dataset *ds = NULL;
-    assert_int_equal(ft_dataset_open_journal(root, &ds, &err), FT_NOT_FOUND);
+    assert_int_equal(ft_dataset_open_set(root, &ds, &err), FT_NOT_FOUND);
 }
 
 static void other_manifests_are_refused(void **state)
@@ -311,20 +326,22 @@ static void other_manifests_are_refused(void **state)
     static const struct {
         const char *text;
         enum ft_status want;
-    } cases[] = {{"{\"format\": \"finetuner-dataset\", \"version\": 2, \"documents\": \"docarray-v1\"}",
-                  FT_UNSUPPORTED},
-                 {"{\"format\": \"x\", \"version\": 1, \"documents\": \"docarray-v1\"}", FT_UNSUPPORTED},
-                 {"[]", FT_CORRUPT},
-                 {"", FT_CORRUPT}};
+    } cases[] = {
+        {"{\"format\": \"finetuner-dataset\", \"version\": 3, \"documents\": \"docarray-v1\"}",
+         FT_UNSUPPORTED},
+        {"{\"format\": \"finetuner-dataset\", \"version\": 2, \"documents\": \"docarray-v1\"}", FT_CORRUPT},
+        {"{\"format\": \"x\", \"version\": 1, \"documents\": \"docarray-v1\"}", FT_UNSUPPORTED},
+        {"[]", FT_CORRUPT},
+        {"", FT_CORRUPT}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct ft_err err = {0};
-        struct ft_journal *j = NULL;
+        struct ft_set *j = NULL;
         char path[600];
         const char *dir = fresh();
-        ft_journal_close(opened(dir));
+        ft_set_close(opened(dir));
         (void)snprintf(path, sizeof path, "%s/manifest", dir);
         assert_int_equal(ft_file_write(path, ft_bytes_of_text(cases[i].text), &err), FT_OK);
-        assert_int_equal(ft_journal_open(dir, &j, &err), cases[i].want);
+        assert_int_equal(ft_set_open(dir, 0, &j, &err), cases[i].want);
     }
 }
 
@@ -335,30 +352,30 @@ static void other_manifests_are_refused(void **state)
 static void last_call(int count, struct ft_buf *before, struct ft_buf *torn)
 {
     const char *dir = fresh();
-    struct ft_journal *j = opened(dir);
+    struct ft_set *j = opened(dir);
     (void)append(j, 0, 3, "kept");
     (void)append(j, 3, 2, "kept too");
     *before = bytes_of(dir);
     (void)append(j, 5, count, "torn");
     *torn = bytes_of(dir);
-    ft_journal_close(j);
+    ft_set_close(j);
     memcpy(torn->data, before->data, FT_JOURNAL_HEAD);
 }
 
 static void assert_recovers(const char *dir, size_t documents, uint64_t cut)
 {
     assert_int_equal(documents_in(dir), documents); /* a reader needs no recovery */
-    struct ft_journal *j = opened(dir);
-    assert_int_equal(ft_journal_stats(j).ids, documents);
-    assert_int_equal(ft_journal_stats(j).cut, cut);
-    struct ft_journal_result r = append(j, 4, 2, "after");
+    struct ft_set *j = opened(dir);
+    assert_int_equal(ft_set_stats(j).ids, documents);
+    assert_int_equal(ft_set_stats(j).cut, cut);
+    struct ft_set_result r = append(j, 4, 2, "after");
     assert_int_equal(r.stored, 2);
-    ft_journal_close(j);
+    ft_set_close(j);
     /* Numbers 0 .. documents - 1 were there. */
     assert_int_equal(documents_in(dir), documents + (documents <= 4 ? 1 : 0) + (documents <= 5 ? 1 : 0));
     j = opened(dir);
-    assert_int_equal(ft_journal_stats(j).cut, 0);
-    ft_journal_close(j);
+    assert_int_equal(ft_set_stats(j).cut, 0);
+    ft_set_close(j);
 }
 
 static void a_torn_tail_is_cut_at_every_byte(void **state)
@@ -411,14 +428,14 @@ static void damage_before_a_later_group_is_corruption(void **state)
 {
     (void)state;
     const char *dir = fresh();
-    struct ft_journal *j = opened(dir);
+    struct ft_set *j = opened(dir);
     (void)append(j, 0, 2, "kept");
     struct ft_buf before = bytes_of(dir);
     (void)append(j, 2, 2, "acknowledged");
     struct ft_buf middle = bytes_of(dir);
     (void)append(j, 4, 2, "acknowledged too");
     struct ft_buf after = bytes_of(dir);
-    ft_journal_close(j);
+    ft_set_close(j);
     memcpy(after.data, before.data, FT_JOURNAL_HEAD);
     for (size_t at = before.size; at < middle.size; at += 5) {
         struct ft_err err = {0};
@@ -426,7 +443,7 @@ static void damage_before_a_later_group_is_corruption(void **state)
         after.data[at] ^= 0x10;
         const char *damaged = folder_of(&after, after.size);
         after.data[at] ^= 0x10;
-        assert_int_equal(ft_journal_open(damaged, &j, &err), FT_CORRUPT);
+        assert_int_equal(ft_set_open(damaged, 0, &j, &err), FT_CORRUPT);
         (void)snprintf(offset, sizeof offset, "(offset %zu)", before.size);
         assert_non_null(strstr(err.text, offset));
     }
@@ -439,10 +456,10 @@ static void no_flipped_bit_loses_an_acknowledged_document(void **state)
 {
     (void)state;
     const char *dir = fresh();
-    struct ft_journal *j = opened(dir);
+    struct ft_set *j = opened(dir);
     (void)append(j, 0, 3, "a");
     (void)append(j, 3, 2, "b");
-    ft_journal_close(j);
+    ft_set_close(j);
     struct ft_buf file = bytes_of(dir);
     size_t refused = 0;
     for (size_t bit = 0; bit < 8 * file.size; bit += 7) {
@@ -451,15 +468,15 @@ static void no_flipped_bit_loses_an_acknowledged_document(void **state)
         file.data[bit / 8] ^= (uint8_t)(1U << bit % 8);
         const char *damaged = folder_of(&file, file.size);
         file.data[bit / 8] ^= (uint8_t)(1U << bit % 8);
-        enum ft_status read = ft_dataset_open_journal(damaged, &ds, &err);
+        enum ft_status read = ft_dataset_open_set(damaged, &ds, &err);
         size_t count = read == FT_OK ? ft_dataset_count(ds) : 0;
         ft_dataset_free(ds);
-        enum ft_status st = ft_journal_open(damaged, &j, &err);
+        enum ft_status st = ft_set_open(damaged, 0, &j, &err);
         if (st == FT_OK) {
-            assert_int_equal(ft_journal_stats(j).ids, 5);
+            assert_int_equal(ft_set_stats(j).ids, 5);
             assert_int_equal(read, FT_OK);
             assert_int_equal(count, 5);
-            ft_journal_close(j);
+            ft_set_close(j);
         } else {
             assert_int_equal(st, FT_CORRUPT);
             assert_int_equal(read, FT_CORRUPT);
@@ -470,7 +487,7 @@ static void no_flipped_bit_loses_an_acknowledged_document(void **state)
     /* Nor does a cut below what is acknowledged. */
     for (size_t n = 0; n < file.size; n += 3) {
         struct ft_err err = {0};
-        assert_int_equal(ft_journal_open(folder_of(&file, n), &j, &err), FT_CORRUPT);
+        assert_int_equal(ft_set_open(folder_of(&file, n), 0, &j, &err), FT_CORRUPT);
         assert_non_null(strstr(err.text, "offset"));
     }
     ft_buf_release(&file);
@@ -482,10 +499,10 @@ static void a_journal_inside_a_document_is_no_group(void **state)
     (void)state;
     struct ft_err err = {0};
     const char *other = fresh();
-    struct ft_journal *j = opened(other);
+    struct ft_set *j = opened(other);
     (void)append(j, 0, 3, "inner");
     (void)append(j, 3, 3, "inner");
-    ft_journal_close(j);
+    ft_set_close(j);
     struct ft_buf inner = bytes_of(other);
     const char *dir = fresh();
     j = opened(dir);
@@ -493,11 +510,11 @@ static void a_journal_inside_a_document_is_no_group(void **state)
     struct ft_buf before = bytes_of(dir);
     struct ft_document doc = {
         .id = ft_bytes_of_text("blob"), .has_label = true, .label = ft_bytes_of_text("x")};
-    struct ft_journal_result r;
+    struct ft_set_result r;
     doc.content = (struct ft_content){.kind = FT_CONTENT_BLOB, .bytes = ft_buf_bytes(&inner)};
-    assert_int_equal(ft_journal_append(j, &doc, 1, &r, &err), FT_OK);
+    assert_int_equal(ft_set_append(j, &doc, 1, &r, &err), FT_OK);
     struct ft_buf torn = bytes_of(dir);
-    ft_journal_close(j);
+    ft_set_close(j);
     memcpy(torn.data, before.data, FT_JOURNAL_HEAD);
     torn.data[before.size] ^= 1;
     assert_recovers(folder_of(&torn, torn.size), 3, torn.size - before.size);
@@ -517,7 +534,7 @@ static void killed_writers_lose_nothing_acknowledged(void **state)
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) {
-            struct ft_journal *j = opened(dir);
+            struct ft_set *j = opened(dir);
             for (int i = 0;; i += 3) {
                 (void)append(j, i, 3, "x");
                 int told = i + 3;
@@ -536,10 +553,10 @@ static void killed_writers_lose_nothing_acknowledged(void **state)
         while (read(ends[0], &told, sizeof told) == (ssize_t)sizeof told) {
         }
         (void)close(ends[0]);
-        struct ft_journal *j = opened(dir);
-        size_t ids = (size_t)ft_journal_stats(j).ids;
+        struct ft_set *j = opened(dir);
+        size_t ids = (size_t)ft_set_stats(j).ids;
         assert_true(ids >= (size_t)told && ids % 3 == 0); /* whole calls only */
-        ft_journal_close(j);
+        ft_set_close(j);
         assert_int_equal(documents_in(dir), ids);
     }
 }
@@ -547,7 +564,7 @@ static void killed_writers_lose_nothing_acknowledged(void **state)
 /* ---- threads ---- */
 
 struct writer {
-    struct ft_journal *journal;
+    struct ft_set *journal;
     int first;
     size_t stored;
 };
@@ -565,7 +582,7 @@ static void callers_share_an_fsync(void **state)
     (void)state;
     enum { WRITERS = 8 };
     const char *dir = fresh();
-    struct ft_journal *j = opened(dir);
+    struct ft_set *j = opened(dir);
     struct ft_err err = {0};
     struct writer writers[WRITERS];
     struct ft_thread *threads[WRITERS];
@@ -579,13 +596,13 @@ static void callers_share_an_fsync(void **state)
         ft_thread_join(threads[i]);
         stored += writers[i].stored;
     }
-    struct ft_journal_stats stats = ft_journal_stats(j);
+    struct ft_set_stats stats = ft_set_stats(j);
     assert_int_equal(stats.ids, WRITERS / 2 * 80);
     assert_int_equal(stored, WRITERS / 2 * 80);
     assert_true(stats.syncs <= stats.groups);
     print_message("%llu groups, %llu fsyncs\n", (unsigned long long)stats.groups,
                   (unsigned long long)stats.syncs);
-    ft_journal_close(j);
+    ft_set_close(j);
     assert_int_equal(documents_in(dir), WRITERS / 2 * 80);
 }
 
@@ -603,25 +620,25 @@ static void out_of_memory_leaks_and_stores_nothing(void **state)
     bool failed = true;
     for (uint64_t n = 1; failed; n++) {
         struct ft_err err = {0};
-        struct ft_journal *j = NULL;
-        struct ft_journal_result r = {0};
+        struct ft_set *j = NULL;
+        struct ft_set_result r = {0};
         const char *dir = fresh();
         size_t before = ft_alloc_stats().live_blocks;
         ft_alloc_fail_at(n);
-        enum ft_status st = ft_journal_open(dir, &j, &err);
+        enum ft_status st = ft_set_open(dir, 0, &j, &err);
         enum ft_status opened_st = st;
         if (st == FT_OK) {
-            st = ft_journal_append(j, docs, 3, &r, &err);
+            st = ft_set_append(j, docs, 3, &r, &err);
         }
         ft_alloc_fail_at(0);
         failed = st == FT_NOMEM;
         assert_true(st == FT_OK || st == FT_NOMEM);
         if (opened_st == FT_OK) {
-            assert_int_equal(ft_journal_stats(j).ids, st == FT_OK ? 3 : 0);
-            assert_int_equal(ft_journal_append(j, docs, 3, &r, &err), FT_OK); /* it goes on */
+            assert_int_equal(ft_set_stats(j).ids, st == FT_OK ? 3 : 0);
+            assert_int_equal(ft_set_append(j, docs, 3, &r, &err), FT_OK); /* it goes on */
             assert_int_equal(r.stored, st == FT_OK ? 0 : 3);
         }
-        ft_journal_close(j);
+        ft_set_close(j);
         assert_int_equal(ft_alloc_stats().live_blocks, before);
     }
     for (int i = 0; i < 3; i++) {

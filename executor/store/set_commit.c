@@ -1,0 +1,303 @@
+/* Calls of several threads become groups of one batch: one write, one fsync, then all are answered. */
+#include <assert.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/log.h"
+#include "executor/store/set_internal.h"
+
+enum {
+    BATCH_BYTES = 64 << 20,   /* one fsync covers at most about this much, so that nobody waits for long */
+    PENDING_BYTES = 256 << 20 /* callers wait before more than this waits to be written */
+};
+
+static enum ft_status put_item(struct ft_set *set, const struct ft_set_item *item, struct ft_err *err)
+{
+    uint8_t head[FT_JOURNAL_RECORD];
+    ft_journal_put_record(head, set->active.file.salt, item->id, item->message);
+    FT_RETURN_IF_FAILED(ft_buf_append(&set->batch, head, sizeof head, err));
+    FT_RETURN_IF_FAILED(ft_buf_append(&set->batch, item->id.data, item->id.size, err));
+    return ft_buf_append(&set->batch, item->message.data, item->message.size, err);
+}
+
+static enum ft_status add_item(struct ft_set *set, const struct ft_set_item *item,
+                               struct ft_set_result *result, struct ft_err *err)
+{
+    uint64_t hash = ft_id_hash(set->salt, item->id);
+    bool deletes = item->message.size == 0;
+    struct ft_journal_record stored;
+    size_t slot = 0;
+    FT_RETURN_IF_FAILED(ft_index_find(set, item->id, hash, &slot, &stored, err));
+    bool there = stored.id.data != NULL && stored.doc.size > 0;
+    if (deletes && !there) {
+        return FT_OK;
+    }
+    if (there && ft_bytes_equal(stored.doc, item->message)) {
+        result->duplicates++;
+        return FT_OK;
+    }
+    uint64_t place = ft_place(set->active.number, set->active.file.size + set->batch.size);
+    FT_RETURN_IF_FAILED(put_item(set, item, err));
+    result->stored += deletes ? 0 : 1;
+    result->deleted += deletes ? 1 : 0;
+    return ft_index_set(set, slot, (struct ft_set_slot){hash, place}, there, !deletes, true, err);
+}
+
+static enum ft_status add_group(struct ft_set *set, struct ft_set_request *r, struct ft_err *err)
+{
+    uint8_t head[FT_JOURNAL_GROUP] = {0};
+    uint8_t commit[FT_JOURNAL_COMMIT];
+    uint64_t salt = set->active.file.salt;
+    size_t start = set->batch.size;
+    FT_RETURN_IF_FAILED(ft_buf_append(&set->batch, head, sizeof head, err));
+    for (size_t i = 0; i < r->count; i++) {
+        FT_RETURN_IF_FAILED(add_item(set, &r->items[i], &r->result, err));
+    }
+    size_t records = r->result.stored + r->result.deleted;
+    if (records == 0) {
+        set->batch.size = start;
+        return FT_OK;
+    }
+    size_t body = set->batch.size - start - sizeof head;
+    ft_journal_put_commit(commit, salt, set->active.file.size + start);
+    FT_RETURN_IF_FAILED(ft_buf_append(&set->batch, commit, sizeof commit, err));
+    ft_journal_put_group(set->batch.data + start, salt, (uint32_t)records, body, set->active.file.size);
+    return FT_OK;
+}
+
+static enum ft_status commit_requests(struct ft_set *set, struct ft_set_request *list, uint64_t *groups,
+                                      struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    size_t count = 0;
+    set->batch.size = 0;
+    set->n_undo = 0;
+    set->live_before = set->live;
+    *groups = 0;
+    if (set->broken) {
+        return FT_FAIL(err, IO, "%.600s failed before and has no successor yet: try again",
+                       set->active.file.path);
+    }
+    for (struct ft_set_request *r = list; r != NULL; r = r->next) {
+        count += r->count;
+    }
+    FT_TRY(ft_index_reserve(set, count, err)); /* before the first undo: it moves slots */
+    for (struct ft_set_request *r = list; r != NULL; r = r->next) {
+        FT_TRY(add_group(set, r, err));
+        *groups += r->result.stored + r->result.deleted > 0 ? 1 : 0;
+    }
+    if (set->batch.size > 0) {
+        bool intact = true;
+        st = ft_journal_write(&set->active.file, ft_buf_bytes(&set->batch), &intact, err);
+        set->broken = !intact;
+    }
+done:
+    if (st != FT_OK) {
+        ft_index_roll_back(set);
+    }
+    set->n_undo = 0;
+    set->batch.size = 0;
+    if (set->batch.capacity > BATCH_BYTES / 4) {
+        ft_buf_release(&set->batch);
+    }
+    return st;
+}
+
+static void answer(struct ft_set_request *r)
+{
+    r->done(r->arg, &r->result, &r->why);
+    ft_arena_release(&r->arena);
+    ft_free(r);
+}
+
+/* The calls that wait, as many as one fsync shall cover. Mutex held. */
+static struct ft_set_request *take_list(struct ft_set *set)
+{
+    struct ft_set_request *list = set->first;
+    struct ft_set_request *last = list;
+    size_t bytes = list->bytes;
+    while (last->next != NULL && bytes + last->next->bytes <= BATCH_BYTES) {
+        last = last->next;
+        bytes += last->bytes;
+    }
+    set->first = last->next;
+    set->last = set->first == NULL ? &set->first : set->last;
+    last->next = NULL;
+    set->pending_bytes -= bytes;
+    return list;
+}
+
+static void store_list(struct ft_set *set, struct ft_set_request *list)
+{
+    struct ft_err err = {0};
+    uint64_t groups = 0;
+    enum ft_status st = commit_requests(set, list, &groups, &err);
+    (void)pthread_mutex_lock(&set->mutex);
+    set->stats.ids = set->live;
+    set->stats.bytes = set->active.file.size;
+    set->stats.groups += st == FT_OK ? groups : 0;
+    set->stats.syncs += st == FT_OK && groups > 0 ? 1 : 0;
+    if (set->broken || (set->active.file.size >= set->seal_bytes && !set->stats.working)) {
+        ft_set_ask(set);
+    }
+    (void)pthread_mutex_unlock(&set->mutex);
+    while (list != NULL) {
+        struct ft_set_request *r = list;
+        list = list->next;
+        if (st != FT_OK) {
+            r->why = err;
+            r->result = (struct ft_set_result){0};
+        }
+        answer(r);
+    }
+}
+
+void ft_set_drain(struct ft_set *set)
+{
+    assert(set->writing);
+    while (set->first != NULL && set->waiting == 0) {
+        struct ft_set_request *list = take_list(set);
+        (void)pthread_mutex_unlock(&set->mutex);
+        store_list(set, list);
+        (void)pthread_mutex_lock(&set->mutex);
+        (void)pthread_cond_broadcast(&set->turn);
+    }
+    set->writing = false;
+    (void)pthread_cond_broadcast(&set->turn);
+}
+
+void ft_set_enter(struct ft_set *set)
+{
+    (void)pthread_mutex_lock(&set->mutex);
+    set->waiting++;
+    while (set->writing) {
+        (void)pthread_cond_wait(&set->turn, &set->mutex);
+    }
+    set->waiting--;
+    set->writing = true;
+    (void)pthread_mutex_unlock(&set->mutex);
+}
+
+void ft_set_leave(struct ft_set *set)
+{
+    (void)pthread_mutex_lock(&set->mutex);
+    set->stats.ids = set->live;
+    set->stats.bytes = set->active.file.size;
+    set->stats.shards = set->n_shards;
+    set->stats.journals = set->n_sealing + 1;
+    ft_set_drain(set);
+    (void)pthread_mutex_unlock(&set->mutex);
+}
+
+/* In line; whoever finds no writer becomes it. */
+static void enqueue(struct ft_set *set, struct ft_set_request *r)
+{
+    (void)pthread_mutex_lock(&set->mutex);
+    while (set->pending_bytes > PENDING_BYTES && set->writing) {
+        (void)pthread_cond_wait(&set->turn, &set->mutex);
+    }
+    *set->last = r;
+    set->last = &r->next;
+    set->pending_bytes += r->bytes;
+    if (!set->writing) {
+        set->writing = true;
+        ft_set_drain(set);
+    }
+    (void)pthread_mutex_unlock(&set->mutex);
+}
+
+static void refuse(struct ft_set_request *r, ft_set_done done, void *arg, const struct ft_err *why)
+{
+    const struct ft_set_result nothing = {0};
+    done(arg, &nothing, why);
+    if (r != NULL) {
+        ft_arena_release(&r->arena);
+        ft_free(r);
+    }
+}
+
+void ft_set_submit(struct ft_set *set, const struct ft_document *docs, size_t count, ft_set_done done,
+                   void *arg)
+{
+    struct ft_err err = {0};
+    struct ft_set_request *r = NULL;
+    if (ft_new(1, sizeof *r, &r, &err) != FT_OK || ft_set_prepare(r, docs, count, &err) != FT_OK) {
+        refuse(r, done, arg, &err);
+        return;
+    }
+    r->done = done;
+    r->arg = arg;
+    enqueue(set, r);
+}
+
+/* ---- calls that wait ---- */
+
+struct waiter {
+    struct ft_set *set;
+    struct ft_set_result result;
+    struct ft_err why;
+    bool done;
+};
+
+static void wake(void *arg, const struct ft_set_result *result, const struct ft_err *why)
+{
+    struct waiter *w = arg;
+    (void)pthread_mutex_lock(&w->set->mutex);
+    w->result = *result;
+    w->why = *why;
+    w->done = true;
+    (void)pthread_cond_broadcast(&w->set->turn);
+    (void)pthread_mutex_unlock(&w->set->mutex);
+}
+
+static enum ft_status await(struct waiter *w, struct ft_set_result *result, struct ft_err *err)
+{
+    (void)pthread_mutex_lock(&w->set->mutex);
+    while (!w->done) {
+        (void)pthread_cond_wait(&w->set->turn, &w->set->mutex);
+    }
+    (void)pthread_mutex_unlock(&w->set->mutex);
+    *result = w->result;
+    if (w->why.code != FT_OK) {
+        *err = w->why;
+    }
+    return w->why.code;
+}
+
+enum ft_status ft_set_append(struct ft_set *set, const struct ft_document *docs, size_t count,
+                             struct ft_set_result *result, struct ft_err *err)
+{
+    struct waiter w = {.set = set};
+    *result = (struct ft_set_result){0};
+    if (count == 0) {
+        return FT_OK;
+    }
+    ft_set_submit(set, docs, count, wake, &w);
+    return await(&w, result, err);
+}
+
+enum ft_status ft_set_delete(struct ft_set *set, const struct ft_bytes *ids, size_t count,
+                             struct ft_set_result *result, struct ft_err *err)
+{
+    struct waiter w = {.set = set};
+    struct ft_set_request *r = NULL;
+    *result = (struct ft_set_result){0};
+    if (count == 0) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *r, &r, err));
+    enum ft_status st = ft_arena_new(&r->arena, count, sizeof *r->items, &r->items, err);
+    if (st != FT_OK) {
+        ft_free(r);
+        return st;
+    }
+    for (size_t i = 0; i < count; i++) {
+        r->items[i].id = ids[i];
+        r->bytes += ids[i].size + FT_JOURNAL_RECORD;
+    }
+    r->count = count;
+    r->done = wake;
+    r->arg = &w;
+    enqueue(set, r);
+    return await(&w, result, err);
+}

@@ -1,0 +1,129 @@
+/*
+ * set_internal.h - a dataset's inside: the queue of calls, the index of ids, the files.
+ *
+ * `mutex` guards the queue, the flags and the figures. Whoever set `writing` owns everything from `active`
+ * to `old` without the mutex: a caller that stores a batch, or the set's thread. The manifest belongs to the
+ * set's thread (to the opener before it runs).
+ */
+#ifndef FT_STORE_SET_INTERNAL_H
+#define FT_STORE_SET_INTERNAL_H
+
+#include <pthread.h>
+
+#include "executor/base/arena.h"
+#include "executor/base/thread.h"
+#include "executor/store/journal.h"
+#include "executor/store/segment.h"
+#include "executor/store/set.h"
+
+/* A Document ready to be written; a deletion has an empty message. */
+struct ft_set_item {
+    struct ft_bytes id;
+    struct ft_bytes message;
+};
+
+/* One call in hand. */
+struct ft_set_request {
+    struct ft_arena arena;
+    struct ft_set_item *items;
+    size_t count, bytes;
+    struct ft_set_result result;
+    struct ft_err why;
+    ft_set_done done;
+    void *arg;
+    struct ft_set_request *next;
+};
+
+/* Where the last record with some id lies: a file's number << FT_PLACE_BITS | offset in a journal or number
+ * in a shard. 0: the slot is free; FT_PLACE_GONE: it was used. */
+enum { FT_PLACE_BITS = 40 };
+#define FT_PLACE_GONE UINT64_MAX
+struct ft_set_slot {
+    uint64_t hash;
+    uint64_t place;
+};
+struct ft_set_undo {
+    size_t slot;
+    struct ft_set_slot before;
+};
+
+struct ft_set_journal {
+    uint64_t number;
+    struct ft_journal file;
+};
+
+struct ft_set {
+    char *dir;
+    int dir_fd; /* holds the lock */
+    uint64_t seal_bytes;
+    uint64_t salt; /* of hashes of ids */
+
+    pthread_mutex_t mutex;
+    pthread_cond_t turn; /* a batch or a piece of the thread's work is done */
+    pthread_cond_t wake; /* the thread has work */
+    struct ft_set_request *first, **last;
+    size_t pending_bytes;
+    bool writing;
+    unsigned waiting; /* want to be the writer without a call: batches make room for them */
+    bool asked;       /* the thread shall look for work */
+    bool force;       /* all into one shard */
+    struct ft_err forced;
+    struct ft_set_stats stats;
+
+    struct ft_set_journal active;
+    bool broken;                    /* nothing is known of what is behind its end: it needs a successor */
+    struct ft_set_journal *sealing; /* earlier ones, not yet shards, oldest first */
+    size_t n_sealing, sealing_capacity;
+    struct ft_segment **shards; /* in the manifest's order */
+    size_t n_shards, shards_capacity;
+    struct ft_set_slot *slots;
+    size_t n_slots; /* a power of two */
+    size_t used;    /* gone ones too */
+    uint64_t live;
+    struct ft_set_undo *undo; /* of the batch being built */
+    size_t n_undo, undo_capacity;
+    uint64_t live_before;
+    struct ft_buf batch; /* groups not yet written; begins at offset active.file.size */
+    struct ft_buf old;   /* a stored record, read for comparing */
+
+    struct ft_thread *thread;
+    struct ft_cancel cancel;
+    struct ft_manifest manifest;
+};
+
+/* set_index.c */
+static inline uint64_t ft_place(uint64_t number, uint64_t where)
+{
+    return number << FT_PLACE_BITS | where;
+}
+/* Room for `more` new ids. */
+FT_MUST_CHECK enum ft_status ft_index_reserve(struct ft_set *set, size_t more, struct ft_err *err);
+/* The slot of `id`; *record is what it holds, or zero and the slot is free. Valid until the next call. */
+FT_MUST_CHECK enum ft_status ft_index_find(struct ft_set *set, struct ft_bytes id, uint64_t hash,
+                                           size_t *slot, struct ft_journal_record *record,
+                                           struct ft_err *err);
+/* Let a slot hold another record, taking down how to undo it if asked; what it held is dead. `before` and
+ * `after`: a Document, not a deletion, is there. */
+FT_MUST_CHECK enum ft_status ft_index_set(struct ft_set *set, size_t slot, struct ft_set_slot now,
+                                          bool before, bool after, bool undo, struct ft_err *err);
+void ft_index_roll_back(struct ft_set *set);
+/* Entry k of `from`'s ids has moved: placed[] as in shard_write.h, to == NULL: nothing was written. */
+void ft_index_move(struct ft_set *set, const struct ft_segment *from, size_t k, const uint32_t *placed,
+                   struct ft_segment *to);
+
+/* set_prepare.c: FT_INVALID names the Document. */
+FT_MUST_CHECK enum ft_status ft_set_prepare(struct ft_set_request *request, const struct ft_document *docs,
+                                            size_t count, struct ft_err *err);
+
+/* set_commit.c: mutex held and `writing` set by the caller; all calls are answered and `writing` is unset
+ * when it returns, unless somebody waits to write. */
+void ft_set_drain(struct ft_set *set);
+/* Be the writer. */
+void ft_set_enter(struct ft_set *set);
+void ft_set_leave(struct ft_set *set);
+
+/* set_seal.c */
+void ft_set_worker(void *set);
+/* Mutex held: let the thread look for work, starting it if need be. */
+void ft_set_ask(struct ft_set *set);
+#endif
