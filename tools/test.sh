@@ -39,8 +39,9 @@ if [ "$fast" != --fast ]; then
     venv .venv tests/requirements.txt tests/requirements-torch.txt tests/requirements-cuda-libs.txt
     venv .venv-jina tests/requirements-jina.txt
     venv .venv-jina-v2 tests/requirements-jina-v2.txt
+    venv .venv-jina-old tests/requirements-jina-old.txt
     oracles="-DFT_PYTHON=$PWD/.venv/bin/python -DFT_JINA_PYTHON=$PWD/.venv-jina/bin/python
-     -DFT_JINA_V2_PYTHON=$PWD/.venv-jina-v2/bin/python"
+     -DFT_JINA_V2_PYTHON=$PWD/.venv-jina-v2/bin/python -DFT_JINA_OLD_PYTHON=$PWD/.venv-jina-old/bin/python"
 fi
 
 say "gcc, release"

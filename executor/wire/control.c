@@ -2,10 +2,11 @@
 
 #include "executor/wire/struct.h"
 
-/* jina/SPEC.md 2.4: "default": null keeps every property optional under pydantic 2; members stand in the
- * order in which the measured reply has them, so the bytes are equal. */
+/* jina/SPEC.md 2.4: "default": null keeps every property optional under pydantic 2. The properties are those
+ * of docarray's TextDoc; the name is our own, because HTTP gateways fail to make /openapi.json when a
+ * neighbour's model has the same name and other details. */
 static const char SCHEMAS[] =
-    "{\"/default\":{\"output\":{\"name\":\"TextDoc\",\"model\":{\"title\":\"TextDoc\","
+    "{\"/default\":{\"output\":{\"name\":\"FinetunerTextDoc\",\"model\":{\"title\":\"FinetunerTextDoc\","
     "\"properties\":{\"text\":{\"default\":null,\"type\":\"string\",\"title\":\"Text\"},"
     "\"id\":{\"default\":null,\"title\":\"Id\",\"type\":\"string\"},"
     "\"embedding\":{\"tensor/array shape\":\"not specified\",\"title\":\"Embedding\","
@@ -19,7 +20,8 @@ static const char SCHEMAS[] =
     "\"embedding\":{\"tensor/array shape\":\"not specified\",\"title\":\"Embedding\","
     "\"type\":\"array\",\"items\":{\"type\":\"number\"},\"default\":null},"
     "\"bytes_\":{\"title\":\"Bytes \",\"default\":null,\"format\":\"binary\",\"type\":\"string\"}},"
-    "\"title\":\"TextDoc\",\"type\":\"object\"},\"name\":\"TextDoc\"},\"parameters\":{\"name\":null,"
+    "\"title\":\"FinetunerTextDoc\",\"type\":\"object\"},\"name\":\"FinetunerTextDoc\"},\"parameters\":{"
+    "\"name\":null,"
     "\"model\":null},\"is_singleton_doc\":false}}";
 
 /* For endpoints with names. Every property has one type that pydantic 1 and 2 understand the same way, and a

@@ -11,6 +11,7 @@ import threading
 import time
 
 import grpc
+import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 os.environ.setdefault('JINA_OPTOUT_TELEMETRY', '1')
@@ -33,6 +34,7 @@ class Server:
     """`finetuner serve` in a process of its own."""
 
     def __init__(self, folder, model, *flags):
+        folder.mkdir(exist_ok=True)
         self.port = free_port()
         self.log = open(folder / 'server.log', 'ab')
         self.command = [str(PROGRAM), 'serve', '--host', '127.0.0.1', '--port', str(self.port), '--name', 'tuner',
@@ -91,3 +93,18 @@ class Pings:
         assert not self.failures, self.failures[0]
         assert self.slowest < 1
         return self.count
+
+
+def map_at_r(x, labels):
+    """MAP@R of vectors among themselves, by cosine: the mean over queries of the precision at each hit within the first R,
+    R being how many others share the query's class (Musgrave et al. 2020)."""
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    labels = np.asarray(labels)
+    cosine = x @ x.T
+    np.fill_diagonal(cosine, -np.inf)
+    scores = []
+    for i, row in enumerate(cosine):
+        r = (labels == labels[i]).sum() - 1
+        hits = labels[np.argsort(-row, kind='stable')[:r]] == labels[i]
+        scores.append((hits * np.cumsum(hits) / np.arange(1, r + 1)).sum() / r)
+    return float(np.mean(scores))
