@@ -291,6 +291,9 @@ enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err)
     FT_TRY(ft_model_args_read("evaluate", &args, &m, err));
     FT_TRY(ft_args_want(&args, 2, ft_command_find("evaluate")->usage, err));
     FT_TRY(ft_metric_parse(m.metric, &metric, err)); /* before the work, not after it */
+    if (m.out != NULL) {
+        FT_TRY(ft_out_check(m.out, ".npy", NULL, err));
+    }
     FT_TRY(ft_dataset_open(args.positional[1], true, &queries.data, err));
     if (m.index != NULL) {
         FT_TRY(ft_dataset_open(m.index, true, &index.data, err));
@@ -300,6 +303,9 @@ enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err)
     FT_TRY(embed(encoder, m.quiet, &queries, err));
     if (m.index != NULL) {
         FT_TRY(embed(encoder, m.quiet, &index, err));
+    }
+    if (m.out != NULL) {
+        FT_TRY(write_npy(m.out, queries.rows, ft_dataset_count(queries.data), ft_encoder_dim(encoder), err));
     }
     FT_TRY(measure(&m, &queries, &index, ft_encoder_dim(encoder), &metrics, err));
     if (m.json) {

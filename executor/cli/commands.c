@@ -9,7 +9,7 @@ static const struct ft_command commands[] = {
      ft_help_fit},
     {"encode", "encode MODEL DATA [--out FILE.npy] [options]",
      "embeddings of documents, one float32 row each, in input order", ft_cmd_encode, ft_help_model},
-    {"evaluate", "evaluate MODEL DATA [--index DATA] [--limit 20] [options]",
+    {"evaluate", "evaluate MODEL DATA [--index DATA] [--limit 20] [--out FILE.npy] [options]",
      "retrieval quality of a model on labelled documents", ft_cmd_evaluate, ft_help_model},
     {"inspect", "inspect MODEL [options]", "layers, shapes, parameters, and what tailoring would do, and why",
      ft_cmd_inspect, ft_help_model},

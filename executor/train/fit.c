@@ -227,6 +227,11 @@ static enum ft_status work(struct ft_run *run, const struct ft_fit_job *job, str
         ft_run_note(run, "the model of epoch %" PRId64 " is kept", run->callbacks.best_model.best_epoch);
         FT_RETURN_IF_FAILED(ft_run_best_restore(run, err));
     }
+    if (run->options.mix < 1) { /* the graph holds the given weights until the artifact is written */
+        ft_run_note(run, "weights are %.3g of the way from the given model to the tuned one",
+                    run->options.mix);
+        FT_RETURN_IF_FAILED(ft_params_mix(ft_step_params(run->step), run->graph, run->options.mix, err));
+    }
     FT_RETURN_IF_FAILED(ft_run_evaluate(run, job->cancel, &run->after, err));
     tell_metrics(run, "after", run->after);
     if (job->out != NULL) {

@@ -32,6 +32,7 @@ struct ft_fit_options {
     bool batch_size_given;                                  /* by the user: no budget of memory changes it */
     int64_t memory; /* bytes, 0 = no budget but what the machine has */
     double val_split, clip_norm;
+    double mix;                /* 1 = the tuned weights, 0 = the given ones */
     char dropout[FT_FIT_NAME]; /* model, or a probability */
     char *augment;             /* of training pictures: none, light, strong or JSON (prep/augment.h) */
     char *freeze, *cut, *input_shape, *name;

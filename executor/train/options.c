@@ -79,6 +79,9 @@ static const struct row rows[] = {
      "random changes of training images: light, strong or JSON, e.g. {\"flip\": 0.5, \"crop\": [0.5, 1]}; "
      "see "
      "below"},
+    {"mix", REAL, AT(mix), "1", 0, 1, NULL,
+     "how far the written weights are from the given model (0) to the tuned one (1): less than 1 does better "
+     "on labels that were not trained on, and forgets less"},
     {"dropout", NAME, AT(dropout), "model", 0, 0, NULL,
      "while training texts: model = as its config.json says, or a probability of 0 .. 1 for all places that "
      "its "

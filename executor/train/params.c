@@ -70,15 +70,45 @@ void ft_params_show(const struct ft_params *params, struct ft_plan *plan)
     ft_plan_set_version(plan, params->version);
 }
 
-enum ft_status ft_params_store(struct ft_params *params, struct ft_graph *graph, struct ft_err *err)
+/* Room for the largest parameter. */
+static enum ft_status new_row(const struct ft_params *params, float **row, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    float *row = NULL;
     size_t longest = 1;
     for (int i = 0; i < params->n; i++) {
         longest = params->slots[i].count > longest ? params->slots[i].count : longest;
     }
-    FT_TRY(ft_new(longest, sizeof *row, &row, err));
+    return ft_new(longest, sizeof **row, row, err);
+}
+
+enum ft_status ft_params_mix(struct ft_params *params, const struct ft_graph *graph, double share,
+                             struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    float *row = NULL;
+    FT_TRY(new_row(params, &row, err));
+    for (int i = 0; i < params->n; i++) {
+        const struct ft_params_slot *slot = &params->slots[i];
+        const float *given = ft_graph_data(graph, ft_graph_param_at(graph, i));
+        if (slot->group == FT_PARAMS_FROZEN) {
+            continue;
+        }
+        FT_TRY(ft_flat_get(&params->group[slot->group], slot->at, row, slot->count, err));
+        for (size_t j = 0; j < slot->count; j++) {
+            row[j] = (float)(given[j] + share * ((double)row[j] - given[j]));
+        }
+        FT_TRY(ft_flat_put(&params->group[slot->group], slot->at, row, slot->count, err));
+    }
+    params->version++;
+done:
+    ft_free(row);
+    return st;
+}
+
+enum ft_status ft_params_store(struct ft_params *params, struct ft_graph *graph, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    float *row = NULL;
+    FT_TRY(new_row(params, &row, err));
     for (int i = 0; i < params->n; i++) {
         const struct ft_params_slot *slot = &params->slots[i];
         if (slot->group != FT_PARAMS_FROZEN) {

@@ -36,6 +36,11 @@ FT_MUST_CHECK enum ft_status ft_params_bind(const struct ft_params *params, stru
                                             struct ft_err *err);
 /* Tell the plan which version it sees. */
 void ft_params_show(const struct ft_params *params, struct ft_plan *plan);
+/* given + share (trained - given) of every weight and state that training changes; given: what the graph's
+ * parameters are (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903; for embeddings LM-Cocktail, Xiao et al.
+ * 2023, arXiv:2311.13534). */
+FT_MUST_CHECK enum ft_status ft_params_mix(struct ft_params *params, const struct ft_graph *graph,
+                                           double share, struct ft_err *err);
 /* Write what the buffers hold into the graph's parameters. */
 FT_MUST_CHECK enum ft_status ft_params_store(struct ft_params *params, struct ft_graph *graph,
                                              struct ft_err *err);

@@ -212,6 +212,27 @@ def test_fit_tells_its_story(place, tuned):
     assert sum(line.startswith("epoch ") for line in err.splitlines()) == 8
 
 
+def test_mix_goes_part_of_the_way(place):
+    """Weights are linear in --mix, and what is measured is what is written."""
+    def weights(share):
+        s = cli.ok(
+            "fit", "mlp.onnx", "mlp-train.jsonl", "--eval", "mlp-eval.jsonl", "--out", f"mix-{share}", "--steps", 6, "--mix", share,
+            "--json", "--quiet", cwd=place.dir,
+        ).json()
+        written = cli.ok("evaluate", f"mix-{share}", "mlp-eval.jsonl", "--json", "--quiet", cwd=place.dir).json()["metrics"]
+        assert abs(s["metrics"]["after"]["map_at_r"] - written["map_at_r"]) < 1e-6
+        [path] = (place.dir / f"mix-{share}").glob("models/*/model.onnx")
+        return {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+
+    given, tuned, quarter = weights("0"), weights("1"), weights("0.25")
+    moved = [k for k, w in given.items() if w.dtype == np.float32 and not np.array_equal(w, tuned[k])]
+    assert len(moved) >= 2
+    for k in moved:
+        want = given[k] + 0.25 * (tuned[k].astype(np.float64) - given[k])
+        np.testing.assert_allclose(quarter[k], want, rtol=1e-6, atol=1e-8)
+    assert cli.finetuner("fit", "mlp.onnx", "mlp-train.jsonl", "--mix", "1.5", cwd=place.dir).code == 2
+
+
 def test_fit_prints_a_table(place):
     result = cli.ok(
         "fit", "mlp.onnx", "mlp-train.jsonl", "--eval", "mlp-eval.jsonl", "--out", "table.zip", "--steps", 3, "--quiet",
@@ -442,6 +463,12 @@ def test_evaluate_agrees_with_pytorch_metric_learning(place, tuned):
     for theirs, ours in names.items():
         print(f"\n{ours}: ours {got[ours]:.6f}, pytorch-metric-learning {peer[theirs]:.6f}", end="")
         assert abs(got[ours] - peer[theirs]) < 1e-3  # as above
+
+
+def test_evaluate_writes_what_it_embedded(place, tuned):
+    cli.ok("encode", "cnn-tuned.zip", "cnn-eval.jsonl", "--out", "encoded.npy", "--quiet", cwd=place.dir)
+    cli.ok("evaluate", "cnn-tuned.zip", "cnn-eval.jsonl", "--out", "evaluated.npy", "--quiet", cwd=place.dir)
+    assert (place.dir / "evaluated.npy").read_bytes() == (place.dir / "encoded.npy").read_bytes()
 
 
 def test_evaluate_searches_another_set(place, tuned):
