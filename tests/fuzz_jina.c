@@ -72,9 +72,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(st == FT_OK || st == FT_CORRUPT);
     ft_buf_release(&out);
     ft_jina_request_release(&request);
-    st = ft_reflection_answer(message, NULL, 0, &out, &second);
+    static const char *const names[] = {"jina.JinaRPC", "/default"};
+    st = ft_reflection_answer(message, names, 2, &out, &second);
     assert(st == FT_OK || st == FT_CORRUPT);
     ft_buf_release(&out);
+    if (size < 8) { /* what does not depend on the input is looked at now and then */
+        struct ft_json *texts = ft_json_object();
+        st = ft_json_set(texts, "a", ft_json_of_text("b"), &second);
+        assert(st == FT_OK);
+        st = ft_info_write(texts, texts, &out, &second);
+        assert(st == FT_OK);
+        st = ft_discovery_write(names, 2, &out, &second);
+        assert(st == FT_OK);
+        st = ft_health_write(FT_HEALTH_SERVING, &out, &second);
+        assert(st == FT_OK);
+        ft_json_free(texts);
+        ft_buf_release(&out);
+    }
     (void)!ft_health_read(message, &name, &second);
     assert(ft_alloc_stats().live_blocks == 0);
     return 0;
