@@ -23,7 +23,7 @@ struct call_state {
     grpc_slice details;
 };
 
-static enum ft_status strip_scheme(const char *target, const char **host, struct ft_err *err)
+enum ft_status ft_rpc_target(const char *target, const char **host, struct ft_err *err)
 {
     *host = target;
     if (strncmp(target, "grpcs://", 8) == 0) {
@@ -137,7 +137,7 @@ enum ft_status ft_rpc_call(const char *target, const char *method, struct ft_byt
 {
     memset(answer, 0, sizeof *answer);
     const char *host = NULL;
-    FT_RETURN_IF_FAILED(strip_scheme(target, &host, err));
+    FT_RETURN_IF_FAILED(ft_rpc_target(target, &host, err));
     struct call_state s;
     memset(&s, 0, sizeof s);
     ft_rpc_log_init();

@@ -96,4 +96,6 @@ const struct ft_rpc_method *ft_rpc_find(const struct ft_rpc_server *server, grpc
 void ft_rpc_call_unref(struct ft_rpc_call *call);
 /* gRPC's own log lines go where ours go. */
 void ft_rpc_log_init(void);
+/* client.c: HOST:PORT of a target, which may have grpc:// in front. FT_INVALID, FT_UNSUPPORTED. */
+enum ft_status ft_rpc_target(const char *target, const char **host, struct ft_err *err);
 #endif

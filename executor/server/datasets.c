@@ -3,6 +3,7 @@
 
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
+#include "executor/base/log.h"
 #include "executor/server/internal.h"
 
 enum { NAME_BYTES = 64, OPEN_MAX_SETS = 1024 };
@@ -54,6 +55,13 @@ void ft_datasets_free(struct ft_datasets *datasets)
         return;
     }
     for (size_t i = 0; i < datasets->count; i++) {
+        struct ft_set_stats stats = ft_set_stats(datasets->sets[i].set);
+        FT_LOG_INFO_LINE(
+            "server",
+            "dataset closed dataset=%s documents=%llu groups=%llu syncs=%llu sealed=%llu merged=%llu",
+            datasets->sets[i].name, (unsigned long long)stats.ids, (unsigned long long)stats.groups,
+            (unsigned long long)stats.syncs, (unsigned long long)stats.seals,
+            (unsigned long long)stats.merges);
         ft_set_close(datasets->sets[i].set);
     }
     (void)pthread_mutex_destroy(&datasets->mutex);

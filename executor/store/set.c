@@ -195,6 +195,7 @@ enum ft_status ft_set_open(const char *dir, uint64_t seal_bytes, struct ft_set *
     FT_TRY(ft_dir_make(dir, err));
     FT_TRY(lock_dir(s, err));
     FT_TRY(read_manifest(s, err));
+    FT_TRY(ft_dir_sync(dir, err)); /* the manifest that is believed, before what it does not name goes */
     FT_TRY(sweep(s, err));
     FT_TRY(open_files(s, err));
     if (s->n_sealing > 0 || s->active.file.size >= s->seal_bytes) {
