@@ -43,7 +43,7 @@
         }                                                                                                    \
     } while (0)
 
-enum { CLIENTS = 8, BATCH = 16, AGAIN = 4, IDS = 40000, FILLER = 300, PATH = 1024, FOLDER_ROUNDS = 25 };
+enum { CLIENTS = 8, BATCH = 16, AGAIN = 4, IDS = 40000, FILLER = 300, PATH = 1024, FOLDER_ROUNDS = 10 };
 
 static struct ft_rand r;
 static uint64_t drawn;
@@ -251,7 +251,8 @@ static void verify(const char *dir)
     ft_manifest_release(&m);
 }
 
-/* Opens as a service would, then reads everything. `learn`: what was found is what is there from now on. */
+/* Opens as a service would, then reads everything. `learn`: what was found counts as acknowledged from now
+ * on; the next service syncs it before it acknowledges anything. */
 static size_t check(const char *dir, const char *which, bool learn)
 {
     struct ft_err err = {0};
@@ -456,6 +457,7 @@ static void one_round(bool *working)
         OK(ft_thread_start("client", push_all, &clients[i], &threads[i], &err));
     }
     do {
+        after = 0;
         (void)usleep((useconds_t)(1000 + below(300000)));
         for (unsigned i = 0; i < CLIENTS; i++) {
             after += __atomic_load_n(&clients[i].acknowledged, __ATOMIC_RELAXED);

@@ -19,6 +19,7 @@
 #include "executor/base/rand.h"
 #include "executor/base/thread.h"
 #include "executor/store/dataset.h"
+#include "executor/store/folder.h"
 #include "executor/store/manifest.h"
 #include "executor/store/segment.h"
 #include "executor/store/set.h"
@@ -355,6 +356,51 @@ static void a_snapshot_stays_while_others_push(void **state)
     OK(ft_snapshot_make(dir, at, &err)); /* made before: stays */
 }
 
+static void a_folder_is_verified_and_exported(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    const char *dir = fresh("folder");
+    struct ft_set *set = opened(dir);
+    struct model m = {0};
+    struct ft_folder_info info;
+    struct ft_dataset *ds = NULL;
+    char out[600];
+    size_t count = 0;
+    unsigned ids[16];
+    for (unsigned n = 0; n < 10; n++) {
+        for (unsigned i = 0; i < 16; i++) {
+            ids[i] = (n * 9 + i) % IDS;
+        }
+        put(set, &m, ids, 16);
+    }
+    drop(set, &m, ids, 3);
+    OK(ft_folder_verify(dir, &info, &err)); /* while it is written */
+    assert_int_equal(info.documents, m.live);
+    assert_int_equal(info.classes, LABELS);
+    assert_true(info.bytes > 0 && info.journals >= 1);
+    (void)snprintf(out, sizeof out, "%s/folder.bin", root);
+    OK(ft_folder_export(dir, out, &count, &err));
+    assert_int_equal(count, m.live);
+    OK(ft_dataset_open(out, true, &ds, &err)); /* what the command line reads */
+    assert_int_equal(ft_dataset_count(ds), m.live);
+    for (size_t i = 0; i < m.live; i++) {
+        char want[64];
+        unsigned id = 0;
+        assert_int_equal(sscanf((const char *)ft_dataset_id(ds, i).data, "id-%u", &id), 1);
+        (void)snprintf(want, sizeof want, "text %u of %u", m.version[id % IDS], id);
+        assert_true(ft_bytes_is(ft_dataset_doc(ds, i)->content.bytes, want));
+    }
+    ft_dataset_free(ds);
+    OK(ft_set_compact(set, &err));
+    OK(ft_folder_look(dir, &info, &err));
+    assert_int_equal(info.documents, m.live);
+    assert_int_equal(info.replaced, 0);
+    assert_int_equal(info.shards, 1);
+    ft_set_close(set);
+    assert_int_equal(ft_folder_look(root, &info, &err), FT_NOT_FOUND);
+}
+
 /* ---- damage ---- */
 
 static struct ft_buf shard_of(const char *dir, char path[600])
@@ -586,6 +632,7 @@ int main(void)
         cmocka_unit_test(any_history_reads_as_the_model_says),
         cmocka_unit_test(all_deleted_is_an_empty_dataset),
         cmocka_unit_test(a_snapshot_stays_while_others_push),
+        cmocka_unit_test(a_folder_is_verified_and_exported),
         cmocka_unit_test(no_flipped_bit_goes_unseen),
         cmocka_unit_test(a_full_disk_loses_nothing_acknowledged),
         cmocka_unit_test(what_a_crash_left_is_swept),

@@ -29,12 +29,14 @@ enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_inspect(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_tailor(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_serve(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_datasets(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_worker(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_ping(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_jina(int argc, char **argv, struct ft_err *err); /* called as `jina`: executor, ping */
 void ft_help_fit(const char *command);
 void ft_help_model(const char *command); /* options of the commands that open a model */
 void ft_help_serve(const char *command);
+void ft_help_datasets(const char *command);
 
 /* The stop flag that SIGINT and SIGTERM set; a second signal ends the process at once. */
 struct ft_cancel *ft_cli_cancel(void);

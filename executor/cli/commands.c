@@ -17,6 +17,10 @@ static const struct ft_command commands[] = {
      "the embedding model, untrained: head cut, pooled, projected, normalised", ft_cmd_tailor, ft_help_model},
     {"serve", "serve [--config config.yml] [--model MODEL] [--port P] [--workspace DIR] [--KEY VALUE ...]",
      "a gRPC executor for Jina Flows: /train, /fit, /encode", ft_cmd_serve, ft_help_serve},
+    {"datasets",
+     "datasets list|verify NAME ...|export NAME --out FILE.bin|compact NAME|delete NAME [--id ID ...] "
+     "[--workspace DIR] [--json]",
+     "what a service keeps: list, check, export, compact, delete", ft_cmd_datasets, ft_help_datasets},
     {"ping", "ping HOST:PORT", "is a server there and serving? exit code 0 or 5", ft_cmd_ping, NULL},
     {"worker", "worker --run ID --data-dir DIR", "one run of a service; started by `serve`, not by people",
      ft_cmd_worker, NULL},

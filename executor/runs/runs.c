@@ -20,16 +20,19 @@
 
 /* One service or shell command at a time writes a DATA_DIR: the lock goes with the process, however it ends.
  */
-static enum ft_status lock_dir(struct ft_runs *runs, struct ft_err *err)
+enum ft_status ft_runs_lock(const char *data_dir, int *fd, struct ft_err *err)
 {
     char *path = NULL;
-    FT_RETURN_IF_FAILED(ft_path_join(runs->data_dir, "lock", &path, err));
+    *fd = -1;
+    FT_RETURN_IF_FAILED(ft_path_join(data_dir, "lock", &path, err));
     enum ft_status st = FT_OK;
-    runs->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (runs->lock_fd < 0) {
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (*fd < 0) {
         st = FT_FAIL(err, IO, "%s: %s", path, strerrorname_np(errno));
-    } else if (flock(runs->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        st = FT_FAIL(err, BUSY, "workspace %s is in use by another process", runs->data_dir);
+    } else if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        (void)close(*fd);
+        *fd = -1;
+        st = FT_FAIL(err, BUSY, "workspace %s is in use by another process", data_dir);
     }
     ft_free(path);
     return st;
@@ -77,7 +80,7 @@ enum ft_status ft_runs_open(const struct ft_runs_options *options, struct ft_run
     FT_TRY(ft_new_text(options->device, &r->device, err));
     FT_TRY(ft_new((size_t)options->at_once, sizeof *r->workers, &r->workers, err));
     FT_TRY(make_dirs(r->data_dir, err));
-    FT_TRY(lock_dir(r, err));
+    FT_TRY(ft_runs_lock(r->data_dir, &r->lock_fd, err));
     FT_TRY(ft_db_open(r, err));
     FT_TRY(ft_recover(r, err));
     FT_TRY(ft_db_newest(r, err));

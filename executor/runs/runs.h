@@ -86,4 +86,7 @@ FT_MUST_CHECK enum ft_status ft_runs_artifact(struct ft_runs *runs, const char *
                                               struct ft_err *err);
 /* Artifact of the run that finished last, or NULL when none has. Never touches the disk. */
 FT_MUST_CHECK enum ft_status ft_runs_newest(struct ft_runs *runs, char **path, struct ft_err *err);
+/* The lock that ft_runs_open() holds, for a shell command that changes DATA_DIR: close(*fd) lets it go.
+ * FT_BUSY: a service or another command has it. */
+FT_MUST_CHECK enum ft_status ft_runs_lock(const char *data_dir, int *fd, struct ft_err *err);
 #endif

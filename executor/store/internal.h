@@ -42,6 +42,7 @@ struct ft_dataset {
     uint32_t *picked;                /* a subset: (count) rows of root */
     struct ft_segment **segments;    /* of the service: shards and journals; there are no rows then, and */
     size_t n_segments;               /* Documents of a class have numbers that follow each other */
+    uint64_t id_salt;                /* of the hashes in segments */
     struct ft_dataset_place *places; /* (count); NULL: document i of segment 0 */
 };
 

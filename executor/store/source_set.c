@@ -51,6 +51,7 @@ static enum ft_status open_live(struct ft_dataset *ds, const char *dir, struct f
         FT_RETURN_IF_FAILED(ft_manifest_read(dir, &m, err));
         bool same = m.generation == generation;
         generation = m.generation;
+        ds->id_salt = m.salt;
         st = open_segments(ds, dir, &m, err);
         ft_manifest_release(&m);
         if (st == FT_NOT_FOUND && same) { /* nobody replaced it: a file is missing */
