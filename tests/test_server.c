@@ -180,6 +180,35 @@ static enum ft_status check_fit(const struct ft_json *options, struct ft_err *e)
 
 static const struct ft_engine ENGINE = {open_model, close_model, four, bytes, weight, encode, check_fit};
 
+/* What the engine has seen so far: gRPC orders the threads, but tools cannot see inside it. */
+struct seen {
+    int opens, closes;
+    char opened[512];
+    size_t log_count, log_docs[LOGGED];
+    float log_first[LOGGED];
+};
+
+static struct seen look(void)
+{
+    struct seen seen;
+    (void)pthread_mutex_lock(&engine.mutex);
+    seen.opens = engine.opens;
+    seen.closes = engine.closes;
+    seen.log_count = engine.log_count;
+    memcpy(seen.opened, engine.opened, sizeof seen.opened);
+    memcpy(seen.log_docs, engine.log_docs, sizeof seen.log_docs);
+    memcpy(seen.log_first, engine.log_first, sizeof seen.log_first);
+    (void)pthread_mutex_unlock(&engine.mutex);
+    return seen;
+}
+
+static void break_models(bool broken)
+{
+    (void)pthread_mutex_lock(&engine.mutex);
+    engine.broken = broken;
+    (void)pthread_mutex_unlock(&engine.mutex);
+}
+
 /* ---- a worker: what spec.json's act says */
 
 static void put(const char *dir, const char *folder, const char *run, const char *name, struct ft_bytes bytes)
@@ -270,7 +299,7 @@ static int tear_down(void **state)
 {
     struct fixture *f = *state;
     ft_service_stop(f->service);
-    assert_int_equal(engine.opens, engine.closes);
+    assert_int_equal(look().opens, look().closes);
     ft_config_release(&f->config);
     ASSERT_OK(ft_path_remove(f->dir, &err));
     ft_free(f->dir);
@@ -649,7 +678,7 @@ static void train_fit_encode_and_fetch(void **state)
     artifact_comes_back_in_parts(f, run);
     ask(f, "/encode", "{}", docs, 1, &answer, &scanned);
     assert_false(answer.is_error);
-    assert_non_null(strstr(engine.opened, run)); /* the newest model, without being asked for */
+    assert_non_null(strstr(look().opened, run)); /* the newest model, without being asked for */
     let_go(&answer, &scanned);
     ask(f, "/encode", "{\"myexec\": {\"model\": \"classifier\"}}", docs, 1, &answer, &scanned);
     assert_false(answer.is_error);
@@ -803,8 +832,8 @@ static void waiting_requests_are_computed_together(void **state)
     for (size_t i = 0; i < 4; i++) {
         ends_well(&clients[i], threads[i], &docs[i], i == 3 ? 2 : 1, 0);
     }
-    assert_int_equal(engine.log_count, 2);
-    assert_int_equal(engine.log_docs[1], 4);
+    assert_int_equal(look().log_count, 2);
+    assert_int_equal(look().log_docs[1], 4);
     for (size_t i = 0; i < 5; i++) {
         ft_buf_release(&docs[i]);
     }
@@ -857,8 +886,8 @@ static void a_long_request_lets_others_pass(void **state)
     block(false);
     ends_well(&clients[0], threads[0], docs, LONG, 0);
     ends_well(&clients[1], threads[1], docs + LONG, 1, 0);
-    assert_true(engine.log_first[1] == LONG && engine.log_docs[1] == 4);
-    assert_int_equal(engine.log_count, 11);
+    assert_true(look().log_first[1] == LONG && look().log_docs[1] == 4);
+    assert_int_equal(look().log_count, 11);
     for (size_t i = 0; i <= LONG; i++) {
         ft_buf_release(&docs[i]);
     }
@@ -873,7 +902,7 @@ static void a_long_request_lets_others_pass(void **state)
     }
     ask(f, "/encode", "{}", texts, TEXTS, &answer, &scanned);
     assert_false(answer.is_error);
-    assert_int_equal(engine.log_count, 11 + TEXTS);
+    assert_int_equal(look().log_count, 11 + TEXTS);
     let_go(&answer, &scanned);
     for (size_t i = 0; i < TEXTS; i++) {
         ft_buf_release(&texts[i]);
@@ -903,8 +932,8 @@ static void a_request_whose_client_left_is_dropped(void **state)
     doc = vector_doc("c", NULL, 3);
     thread = begin(&client, f, "{}", &doc, 1);
     ends_well(&client, thread, &doc, 1, 0);
-    assert_int_equal(engine.log_count, 2);
-    assert_true(engine.log_first[1] == 3);
+    assert_int_equal(look().log_count, 2);
+    assert_true(look().log_first[1] == 3);
     ft_buf_release(&request);
     ft_buf_release(&other);
     ft_buf_release(&doc);
@@ -962,16 +991,16 @@ static void a_new_model_comes_without_delay_and_a_broken_one_not_at_all(void **s
     assert_false(client.answer.is_error);
     ft_buf_release(&client.request);
     ft_buf_release(&client.answer.message);
-    char tuned[sizeof engine.opened];
-    (void)snprintf(tuned, sizeof tuned, "%s", engine.opened);
+    char tuned[512];
+    (void)snprintf(tuned, sizeof tuned, "%s", look().opened);
     assert_non_null(strstr(tuned, "artifacts"));
-    engine.broken = true;
+    break_models(true);
     ask(f, "/fit", "{\"act\": \"go\", \"wait\": true}", NULL, 0, &answer, &scanned);
     assert_false(answer.is_error);
     let_go(&answer, &scanned);
-    assert_string_not_equal(engine.opened, tuned); /* it was tried */
+    assert_string_not_equal(look().opened, tuned); /* it was tried */
     encodes(f, "{}", 0);
-    engine.broken = false;
+    break_models(false);
     ft_buf_release(&docs[0]);
     ft_buf_release(&docs[1]);
 }
@@ -992,9 +1021,9 @@ static void models_share_a_memory_limit(void **state)
     refused(f, "/encode", "{\"model\": \"broken\"}", &doc, 1, "is broken");
     refused(f, "/encode", "{\"model\": \"broken\"}", &doc, 1, "is broken"); /* tried again, not remembered */
     encodes(f, "{\"model\": \"plus\"}", 1000);
-    assert_int_equal(engine.opens, 3); /* classifier, plus, huge */
+    assert_int_equal(look().opens, 3); /* classifier, plus, huge */
     encodes(f, "{}", 0);
-    assert_int_equal(engine.opens, 4); /* the first had to go for plus */
+    assert_int_equal(look().opens, 4); /* the first had to go for plus */
     block(true);
     struct client clients[2];
     struct ft_thread *first = begin(&clients[0], f, "{}", &doc, 1);
