@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "kernels/int8.h"
+
 /* ---- reductions */
 
 enum ft_status ft_check_reduce(const char *op, const struct ft_attrs *attrs, const struct ft_type *x,
@@ -250,6 +252,21 @@ static void matrix_dims(const struct ft_type *t, int trans, struct ft_dim *rows,
     *columns = trans ? r : c;
 }
 
+static enum ft_status check_int8(const struct ft_attrs *attrs, const struct ft_type *a,
+                                 const struct ft_type *b, struct ft_dim depth, struct ft_err *err)
+{
+    if (attrs->int8 != 0 && (attrs->trans_a != 0 || b->rank != 2)) {
+        return FT_FAIL(err, INVALID, "matmul: in int8 a %s is not transposed and b %s has 2 axes", FT_SHOW(a),
+                       FT_SHOW(b));
+    }
+    bool fits = !ft_dim_is_known(depth) || (depth.coef >= 1 && depth.coef <= FT_INT8_DEPTH_MAX);
+    if (attrs->int8 != 0 && !fits) {
+        return FT_FAIL(err, INVALID, "matmul: in int8 sums have 1 to %d products, not %lld",
+                       FT_INT8_DEPTH_MAX, (long long)depth.coef);
+    }
+    return FT_OK;
+}
+
 enum ft_status ft_infer_matmul(const struct ft_attrs *attrs, const struct ft_type *in, int n_in,
                                struct ft_type *out, struct ft_err *err)
 {
@@ -275,6 +292,7 @@ enum ft_status ft_infer_matmul(const struct ft_attrs *attrs, const struct ft_typ
         return FT_FAIL(err, INVALID, "matmul: inner extents of a %s%s and b %s%s differ", FT_SHOW(a),
                        attrs->trans_a ? " transposed" : "", FT_SHOW(b), attrs->trans_b ? " transposed" : "");
     }
+    FT_RETURN_IF_FAILED(check_int8(attrs, a, b, ka, err));
     out[0] = ft_check_like(outer);
     out[0].dim[outer->rank - 2] = m;
     out[0].dim[outer->rank - 1] = n;

@@ -66,7 +66,8 @@ const char *ft_precision_name(enum ft_precision precision)
 {
     static const char *const names[FT_PRECISION_COUNT] = {[FT_PRECISION_F32] = "f32",
                                                           [FT_PRECISION_BF16] = "bf16",
-                                                          [FT_PRECISION_BF16_EMULATED] = "bf16-emulated"};
+                                                          [FT_PRECISION_BF16_EMULATED] = "bf16-emulated",
+                                                          [FT_PRECISION_INT8] = "int8"};
     assert((int)precision >= 0 && precision < FT_PRECISION_COUNT);
     return names[precision];
 }
@@ -79,7 +80,7 @@ enum ft_status ft_precision_parse(const char *name, enum ft_precision *precision
             return FT_OK;
         }
     }
-    return FT_FAIL(err, INVALID, "precision is \"%.64s\", wanted f32, bf16 or bf16-emulated", name);
+    return FT_FAIL(err, INVALID, "precision is \"%.64s\", wanted f32, bf16, bf16-emulated or int8", name);
 }
 
 enum ft_status ft_device_set_precision(struct ft_device *device, enum ft_precision precision,

@@ -125,6 +125,7 @@ struct ft_attrs {
     float act_a, act_b;
     enum ft_act act;
     int residual; /* the last input is a tensor of the output's shape that is added */
+    int int8;     /* MATMUL: computed as int8.h says. Plans set it (graph/plan_precision.c) */
     enum ft_miner miner;
     enum ft_reducer reducer;
     /* ATTENTION that reads random numbers: the probability that a weight is dropped. With `drops`, which only
@@ -162,14 +163,20 @@ enum ft_dtype ft_device_float(
  * graph as it is written. */
 bool ft_device_fuses(const struct ft_device *device);
 
-/* ---- bf16
+/* ---- precision
  * On a device that computes in FT_PRECISION_BF16 or _EMULATED, plans store values between steps as FT_BF16
  * (graph/plan_precision.c) and every kernel takes any of its float operands as such: they are widened before
  * anything is done with them, results are rounded once, to the nearest, ties to even. Sums are float or wider
  * as ever. On FT_PRECISION_BF16 convolutions and matrix products whose x, dy, a, b and w are FT_BF16 are the
  * processor's own; elsewhere they are widened too (slow; the same values up to the order of sums). */
-enum ft_precision { FT_PRECISION_F32, FT_PRECISION_BF16, FT_PRECISION_BF16_EMULATED, FT_PRECISION_COUNT };
-const char *ft_precision_name(enum ft_precision precision); /* f32 bf16 bf16-emulated */
+enum ft_precision {
+    FT_PRECISION_F32,
+    FT_PRECISION_BF16,
+    FT_PRECISION_BF16_EMULATED,
+    FT_PRECISION_INT8, /* values are floats; products with weights are computed as int8.h says. No training */
+    FT_PRECISION_COUNT
+};
+const char *ft_precision_name(enum ft_precision precision); /* f32 bf16 bf16-emulated int8 */
 /* FT_INVALID: no such name. */
 FT_MUST_CHECK enum ft_status ft_precision_parse(const char *name, enum ft_precision *precision,
                                                 struct ft_err *err);

@@ -57,7 +57,7 @@ static void kernels_share_what_they_read(void **state)
         struct ft_arg arg = {.data = b, .version = 1};
         struct ft_arg arg_other = {.data = other, .version = 1};
         struct ft_cpu_pack *pack[3] = {NULL};
-        const float *panels[3] = {NULL};
+        const void *panels[3] = {NULL};
         fill(b, 1.0F);
         fill(other, 1000.0F);
         size_t before = ft_alloc_stats().live_bytes;

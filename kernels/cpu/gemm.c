@@ -37,7 +37,7 @@ struct gemm_job {
     const struct gemm *k;
     const struct ft_cpu *cpu;
     const float *a, *b, *bias, *residual;
-    const float *packed; /* NULL: b is packed part by part */
+    const void *packed; /* NULL: b is packed part by part */
     float *y, *scratch;
     bool by_panel;
 };
@@ -113,7 +113,7 @@ static void run_rows(const struct gemm_job *job, const struct part *part, const 
     }
 }
 
-static void act_row(const struct ft_vec *vec, const struct ft_attrs *e, float *y, size_t n)
+void ft_cpu_act(const struct ft_vec *vec, const struct ft_attrs *e, float *y, size_t n)
 {
     switch (e->act) {
     case FT_ACT_RELU:
@@ -153,8 +153,8 @@ static void act_rows(const struct gemm_job *job, const struct panels *panels, in
 {
     const struct gemm *k = job->k;
     for (int64_t r = row; k->attrs.act != FT_ACT_NONE && r < row + rows; r++) {
-        act_row(job->cpu->vec, &k->attrs, job->y + r * k->b.cols + panels->first * k->width,
-                (size_t)(panels->count * k->width));
+        ft_cpu_act(job->cpu->vec, &k->attrs, job->y + r * k->b.cols + panels->first * k->width,
+                   (size_t)(panels->count * k->width));
     }
 }
 
@@ -204,7 +204,7 @@ static void run_packed(void *context, int thread, int64_t begin, int64_t end)
         struct part part = {0};
         for (int64_t i = 0; !part.last; i++) {
             part = part_of(k, i);
-            panels.b = job->packed + panels.first * panels.apart + part.from * k->width;
+            panels.b = (const float *)job->packed + panels.first * panels.apart + part.from * k->width;
             run_rows(job, &part, &panels, row, rows, NULL);
         }
         act_rows(job, &panels, row, rows);

@@ -19,4 +19,6 @@
 bool ft_cpu_is_gemm(const struct ft_cpu *cpu, const struct ft_call *call);
 FT_MUST_CHECK enum ft_status ft_cpu_gemm(struct ft_device *device, const struct ft_call *call,
                                          struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
+/* y = act(y) of n floats, e->act, as a product ends. */
+void ft_cpu_act(const struct ft_vec *vec, const struct ft_attrs *e, float *y, size_t n);
 #endif

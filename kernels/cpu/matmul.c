@@ -3,9 +3,10 @@
 #include "executor/base/alloc.h"
 #include "kernels/cpu/dnnl.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_int8.h"
 
 /*
- * Matrix products that are not gemm.h's, through oneDNN, always as a batch of one or more. Where the
+ * Matrix products that are not gemm.h's or gemm_int8.h's, through oneDNN, always as a batch of one or more. Where the
  * processor's implementation is faster on a packed b (AVX-512: up to 2.7 times), a second primitive stands
  * ready for parameters: those come with a version.
  */
@@ -190,6 +191,9 @@ enum ft_status ft_cpu_matmul(struct ft_device *device, const struct ft_call *cal
     struct ft_kernel *k = NULL;
     struct shape s;
     FT_TRY(ft_cpu_row_major(call, err));
+    if (call->attrs.int8 != 0) {
+        return ft_cpu_gemm_int8(device, call, kernel, scratch, err);
+    }
     if (ft_cpu_is_gemm(ft_cpu_of(device), call)) {
         return ft_cpu_gemm(device, call, kernel, scratch, err);
     }

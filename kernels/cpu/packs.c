@@ -1,9 +1,9 @@
 #include "kernels/cpu/packs.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "kernels/int8.h"
 
 struct ft_cpu_pack {
     struct ft_cpu_pack *next; /* in cpu->packs */
@@ -11,7 +11,7 @@ struct ft_cpu_pack {
     const void *data; /* NULL: reserved */
     uint64_t version;
     int users;
-    float *panels;
+    char *panels;
 };
 
 /* ---- packing */
@@ -59,6 +59,60 @@ void ft_cpu_pack_part(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *
     cpu->vec->transpose_panels(b + col * shape->depth + part->from, shape->depth, cols, part->length, to);
 }
 
+/* ---- packing in int8 */
+
+/* Rows from .. from + length - 1 of column `col` of b. */
+static void take_column(const struct ft_cpu_pack *pack, int64_t col, int64_t from, int64_t length, float *to)
+{
+    const struct ft_cpu_pack_shape *s = &pack->shape;
+    const float *b = pack->data;
+    if (s->trans) {
+        memcpy(to, b + col * s->depth + from, (size_t)length * sizeof *to);
+        return;
+    }
+    for (int64_t k = 0; k < length; k++) {
+        to[k] = b[(from + k) * s->cols + col];
+    }
+}
+
+/* Column `at` of a panel; returns its scale. `bytes`: its first one, two neighbours of the depth together. */
+static float quantise_column(const struct ft_cpu *cpu, const struct ft_cpu_pack *pack, int64_t col,
+                             int8_t *bytes)
+{
+    enum { BLOCK = 256 };
+    float x[BLOCK];
+    int16_t q[BLOCK];
+    float most[2] = {0, 0}; /* so far, of a block */
+    int64_t depth = pack->shape.depth;
+    for (int64_t k = 0; k < depth; k += BLOCK) {
+        int64_t length = ft_smaller(BLOCK, depth - k);
+        take_column(pack, col, k, length, x);
+        most[1] = cpu->vec->most(x, (size_t)length);
+        most[0] = cpu->vec->most(most, 2);
+    }
+    const struct ft_int8_line line = ft_int8_line_of(most[0], FT_INT8_LEVELS);
+    for (int64_t k = 0; k < depth; k += BLOCK) {
+        int64_t length = ft_smaller(BLOCK, depth - k);
+        take_column(pack, col, k, length, x);
+        cpu->vec->quantise(x, q, (size_t)length, line.inverse);
+        for (int64_t i = 0; i < length; i++) {
+            bytes[(k + i) / 2 * 2 * cpu->vec->product_cols + (k + i) % 2] = (int8_t)q[i];
+        }
+    }
+    return line.scale;
+}
+
+static void quantise_panel(const struct ft_cpu *cpu, const struct ft_cpu_pack *pack, int64_t panel, char *to)
+{
+    int64_t width = cpu->vec->product_cols;
+    float *scales = (float *)(void *)to;
+    int8_t *bytes = (int8_t *)(scales + width);
+    memset(to, 0, (size_t)ft_cpu_pack_bytes(cpu, &pack->shape));
+    for (int64_t i = 0; i < ft_smaller(width, pack->shape.cols - panel * width); i++) {
+        scales[i] = quantise_column(cpu, pack, panel * width + i, bytes + 2 * i);
+    }
+}
+
 struct job {
     const struct ft_cpu *cpu;
     const struct ft_cpu_pack *pack;
@@ -69,9 +123,16 @@ static void pack_panels(void *context, int thread, int64_t begin, int64_t end)
     const struct job *job = context;
     const struct ft_cpu_pack *pack = job->pack;
     const struct ft_cpu_pack_part part = {.length = pack->shape.depth, .first = begin, .count = end - begin};
+    int64_t bytes = ft_cpu_pack_bytes(job->cpu, &pack->shape);
     (void)thread;
-    ft_cpu_pack_part(job->cpu, &pack->shape, pack->data, &part,
-                     pack->panels + begin * pack->shape.depth * job->cpu->vec->product_cols);
+    if (!pack->shape.int8) {
+        ft_cpu_pack_part(job->cpu, &pack->shape, pack->data, &part,
+                         (float *)(void *)(pack->panels + begin * bytes));
+        return;
+    }
+    for (int64_t i = begin; i < end; i++) {
+        quantise_panel(job->cpu, pack, i, pack->panels + i * bytes);
+    }
 }
 
 /* ---- finding */
@@ -80,7 +141,7 @@ static bool is_for(const struct ft_cpu_pack *pack, const struct ft_cpu_pack_shap
                    const struct ft_arg *b)
 {
     return pack->data == b->data && pack->shape.depth == shape->depth && pack->shape.cols == shape->cols &&
-           pack->shape.trans == shape->trans;
+           pack->shape.trans == shape->trans && pack->shape.int8 == shape->int8;
 }
 
 static int64_t panels_of(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape)
@@ -88,16 +149,23 @@ static int64_t panels_of(const struct ft_cpu *cpu, const struct ft_cpu_pack_shap
     return (shape->cols + cpu->vec->product_cols - 1) / cpu->vec->product_cols;
 }
 
+int64_t ft_cpu_pack_bytes(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape)
+{
+    int64_t width = cpu->vec->product_cols;
+    int64_t floats = shape->depth * width * (int64_t)sizeof(float);
+    return shape->int8 ? width * (int64_t)sizeof(float) + ft_parts_of(shape->depth, 2) * 2 * width : floats;
+}
+
 enum ft_status ft_cpu_pack_reserve(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
                                    struct ft_cpu_pack **pack, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_cpu_pack *p = NULL;
-    size_t floats = (size_t)(panels_of(cpu, shape) * cpu->vec->product_cols * shape->depth);
+    size_t bytes = (size_t)(panels_of(cpu, shape) * ft_cpu_pack_bytes(cpu, shape));
     FT_TRY(ft_new(1, sizeof *p, &p, err));
-    p->panels = ft_alloc(floats * sizeof *p->panels); /* no zeros: what is never packed takes no memory */
+    p->panels = ft_alloc(bytes); /* no zeros: what is never packed takes no memory */
     if (p->panels == NULL) {
-        FT_TRY(FT_FAIL(err, NOMEM, "no memory for %zu packed numbers", floats));
+        FT_TRY(FT_FAIL(err, NOMEM, "no memory for %zu bytes of packed weights", bytes));
     }
     p->shape = *shape;
     p->users = 1;
@@ -141,15 +209,14 @@ static enum ft_status find(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *s
 }
 
 enum ft_status ft_cpu_pack_panels(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
-                                  const struct ft_arg *b, struct ft_cpu_pack **pack, const float **panels,
+                                  const struct ft_arg *b, struct ft_cpu_pack **pack, const void **panels,
                                   struct ft_err *err)
 {
-    assert(b->version != 0);
     if (*pack == NULL || !is_for(*pack, shape, b)) {
         FT_RETURN_IF_FAILED(find(cpu, shape, b, pack, err));
     }
     struct ft_cpu_pack *p = *pack;
-    if (p->version != b->version) {
+    if (p->version != b->version || b->version == 0) {
         struct job job = {cpu, p};
         ft_cpu_items(cpu, panels_of(cpu, shape), shape->depth * cpu->vec->product_cols, pack_panels, &job);
         p->version = b->version;

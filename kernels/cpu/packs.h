@@ -2,7 +2,8 @@
  * packs.h - weights laid out in panels for products of our own, once for all kernels of a device that read
  * them; private to kernels/cpu/.
  *
- * A panel is (depth, vec->product_cols), zeros where b has no column. Plans for batches of many sizes share
+ * A panel is (depth, vec->product_cols), zeros where b has no column. In int8 (kernels/int8.h) it is the
+ * scale of each column, floats, then (pairs of the depth, product_cols, 2) signed bytes. Plans for batches of many sizes share
  * the packed copies of their weights, which would otherwise be many times the weights themselves.
  * Thread-safety: as the device.
  */
@@ -15,18 +16,19 @@ struct ft_cpu_pack; /* opaque */
 /* b (depth, cols), or (cols, depth) where trans. */
 struct ft_cpu_pack_shape {
     int64_t depth, cols;
-    bool trans;
+    bool trans, int8;
 };
 /* Room for the panels of a b that is not known yet, so that running allocates nothing where b is a parameter.
  */
 FT_MUST_CHECK enum ft_status ft_cpu_pack_reserve(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
                                                  struct ft_cpu_pack **pack, struct ft_err *err);
-/* The panels of b, brought up to date if its version is another than the last time: they lie panel by panel,
- * depth * product_cols floats each. *pack: NULL or what the last call left there; ft_cpu_pack_drop() in the
- * end. b's version is not 0. */
+/* The panels of b, brought up to date if its version is another than the last time, or 0: they lie panel by
+ * panel, ft_cpu_pack_bytes() each. *pack: NULL or what the last call left there; ft_cpu_pack_drop() in the
+ * end. */
 FT_MUST_CHECK enum ft_status ft_cpu_pack_panels(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
                                                 const struct ft_arg *b, struct ft_cpu_pack **pack,
-                                                const float **panels, struct ft_err *err);
+                                                const void **panels, struct ft_err *err);
+int64_t ft_cpu_pack_bytes(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape);
 void ft_cpu_pack_drop(struct ft_cpu *cpu, struct ft_cpu_pack **pack);
 
 /* Rows from .. from + length - 1 of the depth, panels first .. first + count - 1: to (count, length,

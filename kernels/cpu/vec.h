@@ -90,6 +90,20 @@ struct ft_vec_product {
     float alpha;
 };
 
+/* c (rows, cols) = sums of a b, each times a_scale of its row and b_scale of its column, + bias + more: one
+ * panel of b, (pairs, product_cols, 2) signed bytes, for rows of a, (pairs, 2). What is beyond the depth or
+ * cols is 0. */
+struct ft_vec_product_int8 {
+    const int16_t *a;
+    const int8_t *b;
+    const float *a_scale, *b_scale; /* (rows), (product_cols) */
+    const float *bias;              /* (cols), or NULL */
+    const float *more;              /* laid out as c, which it may be; or NULL */
+    float *c;
+    int64_t c_row; /* floats */
+    int64_t rows, cols, pairs; /* cols <= product_cols */
+};
+
 /* What is added to a row of n scores; NULL: nothing. */
 struct ft_vec_scores {
     int64_t n;
@@ -178,6 +192,11 @@ struct ft_vec {
     /* x (rows, depth), its rows `stride` apart -> a b of ft_vec_product whose columns are x's rows: panels of
      * (depth, product_cols), zeros past the last row. */
     void (*transpose_panels)(const float *x, int64_t stride, int64_t rows, int64_t depth, float *y);
+    /* kernels/int8.h: the largest |x|, NaN or an infinity if there is one; y = rint(x * inverse), 0 where
+     * inverse is 0 */
+    float (*most)(const float *x, size_t n);
+    void (*quantise)(const float *x, int16_t *y, size_t n, float inverse);
+    void (*product_int8)(const struct ft_vec_product_int8 *p);
     /* s = exp(s + what is added - the largest of these); returns that, *sum = the sum of s */
     float (*scores_softmax)(const struct ft_vec_scores *r, float *s, double *sum);
     /* s = exp(s + what is added - shift[0]), ds = alpha s (ds - shift[1]) */
