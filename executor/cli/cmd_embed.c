@@ -95,6 +95,9 @@ static enum ft_status open_encoder(const struct ft_args *args, const struct ft_m
         if (padded != NULL && padded[0] != '\0') {
             (void)fprintf(stderr, "texts are padded to the longest of a batch: %s\n", padded);
         }
+        if (precision == FT_PRECISION_INT8) {
+            (void)fprintf(stderr, "%s products in int8\n", ft_encoder_int8(*encoder));
+        }
         if (ft_encoder_batch_max(*encoder) < m->batch_size) {
             (void)fprintf(stderr, "batches of %" PRId64 " documents, the most that fits\n",
                           ft_encoder_batch_max(*encoder));
@@ -137,6 +140,9 @@ static enum ft_status encode_json(const struct ft_encoder *encoder, size_t count
     FT_TRY(ft_json_set(json, "count", ft_json_of_int((int64_t)count), err));
     FT_TRY(ft_json_set(json, "dim", ft_json_of_int(ft_encoder_dim(encoder)), err));
     FT_TRY(texts_json(encoder, json, err));
+    if (ft_encoder_int8(encoder)[0] != '\0') {
+        FT_TRY(ft_json_set(json, "int8_products", ft_json_of_text(ft_encoder_int8(encoder)), err));
+    }
     FT_TRY(ft_json_set(json, "seconds", ft_json_of_real(seconds), err));
     FT_TRY(ft_json_set(json, "out", ft_json_of_text(out), err));
     FT_TRY(ft_print_json(json, err));

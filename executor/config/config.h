@@ -47,6 +47,7 @@ struct ft_config {
     int64_t models_memory_mb;
     /* the process */
     char *device;
+    char *precision;
     int64_t threads;
     int64_t handlers;
     int64_t request_queue;

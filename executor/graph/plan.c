@@ -419,6 +419,16 @@ enum ft_status ft_plan_find_nonfinite(struct ft_plan *plan, char origin[FT_ERR_T
     return FT_OK;
 }
 
+static void count_products(const struct ft_plan *plan, struct ft_plan_stats *stats)
+{
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        const struct ft_plan_step *step = &plan->steps[i];
+        bool product = step->op == FT_OP_CONV || step->op == FT_OP_MATMUL;
+        stats->products += product && !step->once;
+        stats->int8 += product && step->attrs->int8 != 0;
+    }
+}
+
 struct ft_plan_stats ft_plan_stats(const struct ft_plan *plan)
 {
     struct ft_plan_stats stats = {
@@ -426,6 +436,7 @@ struct ft_plan_stats ft_plan_stats(const struct ft_plan *plan)
         .reorders = plan->reorders,
         .activation_bytes = plan->spec.like == NULL || plan->owns_block ? plan->block_bytes : 0,
         .scratch_bytes = plan->spec.like == NULL || plan->owns_scratch ? plan->scratch_bytes : 0};
+    count_products(plan, &stats);
     for (size_t i = 0; i < plan->n_storages; i++) {
         const struct ft_plan_storage *s = &plan->storages[i];
         if (s->place == FT_PLACE_KEPT) {

@@ -2,7 +2,7 @@
  * plan.h - a graph made executable on one device for fixed extents: layouts, memory, prepared kernels.
  *
  * The plan decides what the canonical graph must not know: which values are stored channels-last and where
- * reorders go, float type (ft_device_float; with ft_device_precision() what is stored as bf16), in-place
+ * reorders go, float type (ft_device_float; with ft_device_precision() what is bf16 or int8), in-place
  * reuse, one block of activation memory with offsets by lifetime, scratch. Values are bound to outside memory
  * (inputs, parameters, wanted outputs) or live in the plan's own block. Nothing is allocated by
  * ft_plan_run().
@@ -76,6 +76,7 @@ struct ft_plan_step_time ft_plan_step_time(const struct ft_plan *plan, int step)
 
 struct ft_plan_stats {
     int nodes, reorders;
+    int products, int8;      /* CONV and MATMUL of every run; those computed in int8 (kernels/int8.h) */
     size_t activation_bytes; /* the plan's block, and what it keeps of parameters */
     size_t scratch_bytes;
     size_t bound_bytes; /* inputs, parameters, outputs outside */

@@ -6,7 +6,7 @@
  * plan_layout.c turns nodes into steps: layouts, reorders, aliases, copies into wanted memory
  * plan_fuse.c   lets products take over what follows them
  * plan_once.c   finds the steps that run once a version of the parameters
- * plan_precision.c says what is stored as bf16
+ * plan_precision.c says what is stored as bf16 and computed in int8
  * plan_chain.c  makes one step of element-wise steps that follow one another
  * plan_memory.c life times, in-place reuse, offsets in the one block
  * plan_kernel.c prepares kernels and their argument arrays

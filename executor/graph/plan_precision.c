@@ -3,9 +3,13 @@
 
 #include "executor/base/alloc.h"
 #include "executor/graph/plan_internal.h"
+#include "kernels/int8.h"
 
 /*
- * Which values are stored as bf16, on a device that computes so: the table below, row by row of ops.def.
+ * Which values are stored as bf16, and which rows are computed in int8, on a device that computes so: the
+ * table below, row by row of ops.def.
+ *
+ * In int8 only steps change: products of something with a weight are marked (a.int8), values stay floats.
  *
  * Products take bf16 and give it; what is element-wise, moves elements or normalises takes what comes and
  * gives bf16 if any of that was; sums, losses and optimisers keep floats. A value that is wanted is a float,
@@ -17,16 +21,18 @@
 /* Letters of inputs, then of outputs. The last one of each counts for all that follow.
  * inputs   n: bf16. e: as it comes, and what outputs follow. w: as a float.
  * outputs  n: bf16. f: if an input with an e is. w: a float.
- * Rows that are not here: w. Integers and booleans are what they are. */
+ * Rows that are not here: w. Integers and booleans are what they are.
+ * int8     the row can be computed in int8, its input 1 the weight. */
 struct row_rule {
     const char *in, *out;
+    bool int8;
 };
 
 static const struct row_rule rules[FT_OP_COUNT] = {
     [FT_OP_CONV] = {"nnw", "n"},
     [FT_OP_CONV_BWD_DATA] = {"nnw", "n"},
     [FT_OP_CONV_BWD_WEIGHT] = {"nnw", "w"},
-    [FT_OP_MATMUL] = {"nnw", "n"},
+    [FT_OP_MATMUL] = {"nnw", "n", .int8 = true},
     [FT_OP_BATCHNORM] = {"ew", "f"},
     [FT_OP_BATCHNORM_BWD] = {"eew", "fw"},
     [FT_OP_BATCHNORM_TRAIN] = {"ew", "fw"},
@@ -283,19 +289,50 @@ static enum ft_status rewrite(struct precision *p, struct ft_plan_step *step, st
     return push(p, step, err);
 }
 
+/* ---- int8 */
+
+/* Of a value that changes from run to run with a matrix that is made of parameters alone. */
+static bool is_int8(const struct precision *p, const struct ft_plan_step *step)
+{
+    const struct ft_type *b = &step->types[1];
+    if (step->is_reorder || !rules[step->op].int8 || step->attrs->trans_a != 0 || b->rank != 2 ||
+        ft_elements(b) == 0) {
+        return false;
+    }
+    bool weight = p->settled[storage_of(p, step->in[1])] && !p->settled[storage_of(p, step->in[0])];
+    return weight && ft_extent(b, step->attrs->trans_b != 0 ? 1 : 0) <= FT_INT8_DEPTH_MAX;
+}
+
+static enum ft_status mark_int8(const struct precision *p, struct ft_plan_step *step, struct ft_err *err)
+{
+    struct ft_attrs *attrs = NULL;
+    if (!is_int8(p, step)) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_arena_new(&p->plan->arena, 1, sizeof *attrs, &attrs, err));
+    memcpy(attrs, step->attrs, sizeof *attrs);
+    attrs->int8 = 1;
+    step->attrs = attrs;
+    return FT_OK;
+}
+
+/* ---- the pass */
+
 static enum ft_status look_at(struct precision *p, const struct ft_plan_step *from, struct ft_err *err)
 {
     struct ft_plan_step step = *from;
     if (!made_of_weights(p, &step)) {
-        return rewrite(p, &step, err);
+        if (ft_device_precision(p->plan->device) != FT_PRECISION_INT8) {
+            return rewrite(p, &step, err);
+        }
+        FT_RETURN_IF_FAILED(mark_int8(p, &step, err));
+        return push(p, &step, err);
     }
     for (int o = 0; o < step.n_out; o++) {
         p->settled[storage_of(p, step.out[o])] = true;
     }
     return push(p, &step, err);
 }
-
-/* ---- the pass */
 
 static void show_types(const struct precision *p)
 {

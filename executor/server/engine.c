@@ -1,6 +1,7 @@
 #include "executor/server/engine.h"
 
 #include "executor/base/alloc.h"
+#include "executor/base/log.h"
 #include "executor/model/artifact.h"
 #include "executor/train/encoder.h"
 #include "executor/train/fit.h"
@@ -43,7 +44,9 @@ static enum ft_status open_encoder(const struct ft_config *config, const char *m
         .normalize = config->normalize,
         .output_dim = config->output_dim,
     };
+    enum ft_precision precision = FT_PRECISION_F32;
     FT_RETURN_IF_FAILED(ft_pooler_find(config->pooler, &tailor.pooler, err));
+    FT_RETURN_IF_FAILED(ft_precision_parse(config->precision, &precision, err));
     struct ft_model_options options = {.input_shape = none_if_empty(config->input_shape)};
     /* An artifact was tailored when it was made, and knows how its input is prepared. */
     bool artifact = ft_artifact_known(model);
@@ -53,6 +56,7 @@ static enum ft_status open_encoder(const struct ft_config *config, const char *m
         .model_options = artifact ? NULL : &options,
         .prep_options = artifact || ft_json_count(config->prep) == 0 ? NULL : config->prep,
         .device = config->device,
+        .precision = precision,
         .threads = (int)config->threads,
         .batch_max = config->encode_batch_size,
     };
@@ -61,6 +65,10 @@ static enum ft_status open_encoder(const struct ft_config *config, const char *m
     if (st != FT_OK) {
         ft_encoder_free(opened);
         return ft_err_wrap(err, "a first embedding");
+    }
+    if (precision == FT_PRECISION_INT8) {
+        FT_LOG_INFO_LINE("server", "model in int8 path=\"%s\" products=\"%s\"", model,
+                         ft_encoder_int8(opened));
     }
     *encoder = opened;
     return FT_OK;

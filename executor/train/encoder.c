@@ -36,6 +36,7 @@ struct ft_encoder {
     int64_t bytes;   /* allocated and kept while it was opened and while it ran */
     char about[256];
     char padded[FT_ERR_TEXT];
+    char int8[32];
 };
 
 /* ---- life */
@@ -66,10 +67,30 @@ static enum ft_status set_up_texts(struct ft_encoder *e, struct ft_err *err)
     return ft_batch_init_texts(&e->texts, (size_t)limits.rows, (size_t)limits.tokens, err);
 }
 
+/* Nobody asks for int8 to get f32: what becomes of it is said, and nothing is an error. */
+static enum ft_status count_int8(struct ft_encoder *e, const int64_t symbols[FT_MAX_SYMBOLS],
+                                 struct ft_err *err)
+{
+    struct ft_plan_stats stats;
+    struct ft_plan_spec spec = {.wanted = &e->input.embedding, .n_wanted = 1};
+    if (ft_device_precision(e->parts.device) != FT_PRECISION_INT8) {
+        return FT_OK;
+    }
+    memcpy(spec.symbols, symbols, sizeof spec.symbols);
+    FT_RETURN_IF_FAILED(ft_plan_price(e->parts.device, e->parts.graph, &spec, &stats, err));
+    if (stats.int8 == 0) {
+        return FT_FAIL(err, UNSUPPORTED,
+                       "precision int8 is for products with a matrix of weights, and this model has none "
+                       "(convolutions are not): take f32");
+    }
+    (void)snprintf(e->int8, sizeof e->int8, "%d of %d", stats.int8, stats.products);
+    return FT_OK;
+}
+
 static enum ft_status set_up(struct ft_encoder *e, int threads, int64_t batch_max, struct ft_err *err)
 {
     struct ft_device *device = e->parts.device;
-    int64_t largest[FT_MAX_SYMBOLS];
+    int64_t largest[FT_MAX_SYMBOLS] = {[FT_SYMBOL_BATCH] = batch_max};
     e->threads = threads;
     e->batch_max = batch_max;
     FT_RETURN_IF_FAILED(ft_input_find(e->parts.graph, &e->input, err));
@@ -84,6 +105,7 @@ static enum ft_status set_up(struct ft_encoder *e, int threads, int64_t batch_ma
     if (e->input.rng != FT_NO_VALUE) {
         FT_RETURN_IF_FAILED(ft_device_alloc(device, 2 * sizeof(int64_t), &e->rng, err));
     }
+    FT_RETURN_IF_FAILED(count_int8(e, largest, err));
     struct ft_buckets_spec spec = {.device = device,
                                    .graph = e->parts.graph,
                                    .wanted = &e->input.embedding,
@@ -231,6 +253,11 @@ int64_t ft_encoder_dim(const struct ft_encoder *e)
 const struct ft_prep *ft_encoder_prep(const struct ft_encoder *e)
 {
     return &e->prep;
+}
+
+const char *ft_encoder_int8(const struct ft_encoder *e)
+{
+    return e->int8;
 }
 
 const char *ft_encoder_padded(const struct ft_encoder *e)

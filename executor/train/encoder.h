@@ -25,7 +25,8 @@ struct ft_encoder_spec {
     const struct ft_model_options *model_options; /* may be NULL */
     const struct ft_json *prep_options;           /* over what the model brings; may be NULL */
     const char *device;
-    enum ft_precision precision; /* of computing; embeddings are f32 */
+    enum ft_precision precision; /* of computing; embeddings are f32. INT8: FT_UNSUPPORTED where the model has
+                                  * no product to compute so */
     int threads;                 /* 0 = one a processor */
     int64_t batch_max;           /* rows computed at once */
     /* Bytes, 0 = no budget: batch_max becomes the largest of its halves that fits; FT_LIMIT with the figure
@@ -41,6 +42,9 @@ const char *ft_encoder_about(const struct ft_encoder *encoder);
 int64_t ft_encoder_batch_max(const struct ft_encoder *encoder);
 int64_t ft_encoder_dim(const struct ft_encoder *encoder);
 const struct ft_prep *ft_encoder_prep(const struct ft_encoder *encoder);
+/* How many of its products with weights are computed in int8, of how many products: "36 of 36"; "": in no
+ * other precision than int8. */
+const char *ft_encoder_int8(const struct ft_encoder *encoder);
 /* Of a model of texts: "" when they run without padding, else why they are padded. NULL: of no texts. */
 const char *ft_encoder_padded(const struct ft_encoder *encoder);
 uint64_t ft_encoder_tokens(const struct ft_encoder *encoder); /* of all texts embedded so far */

@@ -172,8 +172,10 @@ static void read_call(struct gemm_int8 *k, const struct ft_cpu *cpu, const struc
     const struct ft_type *b = &call->in[1];
     bool trans = call->attrs.trans_b != 0;
     k->attrs = call->attrs;
-    k->b = (struct ft_cpu_pack_shape){
-        .depth = ft_extent(b, trans ? 1 : 0), .cols = ft_extent(b, trans ? 0 : 1), .trans = trans, .int8 = true};
+    k->b = (struct ft_cpu_pack_shape){.depth = ft_extent(b, trans ? 1 : 0),
+                                      .cols = ft_extent(b, trans ? 0 : 1),
+                                      .trans = trans,
+                                      .int8 = true};
     k->rows = ft_elements(&call->in[0]) / k->b.depth;
     k->width = cpu->vec->product_cols;
     k->panels = ft_parts_of(k->b.cols, k->width);

@@ -6,9 +6,9 @@
 #include "kernels/cpu/gemm_int8.h"
 
 /*
- * Matrix products that are not gemm.h's or gemm_int8.h's, through oneDNN, always as a batch of one or more. Where the
- * processor's implementation is faster on a packed b (AVX-512: up to 2.7 times), a second primitive stands
- * ready for parameters: those come with a version.
+ * Matrix products that are not gemm.h's or gemm_int8.h's, through oneDNN, always as a batch of one or more.
+ * Where the processor's implementation is faster on a packed b (AVX-512: up to 2.7 times), a second primitive
+ * stands ready for parameters: those come with a version.
  */
 
 struct matmul {

@@ -100,7 +100,7 @@ struct ft_vec_product_int8 {
     const float *bias;              /* (cols), or NULL */
     const float *more;              /* laid out as c, which it may be; or NULL */
     float *c;
-    int64_t c_row; /* floats */
+    int64_t c_row;             /* floats */
     int64_t rows, cols, pairs; /* cols <= product_cols */
 };
 

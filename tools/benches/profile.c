@@ -82,10 +82,16 @@ static void print_row(const struct row *r, double total, FILE *out)
     }
 }
 
+static const char *row_name(const struct ft_plan_step_time *s)
+{
+    bool int8 = s->op == FT_OP_MATMUL && s->attrs->int8 != 0;
+    return s->is_reorder ? "(reorder)" : int8 ? "matmul int8" : ft_op_info(s->op)->name;
+}
+
 static struct row row_of(const struct ft_plan *plan, int i, int runs)
 {
     struct ft_plan_step_time s = ft_plan_step_time(plan, i);
-    return (struct row){.name = s.is_reorder ? "(reorder)" : ft_op_info(s.op)->name,
+    return (struct row){.name = row_name(&s),
                         .steps = 1,
                         .at = i,
                         .seconds = s.seconds / runs,

@@ -11,6 +11,7 @@
  *   --freeze WHAT   as `fit` takes it
  *   --cached        train: what the frozen layers make of the texts stands in the batch, as from a run's
  * second epoch on; `fit` copies it there on another thread
+ *   --precision P   of encode and one, as `encode` takes it (f32)
  *   --threads N     (2)
  *   --repeat N      timed runs after two that warm up (5)
  *   --wait          no runs of its own accord: one for each line on standard input, one line of seconds for
@@ -44,7 +45,7 @@ enum what { ENCODE, ONE, TRAIN };
 
 struct bench {
     enum what what;
-    const char *model_path, *texts_path, *out, *freeze;
+    const char *model_path, *texts_path, *out, *freeze, *precision;
     int64_t batch, longest;
     bool cached;
     int threads;
@@ -90,6 +91,9 @@ static bool take(struct bench *b, int option)
     case 'f':
         b->freeze = optarg;
         return true;
+    case 'p':
+        b->precision = optarg;
+        return true;
     case 'o':
         b->out = optarg;
         return true;
@@ -122,6 +126,7 @@ static bool read_arguments(struct bench *b, int argc, char **argv)
                                    {"repeat", required_argument, NULL, 'r'},
                                    {"slowest", required_argument, NULL, 's'},
                                    {"freeze", required_argument, NULL, 'f'},
+                                   {"precision", required_argument, NULL, 'p'},
                                    {"out", required_argument, NULL, 'o'},
                                    {"wait", no_argument, &wait, 1},
                                    {"profile", no_argument, &profile, 1},
@@ -135,7 +140,8 @@ static bool read_arguments(struct bench *b, int argc, char **argv)
     b->runs.wait = wait != 0;
     b->runs.profile = profile != 0;
     b->cached = cached != 0;
-    return good && read_positional(b, argc, argv);
+    good = good && read_positional(b, argc, argv);
+    return good && (b->what != TRAIN || strcmp(b->precision, "f32") == 0);
 }
 
 /* ---- set up */
@@ -168,9 +174,12 @@ static enum ft_status read_texts(struct bench *b, struct ft_err *err)
 
 static enum ft_status open_encoder(struct bench *b, struct ft_err *err)
 {
+    enum ft_precision precision = FT_PRECISION_F32;
+    FT_RETURN_IF_FAILED(ft_precision_parse(b->precision, &precision, err));
     struct ft_encoder_spec spec = {.model_path = b->model_path,
                                    .prep_options = b->prep_options,
                                    .device = "cpu",
+                                   .precision = precision,
                                    .threads = b->threads,
                                    .batch_max = b->batch};
     FT_RETURN_IF_FAILED(ft_encoder_open(&spec, &b->encoder, err));
@@ -332,12 +341,14 @@ static void release(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static struct bench b = {.batch = 64, .threads = 2, .runs = {.repeat = 5, .slowest = 20}};
+    static struct bench b = {
+        .batch = 64, .threads = 2, .precision = "f32", .runs = {.repeat = 5, .slowest = 20}};
     struct ft_err err = {0};
     enum ft_status st = FT_OK;
     if (!read_arguments(&b, argc, argv)) {
         (void)fputs("bench_text encode|one|train MODEL TEXTS [--batch N] [--longest N] [--freeze WHAT] "
-                    "[--cached] [--threads N] [--repeat N] [--wait] [--profile] [--slowest N] [--out FILE]\n",
+                    "[--cached] [--threads N] [--precision P] [--repeat N] [--wait] [--profile] [--slowest "
+                    "N] [--out FILE]\n",
                     stderr);
         return 2;
     }

@@ -3,7 +3,8 @@
 Encoding of real descriptions of Debian's packages, of one-liners, and of one text at a time, against sentence-transformers (as it is,
 and with MKL told that this is an Intel processor), onnxruntime (f32, dynamic int8) and OpenVINO (f32, int8 by NNCF; model only,
 without tokenising and pooling), each at its best export and batch; training steps against a PyTorch loop over sentence-transformers'
-model. bf16 only where the processor computes it. Every contender has a process and two threads of its own; their runs take turns, so
+model. bf16 only where the processor computes it. Contenders in int8 are compared with ours in int8; `kept` is how many of the ten
+nearest neighbours that f32 finds among the row's texts are still there. Every contender has a process and two threads of its own; their runs take turns, so
 that what disturbs the machine disturbs all. Figures are medians; a ratio is the median of the ratios of runs that stood side by side.
 """
 import argparse
@@ -25,15 +26,15 @@ LAYERS, WIDTH, HIDDEN = 6, 384, 1536
 
 
 class Row:
-    def __init__(self, name, texts, what, floor, peer, longest=256, frozen=False, cached=False, runs=2):
-        self.name, self.texts, self.what, self.floor, self.peer = name, texts, what, floor, peer
+    def __init__(self, name, texts, what, floor, peer, int8=None, longest=256, frozen=False, cached=False, runs=2):
+        self.name, self.texts, self.what, self.floor, self.peer, self.int8 = name, texts, what, floor, peer, int8
         self.longest, self.frozen, self.cached, self.runs = longest, frozen, cached, runs
 
 
-# floor: DESIGN 6, ratio of the peer's time to ours
+# floor: DESIGN 6, ratio of the peer's time to ours; int8: of OpenVINO's to ours, both in int8
 ROWS = [
-    Row("encode-mixed", "mixed", "encode", 1.15, "openvino"),
-    Row("encode-short", "short", "encode", 1.1, "openvino", runs=4),
+    Row("encode-mixed", "mixed", "encode", 1.15, "openvino", int8=1.2),
+    Row("encode-short", "short", "encode", 1.1, "openvino", int8=1.1, runs=4),
     Row("one-short", "short", "one", 1 / 0.8, "openvino"),
     Row("train-full", "train", "train", 2.3, "st-mkl", longest=128, runs=1),
     Row("train-last", "train", "train", None, "st-mkl", longest=128, frozen=True, runs=1),
@@ -76,6 +77,10 @@ def write_texts(folder, count):
 
 # ---- contenders
 
+def is_int8(name):
+    return name.endswith("int8")
+
+
 class Field:
     """What all contenders of a run share."""
 
@@ -99,13 +104,14 @@ class Field:
         path.write_text(json.dumps(content), encoding="utf-8")
         return str(path)
 
-    def ours(self, row):
+    def ours(self, row, precision="f32"):
+        name = "ours" if precision == "f32" else f"ours-{precision}"
         command = [BUILD / "tools" / "benches" / "bench_text", row.what, self.model, self.folder / f"{row.texts}.txt", "--wait",
                    "--longest", row.longest]
         command += ["--freeze", "true"] if row.frozen else []
         command += ["--cached"] if row.cached else []
-        command += ["--out", self.folder / f"{row.name}-ours.npy"] if row.what != "train" else []
-        return Contender("ours", command, GOMP_SPINCOUNT="10000")  # as `finetuner` sets it for itself
+        command += ["--precision", precision, "--out", self.folder / f"{row.name}-{name}.npy"] if row.what != "train" else []
+        return Contender(name, command, GOMP_SPINCOUNT="10000")  # as `finetuner` sets it for itself
 
     def peer(self, row, name, what, onnx=(), precision="f32", **env):
         job = self.job(f"{row.name}-{name}", {
@@ -127,7 +133,7 @@ class Field:
                 if (self.folder / "nncf.xml").exists():
                     plan.append(("openvino-int8", "openvino", ("nncf.xml",), "f32", {}))
         if self.options.quick:
-            plan = [p for p in plan if p[0] == row.peer]
+            plan = [p for p in plan if p[0] == row.peer or is_int8(p[0])]
         return [self.peer(row, name, what, onnx, precision, **env) for name, what, onnx, precision, env in plan]
 
 
@@ -153,7 +159,7 @@ def gflop(row, tokens, cached):
 class Table:
     def __init__(self, peak_gflops):
         self.peak, self.measured, self.missed = peak_gflops, 0, []
-        print(f"\n{'':28} {'ms':>9} {'(best)':>9} {'texts/s':>8} {'tokens/s':>9} {'GFLOP/s':>8} {'of peak':>7} {'memory':>8} {'cosine':>8} {'ratio':>6}"
+        print(f"\n{'':28} {'ms':>9} {'(best)':>9} {'texts/s':>8} {'tokens/s':>9} {'GFLOP/s':>8} {'of peak':>7} {'memory':>8} {'cosine':>8} {'kept':>5} {'ratio':>6}"
               "  floor")
 
     def judge(self, good, what):
@@ -163,34 +169,59 @@ class Table:
         return " pass" if good else " MISSED"
 
     def line(self, field, row, c, mine, tokens):
+        """mine: ours in the precision of c."""
         count = 1 if row.what == "one" else len(tokens)
         per_second = count / c.median()
         speed = gflop(row, tokens, row.cached and c is mine) / c.median()
         text = (f"{row.name:14}{c.name:14} {c.median() * 1e3:9.2f} {min(c.seconds) * 1e3:9.2f} {per_second:8.1f} "
                 f"{per_second * statistics.mean(tokens):9.0f} {speed:8.1f} {100 * speed / self.peak:6.0f}% "
-                f"{c.report['peak_memory_bytes'] / 2**20:5.0f} MB {cosine(field, row, c):>8}")
+                f"{c.report['peak_memory_bytes'] / 2**20:5.0f} MB {closeness(field, row, c)}")
         if c is mine and row.name in PEAK_FLOOR:
             floor = PEAK_FLOOR[row.name]
             text += f"         {100 * floor:.0f}% of peak" + self.judge(speed >= floor * self.peak, f"{row.name}: {100 * speed / self.peak:.0f}% of peak")
         elif c is not mine:
             ratio = statistics.median(p / m for p, m in zip(c.seconds, mine.seconds))
             text += f" {ratio:5.2f}x"
-            if row.floor and c.name == row.peer:
+            if row.int8 and c.name == "openvino-int8":
+                text += f"  {row.int8:.2f}x" + self.judge(ratio >= row.int8, f"{row.name}: {ratio:.2f}x of {row.int8:.2f}x {c.name}")
+                better = worst_cosine(field, row, mine.name) > worst_cosine(field, row, c.name)
+                text += ", cosine" + self.judge(better, f"{row.name}: worst cosine below that of {c.name}")
+            elif row.floor and c.name == row.peer:
                 text += f"  {row.floor:.2f}x" + self.judge(ratio >= row.floor, f"{row.name}: {ratio:.2f}x of {row.floor:.2f}x {c.name}")
         chosen = c.report.get("chosen")
         print(text + (f"  (batch {chosen})" if chosen and row.what != "one" else ""), flush=True)
 
 
-def cosine(field, row, c):
-    """The worst of all texts, against sentence-transformers in f32."""
+def embeddings(field, row, name):
+    """Of length 1; None: not there."""
     import numpy as np
 
-    paths = [field.folder / f"{row.name}-{name}.npy" for name in (c.name, "st")]
-    if row.what == "train" or not all(p.exists() for p in paths):
-        return ""
-    x, y = (np.load(p).astype(np.float64) for p in paths)
-    found = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
-    return f"{found.min():.5f}"
+    path = field.folder / f"{row.name}-{name}.npy"
+    if row.what == "train" or not path.exists():
+        return None
+    x = np.load(path).astype(np.float64)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def worst_cosine(field, row, name):
+    """Of all texts, against ours in f32, which tests hold to sentence-transformers'."""
+    return (embeddings(field, row, name) * embeddings(field, row, "ours")).sum(1).min()
+
+
+def closeness(field, row, c, near=10):
+    """The worst cosine, and how many of the nearest neighbours stay."""
+    x, y = (embeddings(field, row, name) for name in (c.name, "ours"))
+    if x is None or y is None:
+        return f"{'':8} {'':5}"
+
+    def neighbours(e):
+        scores = e @ e.T
+        for i in range(len(e)):
+            scores[i, i] = -2
+        return (-scores).argsort(axis=1)[:, :near]
+
+    kept = sum(len(set(a) & set(b)) for a, b in zip(neighbours(x), neighbours(y))) / (near * len(x))
+    return f"{worst_cosine(field, row, c.name):8.5f} {kept:5.3f}"
 
 
 def main():
@@ -218,10 +249,11 @@ def main():
         for row in ROWS:
             if options.only and row.name not in options.only:
                 continue
-            contenders = compete([field.ours(row), *field.peers(row)], rounds, row.runs)
+            own = [field.ours(row)] + ([field.ours(row, "int8")] if row.what != "train" else [])
+            contenders = compete([*own, *field.peers(row)], rounds, row.runs)
             tokens = lengths(field, row)
             for c in contenders:
-                table.line(field, row, c, contenders[0], tokens)
+                table.line(field, row, c, own[-1] if is_int8(c.name) else own[0], tokens)
         conclude(table, before)
     return 0 if not table.missed else 1
 
