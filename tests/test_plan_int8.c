@@ -11,7 +11,8 @@
 enum { IN = 24, HIDDEN = 37, OUT = 5, ROWS = 9, VALUES = 6 };
 
 /* h = relu(x w1' + b1); y = h (0.5 w2); s = y y', a product of two values: two of three products have a
- * weight, one of them computed from a parameter. 0.5 w2 w3, of weights alone, is none that runs every time. */
+ * weight, one of them computed from a parameter. 0.5 w2 w3, of weights alone, is none that runs every time.
+ */
 static void build(struct network *net)
 {
     struct ft_err err = {0};
