@@ -9,7 +9,8 @@ enum {
     TILE = 6,    /* rows of a register tile (vec_int8.inc) */
     ROWS = 48,   /* of a block: 36 KB of integers at a depth of 384, 144 KB at 1,536 */
     PANELS = 12, /* computed for a block before its activation: what they make is still in the cache */
-    /* A thread gets this many times FT_CPU_GRAIN operations: as gemm.c, at its greater speed. */
+    /* A thread gets this many times FT_CPU_GRAIN operations: gemm.c's times the ratio of tile speeds, not
+       tuned. */
     THREAD_OPS = 320
 };
 

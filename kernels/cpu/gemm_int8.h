@@ -4,8 +4,8 @@
  * Weights are quantised when they are packed, once a version (packs.h); rows of a block at a time, into
  * scratch. Register tiles are gemm.h's; a tile passes the whole depth, for a panel of bytes is a quarter of
  * one of floats and stays in the first-level cache up to a depth of about 1,500. Neighbours of the depth are
- * multiplied as 16-bit integers (vec_int8.inc): of AVX2's other instruction for bytes sums of two saturate,
- * and its speed is the same. Bytes were measured against weights packed as 16 bits: as fast, at half the
+ * multiplied as 16-bit integers (vec_int8.inc): of AVX2's other instruction for bytes sums of two saturate;
+ * its speed was not measured. Bytes were measured against weights packed as 16 bits: as fast, at half the
  * memory. One Zen 3 core, panels in its cache: 145 GOP/s, where floats make 87 GFLOP/s.
  * Thread-safety: as the device.
  */
