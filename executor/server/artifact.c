@@ -23,10 +23,17 @@ static void parts_release(struct parts *parts)
     ft_free(parts->docs);
 }
 
+/* What all parts of an artifact say. */
+struct whole {
+    enum ft_docarray_flavour flavour;
+    const char *run;
+    int64_t parts;
+    char sha256[FT_SHA256_HEX];
+};
+
 /* One Document: id run/part, the bytes, tags run, part (from 0), parts, sha256 of the whole. */
-static enum ft_status make_part(enum ft_docarray_flavour flavour, const char *run, int64_t part,
-                                int64_t parts, const char *sha256, struct ft_bytes bytes, struct ft_buf *out,
-                                struct ft_err *err)
+static enum ft_status make_part(const struct whole *whole, int64_t part, struct ft_bytes bytes,
+                                struct ft_buf *out, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     char id[FT_RUN_ID + 32];
@@ -34,12 +41,12 @@ static enum ft_status make_part(enum ft_docarray_flavour flavour, const char *ru
     if (tags == NULL) {
         return FT_FAIL(err, NOMEM, "out of memory sending an artifact");
     }
-    (void)snprintf(id, sizeof id, "%s/%lld", run, (long long)part);
-    FT_TRY(ft_json_set(tags, "run", ft_json_of_text(run), err));
+    (void)snprintf(id, sizeof id, "%s/%lld", whole->run, (long long)part);
+    FT_TRY(ft_json_set(tags, "run", ft_json_of_text(whole->run), err));
     FT_TRY(ft_json_set(tags, "part", ft_json_of_int(part), err));
-    FT_TRY(ft_json_set(tags, "parts", ft_json_of_int(parts), err));
-    FT_TRY(ft_json_set(tags, "sha256", ft_json_of_text(sha256), err));
-    FT_TRY(ft_jina_blob_doc(flavour, id, bytes, tags, out, err));
+    FT_TRY(ft_json_set(tags, "parts", ft_json_of_int(whole->parts), err));
+    FT_TRY(ft_json_set(tags, "sha256", ft_json_of_text(whole->sha256), err));
+    FT_TRY(ft_jina_blob_doc(whole->flavour, id, bytes, tags, out, err));
 done:
     ft_json_free(tags);
     return st;
@@ -49,22 +56,22 @@ done:
 static enum ft_status make_parts(enum ft_docarray_flavour flavour, const char *run, struct ft_bytes file,
                                  int64_t part, struct parts *parts, struct ft_err *err)
 {
-    char sha256[FT_SHA256_HEX];
     size_t total = file.size == 0 ? 1 : (file.size + PART_BYTES - 1) / PART_BYTES;
     if (part >= (int64_t)total) {
         return FT_FAIL(err, NOT_FOUND, "run '%s' has %zu parts, numbered from 0", run, total);
     }
     size_t first = part >= 0 ? (size_t)part : 0;
     size_t count = part >= 0 ? 1 : total;
-    ft_sha256_of(file, sha256);
+    struct whole whole = {.flavour = flavour, .run = run, .parts = (int64_t)total};
+    ft_sha256_of(file, whole.sha256);
     FT_RETURN_IF_FAILED(ft_new(count, sizeof *parts->bufs, &parts->bufs, err));
     FT_RETURN_IF_FAILED(ft_new(count, sizeof *parts->docs, &parts->docs, err));
     for (size_t i = 0; i < count; i++) {
         size_t at = (first + i) * PART_BYTES;
         size_t size = file.size - at < PART_BYTES ? file.size - at : PART_BYTES;
         parts->count = i + 1;
-        FT_RETURN_IF_FAILED(make_part(flavour, run, (int64_t)(first + i), (int64_t)total, sha256,
-                                      ft_bytes_of(file.data + at, size), &parts->bufs[i], err));
+        FT_RETURN_IF_FAILED(
+            make_part(&whole, (int64_t)(first + i), ft_bytes_of(file.data + at, size), &parts->bufs[i], err));
         parts->docs[i] = ft_buf_bytes(&parts->bufs[i]);
     }
     return FT_OK;
