@@ -398,8 +398,9 @@ static void splice_keeps_every_other_byte(void **state)
     static const size_t old_at = 0xd1;
     static const size_t old_size = 0x22;
     size_t size = 0;
-    assert_int_equal(ft_docarray_v1_splice_size(ft_buf_bytes(&full), 3, &size, &err), FT_OK);
-    assert_int_equal(ft_docarray_v1_splice(ft_buf_bytes(&full), embedding, 3, &out, &err), FT_OK);
+    assert_int_equal(ft_docarray_splice_size(ft_buf_bytes(&full), FT_DOCARRAY_V1, 3, &size, &err), FT_OK);
+    assert_int_equal(ft_docarray_splice(ft_buf_bytes(&full), FT_DOCARRAY_V1, embedding, 3, &out, &err),
+                     FT_OK);
     assert_int_equal(out.size, full.size);
     assert_int_equal(out.size, size);
     assert_memory_equal(out.data, full.data, old_at);
@@ -408,7 +409,7 @@ static void splice_keeps_every_other_byte(void **state)
     /* Again: one embedding, not two. */
     struct ft_buf again = {0};
     const float two[2] = {0.25F, -4.0F};
-    assert_int_equal(ft_docarray_v1_splice(ft_buf_bytes(&out), two, 2, &again, &err), FT_OK);
+    assert_int_equal(ft_docarray_splice(ft_buf_bytes(&out), FT_DOCARRAY_V1, two, 2, &again, &err), FT_OK);
     assert_int_equal(again.size, out.size - 4);
     ft_buf_release(&again);
     ft_buf_release(&out);
@@ -425,8 +426,10 @@ static void splice_of_an_empty_message_and_large_dims(void **state)
     for (size_t i = 0; i < sizeof dims / sizeof dims[0]; i++) {
         size_t size = 0;
         out.size = 0;
-        assert_int_equal(ft_docarray_v1_splice((struct ft_bytes){0}, embedding, dims[i], &out, &err), FT_OK);
-        assert_int_equal(ft_docarray_v1_splice_size((struct ft_bytes){0}, dims[i], &size, &err), FT_OK);
+        assert_int_equal(
+            ft_docarray_splice((struct ft_bytes){0}, FT_DOCARRAY_V1, embedding, dims[i], &out, &err), FT_OK);
+        assert_int_equal(ft_docarray_splice_size((struct ft_bytes){0}, FT_DOCARRAY_V1, dims[i], &size, &err),
+                         FT_OK);
         assert_int_equal(size, out.size);
         struct ft_pb_cursor c = ft_pb_open(ft_buf_bytes(&out));
         struct ft_pb_field f;
@@ -435,9 +438,11 @@ static void splice_of_an_empty_message_and_large_dims(void **state)
         assert_int_equal(f.number, 16);
         assert_int_equal(f.raw.size, out.size);
     }
-    assert_int_equal(ft_docarray_v1_splice((struct ft_bytes){0}, embedding, 0, &out, &err), FT_LIMIT);
+    assert_int_equal(ft_docarray_splice((struct ft_bytes){0}, FT_DOCARRAY_V1, embedding, 0, &out, &err),
+                     FT_LIMIT);
     size_t before = out.size;
-    assert_int_equal(ft_docarray_v1_splice(ft_bytes_of("\x0a\x7f", 2), embedding, 3, &out, &err), FT_CORRUPT);
+    assert_int_equal(ft_docarray_splice(ft_bytes_of("\x0a\x7f", 2), FT_DOCARRAY_V1, embedding, 3, &out, &err),
+                     FT_CORRUPT);
     assert_int_equal(out.size, before);
     ft_buf_release(&out);
 }
@@ -520,7 +525,7 @@ static void out_of_memory_leaks_nothing(void **state)
                 st = ft_docarray_v1_scan(message, &arena, &doc, &err);
             }
             if (st == FT_OK && more) {
-                st = ft_docarray_v1_splice(message, embedding, 300, &out, &err);
+                st = ft_docarray_splice(message, FT_DOCARRAY_V1, embedding, 300, &out, &err);
             }
             if (st == FT_OK && more) {
                 st = ft_docarray_v1_write(&doc, &out, &err);

@@ -126,11 +126,14 @@ static void splicing_changes_nothing_else(void **state)
             struct ft_buf again = {0};
             size_t size = 0;
             (void)without(ft_buf_bytes(&in), "embedding", &kept);
-            assert_int_equal(ft_docarray_v2_splice_size(ft_buf_bytes(&in), dim, &size, &err), FT_OK);
-            assert_int_equal(ft_docarray_v2_splice(ft_buf_bytes(&in), vector, dim, &out, &err), FT_OK);
+            assert_int_equal(ft_docarray_splice_size(ft_buf_bytes(&in), FT_DOCARRAY_V2, dim, &size, &err),
+                             FT_OK);
+            assert_int_equal(ft_docarray_splice(ft_buf_bytes(&in), FT_DOCARRAY_V2, vector, dim, &out, &err),
+                             FT_OK);
             assert_int_equal(size, out.size);
             assert_memory_equal(out.data, kept.data, kept.size);
-            assert_int_equal(ft_docarray_v2_splice(ft_buf_bytes(&out), vector, dim, &again, &err), FT_OK);
+            assert_int_equal(
+                ft_docarray_splice(ft_buf_bytes(&out), FT_DOCARRAY_V2, vector, dim, &again, &err), FT_OK);
             assert_true(ft_bytes_equal(ft_buf_bytes(&out), ft_buf_bytes(&again)));
             kept.size = 0;
             assert_int_equal(without(ft_buf_bytes(&out), "embedding", &kept), 1);
@@ -141,8 +144,10 @@ static void splicing_changes_nothing_else(void **state)
         }
     }
     struct ft_buf out = {0};
-    assert_int_equal(ft_docarray_v2_splice(ft_bytes_of(NULL, 0), vector, 0, &out, &err), FT_LIMIT);
-    assert_int_equal(ft_docarray_v2_splice(ft_bytes_of("\x0a\x7f", 2), vector, 3, &out, &err), FT_CORRUPT);
+    assert_int_equal(ft_docarray_splice(ft_bytes_of(NULL, 0), FT_DOCARRAY_V2, vector, 0, &out, &err),
+                     FT_LIMIT);
+    assert_int_equal(ft_docarray_splice(ft_bytes_of("\x0a\x7f", 2), FT_DOCARRAY_V2, vector, 3, &out, &err),
+                     FT_CORRUPT);
     assert_int_equal(out.size, 0);
     ft_buf_release(&out);
 }
@@ -237,7 +242,7 @@ static void memory_running_out_leaks_nothing(void **state)
         ft_alloc_fail_at(n);
         st = ft_docarray_v2_scan(ft_buf_bytes(&in), &mine, &doc, &err);
         if (st == FT_OK) {
-            st = ft_docarray_v2_splice(ft_buf_bytes(&in), vector, 3, &out, &err);
+            st = ft_docarray_splice(ft_buf_bytes(&in), FT_DOCARRAY_V2, vector, 3, &out, &err);
         }
         ft_alloc_fail_at(0);
         assert_true(st == FT_OK || st == FT_NOMEM);

@@ -583,7 +583,7 @@ static void vectors_are_encoded_in_batches(void **state)
     for (size_t i = 0; i < 8; i++) {
         struct ft_buf want = {0};
         const float values[DIM] = {(float)i, 0.5F, -1, 7};
-        ASSERT_OK(ft_docarray_v1_splice(ft_buf_bytes(&docs[i]), values, DIM, &want, &err));
+        ASSERT_OK(ft_docarray_splice(ft_buf_bytes(&docs[i]), FT_DOCARRAY_V1, values, DIM, &want, &err));
         assert_true(ft_bytes_equal(ft_buf_bytes(&want), scanned.docs[i]));
         ft_buf_release(&want);
         ft_buf_release(&docs[i]);
@@ -790,7 +790,7 @@ static void ends_well(struct client *client, struct ft_thread *thread, const str
         ASSERT_OK(ft_docarray_v1_scan(ft_buf_bytes(&docs[i]), &arena, &doc, &err));
         memcpy(values, doc.content.bytes.data, sizeof values);
         values[0] += plus;
-        ASSERT_OK(ft_docarray_v1_splice(ft_buf_bytes(&docs[i]), values, DIM, &want, &err));
+        ASSERT_OK(ft_docarray_splice(ft_buf_bytes(&docs[i]), FT_DOCARRAY_V1, values, DIM, &want, &err));
         assert_true(ft_bytes_equal(ft_buf_bytes(&want), scanned.docs[i]));
         ft_buf_release(&want);
         ft_arena_release(&arena);

@@ -212,16 +212,40 @@ enum ft_status ft_docarray_scan(struct ft_bytes message, enum ft_docarray_flavou
                                      : ft_docarray_v1_scan(message, arena, doc, err);
 }
 
-enum ft_status ft_docarray_splice(struct ft_bytes message, enum ft_docarray_flavour flavour,
-                                  const float *embedding, size_t dim, struct ft_buf *out, struct ft_err *err)
+static const struct ft_wire_embedding *embedding_of(enum ft_docarray_flavour flavour)
 {
-    return flavour == FT_DOCARRAY_V2 ? ft_docarray_v2_splice(message, embedding, dim, out, err)
-                                     : ft_docarray_v1_splice(message, embedding, dim, out, err);
+    return flavour == FT_DOCARRAY_V2 ? &ft_docarray_v2_embedding : &ft_docarray_v1_embedding;
 }
 
 enum ft_status ft_docarray_splice_size(struct ft_bytes message, enum ft_docarray_flavour flavour, size_t dim,
                                        size_t *size, struct ft_err *err)
 {
-    return flavour == FT_DOCARRAY_V2 ? ft_docarray_v2_splice_size(message, dim, size, err)
-                                     : ft_docarray_v1_splice_size(message, dim, size, err);
+    const struct ft_wire_embedding *how = embedding_of(flavour);
+    size_t kept = 0;
+    size_t field = 0;
+    *size = 0;
+    FT_RETURN_IF_FAILED(how->size(dim, &field, err));
+    FT_RETURN_IF_FAILED(ft_wire_copy_without(message, how->is_old, NULL, &kept, err));
+    *size = kept + field;
+    return FT_OK;
+}
+
+enum ft_status ft_docarray_splice(struct ft_bytes message, enum ft_docarray_flavour flavour,
+                                  const float *embedding, size_t dim, struct ft_buf *out, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    const struct ft_wire_embedding *how = embedding_of(flavour);
+    size_t start = out->size;
+    size_t kept = 0;
+    size_t field = 0;
+    FT_TRY(how->size(dim, &field, err));
+    FT_TRY(ft_buf_reserve(out, message.size + field, err));
+    FT_TRY(ft_wire_copy_without(message, how->is_old, out, &kept, err));
+    FT_TRY(how->put(embedding, dim, out, err));
+    assert(out->size - start == kept + field);
+done:
+    if (st != FT_OK) {
+        out->size = start;
+    }
+    return st;
 }

@@ -1,6 +1,5 @@
 #include "executor/wire/docarray_v1.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +17,7 @@ enum {
     DOC_TAGS = 17
 };
 enum { ND_CLS_NAME = 3, STRUCT_FIELDS = 1 };
+#define CLS_NAME "numpy"
 enum { VALUE_FIRST = 1, VALUE_NUMBER = 2, VALUE_STRING = 3, VALUE_LAST = 6 };
 
 struct scan {
@@ -171,24 +171,32 @@ done:
 struct embedding_sizes {
     size_t dense;
     size_t nd;
-    size_t field; /* with tag and length: what is appended */
 };
 
 static enum ft_status embedding_sizes(size_t dim, struct embedding_sizes *sizes, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_wire_dense_size(dim, &sizes->dense, err));
-    sizes->nd = 1 + ft_wire_varint_size(sizes->dense) + sizes->dense + 2 + 5;
-    sizes->field = 2 + ft_wire_varint_size(sizes->nd) + sizes->nd;
+    sizes->nd = ft_wire_with_head(sizes->dense) + ft_wire_with_head(sizeof CLS_NAME - 1);
     return FT_OK;
 }
 
-static enum ft_status put_embedding(const float *embedding, size_t dim, const struct embedding_sizes *sizes,
-                                    struct ft_buf *out, struct ft_err *err)
+static enum ft_status embedding_size(size_t dim, size_t *size, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_pb_put_header(out, DOC_EMBEDDING, sizes->nd, err));
-    FT_RETURN_IF_FAILED(ft_pb_put_header(out, FT_ND_DENSE, sizes->dense, err));
+    struct embedding_sizes sizes;
+    FT_RETURN_IF_FAILED(embedding_sizes(dim, &sizes, err));
+    *size = 1 + ft_wire_with_head(sizes.nd); /* a tag of two bytes */
+    return FT_OK;
+}
+
+static enum ft_status put_embedding(const float *embedding, size_t dim, struct ft_buf *out,
+                                    struct ft_err *err)
+{
+    struct embedding_sizes sizes;
+    FT_RETURN_IF_FAILED(embedding_sizes(dim, &sizes, err));
+    FT_RETURN_IF_FAILED(ft_pb_put_header(out, DOC_EMBEDDING, sizes.nd, err));
+    FT_RETURN_IF_FAILED(ft_pb_put_header(out, FT_ND_DENSE, sizes.dense, err));
     FT_RETURN_IF_FAILED(ft_wire_put_dense(embedding, dim, out, err));
-    return ft_pb_put_text(out, ND_CLS_NAME, "numpy", err);
+    return ft_pb_put_text(out, ND_CLS_NAME, CLS_NAME, err);
 }
 
 static bool is_embedding(const struct ft_pb_field *field)
@@ -196,36 +204,7 @@ static bool is_embedding(const struct ft_pb_field *field)
     return field->number == DOC_EMBEDDING;
 }
 
-enum ft_status ft_docarray_v1_splice_size(struct ft_bytes message, size_t dim, size_t *size,
-                                          struct ft_err *err)
-{
-    struct embedding_sizes sizes;
-    size_t kept = 0;
-    *size = 0;
-    FT_RETURN_IF_FAILED(embedding_sizes(dim, &sizes, err));
-    FT_RETURN_IF_FAILED(ft_wire_copy_without(message, is_embedding, NULL, &kept, err));
-    *size = kept + sizes.field;
-    return FT_OK;
-}
-
-enum ft_status ft_docarray_v1_splice(struct ft_bytes message, const float *embedding, size_t dim,
-                                     struct ft_buf *out, struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    size_t start = out->size;
-    size_t kept = 0;
-    struct embedding_sizes sizes;
-    FT_TRY(embedding_sizes(dim, &sizes, err));
-    FT_TRY(ft_buf_reserve(out, message.size + sizes.field, err));
-    FT_TRY(ft_wire_copy_without(message, is_embedding, out, &kept, err));
-    FT_TRY(put_embedding(embedding, dim, &sizes, out, err));
-    assert(out->size - start == kept + sizes.field);
-done:
-    if (st != FT_OK) {
-        out->size = start;
-    }
-    return st;
-}
+const struct ft_wire_embedding ft_docarray_v1_embedding = {is_embedding, embedding_size, put_embedding};
 
 static enum ft_status put_tensor(const struct ft_content *content, struct ft_buf *out, struct ft_err *err)
 {
@@ -235,13 +214,13 @@ static enum ft_status put_tensor(const struct ft_content *content, struct ft_buf
     size_t nd = 0;
     FT_TRY(ft_pb_put_packed(&tail, FT_DENSE_SHAPE, content->dims, (size_t)content->rank, err));
     FT_TRY(ft_pb_put_text(&tail, FT_DENSE_DTYPE, content->dtype, err));
-    dense = 1 + ft_wire_varint_size(content->bytes.size) + content->bytes.size + tail.size;
-    nd = 1 + ft_wire_varint_size(dense) + dense + 2 + 5;
+    dense = ft_wire_with_head(content->bytes.size) + tail.size;
+    nd = ft_wire_with_head(dense) + ft_wire_with_head(sizeof CLS_NAME - 1);
     FT_TRY(ft_pb_put_header(out, DOC_TENSOR, nd, err));
     FT_TRY(ft_pb_put_header(out, FT_ND_DENSE, dense, err));
     FT_TRY(ft_pb_put_bytes(out, FT_DENSE_BUFFER, content->bytes, err));
     FT_TRY(ft_buf_append(out, tail.data, tail.size, err));
-    FT_TRY(ft_pb_put_text(out, ND_CLS_NAME, "numpy", err));
+    FT_TRY(ft_pb_put_text(out, ND_CLS_NAME, CLS_NAME, err));
 done:
     ft_buf_release(&tail);
     return st;

@@ -1,6 +1,5 @@
 /*
- * docarray_v1.h - docarray v1 Documents (docarray 0.13 .. 0.21) as bytes: read, splice an embedding in,
- * write.
+ * docarray_v1.h - docarray v1 Documents (docarray 0.13 .. 0.21) as bytes: read, write.
  *
  * Fields may come in any order and more than once, as protobuf's rules say: the last one wins, sub-messages
  * merge. Fields and wire types we do not know are passed over. docarray.h has what holds for both flavours.
@@ -17,14 +16,6 @@
  * tensors, big-endian or unknown dtypes; FT_LIMIT. */
 FT_MUST_CHECK enum ft_status ft_docarray_v1_scan(struct ft_bytes message, struct ft_arena *arena,
                                                  struct ft_document *doc, struct ft_err *err);
-
-/* Append `message` without its field 16 and with a new embedding: dense <f4 of shape (dim), cls_name numpy.
- * Every other byte stays as it was. (Appending a second field 16 would merge with the first.) `embedding` is
- * native floats. */
-FT_MUST_CHECK enum ft_status ft_docarray_v1_splice(struct ft_bytes message, const float *embedding,
-                                                   size_t dim, struct ft_buf *out, struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_docarray_v1_splice_size(struct ft_bytes message, size_t dim, size_t *size,
-                                                        struct ft_err *err);
 
 /* Append a DocumentProto made from id, label and content (raw is not looked at). */
 FT_MUST_CHECK enum ft_status ft_docarray_v1_write(const struct ft_document *doc, struct ft_buf *out,

@@ -216,32 +216,35 @@ struct embedding_sizes {
     size_t nd;
     size_t node;
     size_t entry;
-    size_t field; /* with tag and length: what is appended */
 };
-
-static size_t with_head(size_t size)
-{
-    return 1 + ft_wire_varint_size(size) + size;
-}
 
 static enum ft_status embedding_sizes(size_t dim, struct embedding_sizes *sizes, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_wire_dense_size(dim, &sizes->dense, err));
-    sizes->nd = with_head(sizes->dense);
-    sizes->node = with_head(sizes->nd) + with_head(sizeof EMBEDDING_TYPE - 1);
-    sizes->entry = with_head(sizeof EMBEDDING - 1) + with_head(sizes->node);
-    sizes->field = with_head(sizes->entry);
+    sizes->nd = ft_wire_with_head(sizes->dense);
+    sizes->node = ft_wire_with_head(sizes->nd) + ft_wire_with_head(sizeof EMBEDDING_TYPE - 1);
+    sizes->entry = ft_wire_with_head(sizeof EMBEDDING - 1) + ft_wire_with_head(sizes->node);
     return FT_OK;
 }
 
-static enum ft_status put_embedding(const float *embedding, size_t dim, const struct embedding_sizes *sizes,
-                                    struct ft_buf *out, struct ft_err *err)
+static enum ft_status embedding_size(size_t dim, size_t *size, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_pb_put_header(out, MAP_DATA, sizes->entry, err));
+    struct embedding_sizes sizes;
+    FT_RETURN_IF_FAILED(embedding_sizes(dim, &sizes, err));
+    *size = ft_wire_with_head(sizes.entry);
+    return FT_OK;
+}
+
+static enum ft_status put_embedding(const float *embedding, size_t dim, struct ft_buf *out,
+                                    struct ft_err *err)
+{
+    struct embedding_sizes sizes;
+    FT_RETURN_IF_FAILED(embedding_sizes(dim, &sizes, err));
+    FT_RETURN_IF_FAILED(ft_pb_put_header(out, MAP_DATA, sizes.entry, err));
     FT_RETURN_IF_FAILED(ft_pb_put_text(out, FT_ENTRY_KEY, EMBEDDING, err));
-    FT_RETURN_IF_FAILED(ft_pb_put_header(out, FT_ENTRY_VALUE, sizes->node, err));
-    FT_RETURN_IF_FAILED(ft_pb_put_header(out, NODE_NDARRAY, sizes->nd, err));
-    FT_RETURN_IF_FAILED(ft_pb_put_header(out, FT_ND_DENSE, sizes->dense, err));
+    FT_RETURN_IF_FAILED(ft_pb_put_header(out, FT_ENTRY_VALUE, sizes.node, err));
+    FT_RETURN_IF_FAILED(ft_pb_put_header(out, NODE_NDARRAY, sizes.nd, err));
+    FT_RETURN_IF_FAILED(ft_pb_put_header(out, FT_ND_DENSE, sizes.dense, err));
     FT_RETURN_IF_FAILED(ft_wire_put_dense(embedding, dim, out, err));
     return ft_pb_put_text(out, NODE_TYPE, EMBEDDING_TYPE, err);
 }
@@ -255,43 +258,15 @@ static bool is_embedding(const struct ft_pb_field *field)
            ft_wire_entry_key(field->bytes, &key, &ignored) == FT_OK && ft_bytes_is(key, EMBEDDING);
 }
 
-enum ft_status ft_docarray_v2_splice_size(struct ft_bytes message, size_t dim, size_t *size,
-                                          struct ft_err *err)
-{
-    struct embedding_sizes sizes;
-    size_t kept = 0;
-    *size = 0;
-    FT_RETURN_IF_FAILED(embedding_sizes(dim, &sizes, err));
-    FT_RETURN_IF_FAILED(ft_wire_copy_without(message, is_embedding, NULL, &kept, err));
-    *size = kept + sizes.field;
-    return FT_OK;
-}
-
-enum ft_status ft_docarray_v2_splice(struct ft_bytes message, const float *embedding, size_t dim,
-                                     struct ft_buf *out, struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    size_t start = out->size;
-    size_t kept = 0;
-    struct embedding_sizes sizes;
-    FT_TRY(embedding_sizes(dim, &sizes, err));
-    FT_TRY(ft_buf_reserve(out, message.size + sizes.field, err));
-    FT_TRY(ft_wire_copy_without(message, is_embedding, out, &kept, err));
-    FT_TRY(put_embedding(embedding, dim, &sizes, out, err));
-    assert(out->size - start == kept + sizes.field);
-done:
-    if (st != FT_OK) {
-        out->size = start;
-    }
-    return st;
-}
+const struct ft_wire_embedding ft_docarray_v2_embedding = {is_embedding, embedding_size, put_embedding};
 
 /* An entry {key: node}. */
 static enum ft_status put_entry(const char *key, const struct ft_buf *node, struct ft_buf *out,
                                 struct ft_err *err)
 {
     struct ft_bytes value = ft_buf_bytes(node);
-    FT_RETURN_IF_FAILED(ft_pb_put_header(out, MAP_DATA, with_head(strlen(key)) + with_head(value.size), err));
+    FT_RETURN_IF_FAILED(
+        ft_pb_put_header(out, MAP_DATA, ft_wire_with_head(strlen(key)) + ft_wire_with_head(value.size), err));
     FT_RETURN_IF_FAILED(ft_pb_put_text(out, FT_ENTRY_KEY, key, err));
     return ft_pb_put_bytes(out, FT_ENTRY_VALUE, value, err);
 }

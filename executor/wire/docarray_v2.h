@@ -1,5 +1,5 @@
 /*
- * docarray_v2.h - docarray v2 Documents (docarray from 0.30 on) as bytes: read, splice an embedding in.
+ * docarray_v2.h - docarray v2 Documents (docarray from 0.30 on) as bytes: read, and written with a blob.
  *
  * A DocProto is a map from the names of a class's fields to values, and any class may come. These names are
  * read: `id`; `text`, `tensor`, `blob`, `bytes_`, `url`, `uri` (content); `finetuner_label` and `tags`
@@ -20,13 +20,6 @@
  * FT_UNSUPPORTED: big-endian or unknown dtypes (there are no sparse tensors in v2); FT_LIMIT. */
 FT_MUST_CHECK enum ft_status ft_docarray_v2_scan(struct ft_bytes message, struct ft_arena *arena,
                                                  struct ft_document *doc, struct ft_err *err);
-
-/* Append `message` without its entries `embedding` and with a new one: dense <f4 of shape (dim), of the type
- * ndarray_embedding, which every class's tensor fields take. Every other byte stays as it was. */
-FT_MUST_CHECK enum ft_status ft_docarray_v2_splice(struct ft_bytes message, const float *embedding,
-                                                   size_t dim, struct ft_buf *out, struct ft_err *err);
-FT_MUST_CHECK enum ft_status ft_docarray_v2_splice_size(struct ft_bytes message, size_t dim, size_t *size,
-                                                        struct ft_err *err);
 
 /* Append a DocProto {id, blob, tags}; `tags` is an object of texts and numbers. */
 FT_MUST_CHECK enum ft_status ft_docarray_v2_blob(const char *id, struct ft_bytes blob,

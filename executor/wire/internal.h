@@ -46,6 +46,7 @@ FT_MUST_CHECK enum ft_status ft_wire_check(const struct ft_document *doc, struct
 FT_MUST_CHECK enum ft_status ft_wire_check_size(struct ft_bytes message, struct ft_err *err);
 
 size_t ft_wire_varint_size(uint64_t v);
+size_t ft_wire_with_head(size_t size); /* of so many bytes behind a tag of one byte and their length */
 /* An embedding's DenseNdArrayProto {buffer, shape (dim), dtype <f4}: its size, itself without a head. */
 FT_MUST_CHECK enum ft_status ft_wire_dense_size(size_t dim, size_t *size, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_wire_put_dense(const float *embedding, size_t dim, struct ft_buf *out,
@@ -56,4 +57,15 @@ FT_MUST_CHECK enum ft_status ft_wire_put_dense(const float *embedding, size_t di
 typedef bool (*ft_wire_drop)(const struct ft_pb_field *field);
 FT_MUST_CHECK enum ft_status ft_wire_copy_without(struct ft_bytes message, ft_wire_drop drop,
                                                   struct ft_buf *out, size_t *kept, struct ft_err *err);
+/* How a flavour holds an embedding; sizes are of the whole field, with tag and length. */
+struct ft_wire_embedding {
+    ft_wire_drop is_old;
+    enum ft_status (*size)(size_t dim, size_t *size, struct ft_err *err);
+    enum ft_status (*put)(const float *embedding, size_t dim, struct ft_buf *out, struct ft_err *err);
+};
+/* v1: field 16, dense <f4 of shape (dim), cls_name numpy. (A second field 16 would merge with the first.) */
+extern const struct ft_wire_embedding ft_docarray_v1_embedding;
+/* v2: the entry `embedding`, dense <f4 of shape (dim), of the type ndarray_embedding, which every class's
+ * tensor fields take. */
+extern const struct ft_wire_embedding ft_docarray_v2_embedding;
 #endif

@@ -3,6 +3,8 @@
 #include "executor/base/alloc.h"
 #include "executor/wire/internal.h"
 
+#define DTYPE "<f4" /* of embeddings */
+
 size_t ft_tensor_dtype_size(const char *dtype)
 {
     static const struct {
@@ -137,14 +139,19 @@ size_t ft_wire_varint_size(uint64_t v)
     return n;
 }
 
+size_t ft_wire_with_head(size_t size)
+{
+    return 1 + ft_wire_varint_size(size) + size;
+}
+
 enum ft_status ft_wire_dense_size(size_t dim, size_t *size, struct ft_err *err)
 {
     *size = 0;
     if (dim == 0 || dim > FT_MAX_DOC_BYTES / sizeof(float)) {
         return FT_FAIL(err, LIMIT, "an embedding of %zu numbers does not fit a Document", dim);
     }
-    size_t buffer = dim * sizeof(float);
-    *size = 1 + ft_wire_varint_size(buffer) + buffer + 2 + ft_wire_varint_size(dim) + 2 + 3;
+    *size = ft_wire_with_head(dim * sizeof(float)) + ft_wire_with_head(ft_wire_varint_size(dim)) +
+            ft_wire_with_head(sizeof DTYPE - 1);
     return FT_OK;
 }
 
@@ -157,5 +164,5 @@ enum ft_status ft_wire_put_dense(const float *embedding, size_t dim, struct ft_b
     FT_RETURN_IF_FAILED(
         ft_pb_put_bytes(out, FT_DENSE_BUFFER, ft_bytes_of(embedding, dim * sizeof(float)), err));
     FT_RETURN_IF_FAILED(ft_pb_put_packed(out, FT_DENSE_SHAPE, &shape, 1, err));
-    return ft_pb_put_text(out, FT_DENSE_DTYPE, "<f4", err);
+    return ft_pb_put_text(out, FT_DENSE_DTYPE, DTYPE, err);
 }
