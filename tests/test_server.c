@@ -778,7 +778,9 @@ static void ends_well(struct client *client, struct ft_thread *thread, const str
 {
     struct ft_jina_request scanned;
     ft_thread_join(thread);
-    assert_int_equal(client->st, FT_OK);
+    if (client->st != FT_OK) {
+        fail_msg("%s: %s", ft_status_text(client->st), client->why.text);
+    }
     assert_false(client->answer.is_error);
     ASSERT_OK(ft_jina_request_scan(ft_buf_bytes(&client->answer.message), FT_JINA_DATA, &scanned, &err));
     assert_int_equal(scanned.n_docs, count);
@@ -1007,6 +1009,32 @@ static void a_new_model_comes_without_delay_and_a_broken_one_not_at_all(void **s
     ft_buf_release(&docs[1]);
 }
 
+/* Both models do not fit, and the old one still computes when the new one comes: the new one is not let go.
+ */
+static void a_new_model_stays_while_the_old_one_ends(void **state)
+{
+    const struct fixture *f = *state;
+    struct ft_buf docs[2] = {vector_doc("a", "x", 1), vector_doc("b", "y", 2)};
+    struct client client;
+    struct ft_rpc_answer answer;
+    struct ft_jina_request scanned;
+    ask(f, "/train", "{}", docs, 2, &answer, &scanned);
+    let_go(&answer, &scanned);
+    block(true);
+    struct ft_thread *thread = begin(&client, f, "{}", docs, 1);
+    until_blocked();
+    ask(f, "/fit", "{\"act\": \"go\", \"wait\": true}", NULL, 0, &answer, &scanned);
+    assert_false(answer.is_error);
+    let_go(&answer, &scanned);
+    block(false);
+    ends_well(&client, thread, docs, 1, 0);
+    encodes(f, "{}", 0);
+    assert_non_null(strstr(look().opened, "artifacts"));
+    assert_int_equal(look().opens, 2); /* the configured one and the run's, each once */
+    ft_buf_release(&docs[0]);
+    ft_buf_release(&docs[1]);
+}
+
 /* Two models of 600 kB in 1 MB: the one not used goes. One that cannot fit is refused and costs nothing; so
  * is a broken one, while requests for others go on. */
 static void models_share_a_memory_limit(void **state)
@@ -1177,6 +1205,7 @@ int main(int argc, char **argv)
         WIDE(a_long_request_lets_others_pass),
         WIDE(a_request_whose_client_left_is_dropped),
         WIDE(a_new_model_comes_without_delay_and_a_broken_one_not_at_all),
+        WIDE(a_new_model_stays_while_the_old_one_ends),
         WIDE(models_share_a_memory_limit),
         CASE(stopping_answers_what_is_in_hand),
         CASE(moments_without_memory_cost_no_slot),

@@ -21,7 +21,7 @@ struct ft_served {
     void *encoder;
     size_t bytes;
     size_t users;
-    uint64_t used; /* clock of the last use */
+    uint64_t used; /* clock of when it was wanted last, or loaded */
     struct ft_err why;
     struct ft_served *next;
 };
@@ -73,6 +73,18 @@ static size_t bytes_held(const struct ft_models *models)
     return bytes;
 }
 
+/* Whether the current one is newer than another that somebody still uses: the one before a swap, which goes
+ * when it is done. */
+static bool stays(const struct ft_models *models, const struct ft_served *served)
+{
+    bool older_in_use = false;
+    for (const struct ft_served *s = models->first; s != NULL; s = s->next) {
+        older_in_use =
+            older_in_use || (s->state == FT_SERVED_READY && s->users > 0 && s->used < served->used);
+    }
+    return older_in_use && models->current != NULL && strcmp(served->path, models->current) == 0;
+}
+
 /* The idle one that was not used longest, if anything else is there or must come; NULL: all are in use. */
 static struct ft_served *least_used(const struct ft_models *models)
 {
@@ -80,7 +92,8 @@ static struct ft_served *least_used(const struct ft_models *models)
     size_t others = 0;
     for (struct ft_served *s = models->first; s != NULL; s = s->next) {
         others++;
-        if (s->state == FT_SERVED_READY && s->users == 0 && (least == NULL || s->used < least->used)) {
+        bool idle = s->state == FT_SERVED_READY && s->users == 0 && !stays(models, s);
+        if (idle && (least == NULL || s->used < least->used)) {
             least = s;
         }
     }
@@ -319,7 +332,6 @@ void ft_models_ran(struct ft_models *models, struct ft_served *served)
     size_t bytes = models->options.engine->bytes(served->encoder);
     (void)pthread_mutex_lock(&models->mutex);
     served->bytes = bytes;
-    served->used = ++models->clock;
     (void)pthread_mutex_unlock(&models->mutex);
 }
 
