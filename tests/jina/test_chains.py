@@ -5,6 +5,7 @@ import jina
 import numpy as np
 import pytest
 from docarray import Document, DocumentArray
+from documents import same_but_embedding
 from jina import Client, Executor, Flow, requests
 from jina.excepts import BadServer
 
@@ -42,23 +43,6 @@ def vector_docs(seed, each, classes=6):
                  tags={'finetuner_label': f'c{i % classes}', 'n': {'x': [1.0, None, True, 'y']}}, weight=0.5, location=[1.0, 2.0],
                  mime_type='x/y', uri=f'shelf/{i}', chunks=[Document(text='inner')], embedding=np.zeros(3) if i % 4 == 0 else None)
         for i in range(classes * each))
-
-
-def stripped(doc):
-    message = doc.to_protobuf()
-    message.ClearField('embedding')
-    return message.SerializeToString(deterministic=True)
-
-
-def by_id(docs):
-    return {doc.id: doc for doc in docs}
-
-
-def same_but_embedding(before, after):
-    after = by_id(after)
-    assert len(after) == len(before)
-    for doc in before:
-        assert stripped(after[doc.id]) == stripped(doc)
 
 
 @pytest.fixture(scope='module')

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from service import FIT, GLYPHS, PROGRAM, VECTORS, Pings, Server, free_port  # first: it sets Jina's environment
 
 from docarray import Document, DocumentArray
+from documents import by_id, same_but_embedding
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jina import Client, Flow
 from jina.excepts import BadServer
@@ -44,24 +45,6 @@ def vector_docs(seed, classes=6, each=20):
                              weight=0.5, uri=f'shelf/{i}', mime_type='x/y', location=[1.0, 2.0],
                              chunks=[Document(text='inner')]))
     return docs
-
-
-def stripped(doc):
-    """A Document's bytes without its embedding."""
-    message = doc.to_protobuf()
-    message.ClearField('embedding')
-    return message.SerializeToString(deterministic=True)
-
-
-def by_id(docs):
-    return {doc.id: doc for doc in docs}
-
-
-def same_but_embedding(before, after):
-    after = by_id(after)
-    assert len(after) == len(before)
-    for doc in before:
-        assert stripped(after[doc.id]) == stripped(doc)
 
 
 def results(responses):
