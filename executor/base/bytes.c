@@ -22,6 +22,16 @@ bool ft_bytes_equal(struct ft_bytes a, struct ft_bytes b)
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+int ft_bytes_compare(struct ft_bytes a, struct ft_bytes b)
+{
+    size_t least = a.size < b.size ? a.size : b.size;
+    int order = least == 0 ? 0 : memcmp(a.data, b.data, least); /* no bytes may be NULL */
+    if (order != 0) {
+        return order;
+    }
+    return a.size < b.size ? -1 : a.size > b.size;
+}
+
 bool ft_bytes_is(struct ft_bytes a, const char *text)
 {
     return ft_bytes_equal(a, ft_bytes_of_text(text));

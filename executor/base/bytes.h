@@ -25,6 +25,7 @@ struct ft_bytes {
 struct ft_bytes ft_bytes_of(const void *data, size_t size);
 struct ft_bytes ft_bytes_of_text(const char *text); /* without the NUL */
 bool ft_bytes_equal(struct ft_bytes a, struct ft_bytes b);
+int ft_bytes_compare(struct ft_bytes a, struct ft_bytes b); /* < 0, 0, > 0: by bytes, the shorter first */
 bool ft_bytes_is(struct ft_bytes a, const char *text);
 /* For "%.*s" in messages: at most 200 bytes are shown. */
 int ft_bytes_shown(struct ft_bytes a);

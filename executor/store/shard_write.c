@@ -78,16 +78,6 @@ static enum ft_status put(struct writer *w, int section, const void *data, size_
 
 /* ---- the classes of all sources, side by side ---- */
 
-static int compare(struct ft_bytes a, struct ft_bytes b)
-{
-    size_t least = a.size < b.size ? a.size : b.size;
-    int order = memcmp(a.data, b.data, least);
-    if (order != 0) {
-        return order;
-    }
-    return a.size < b.size ? -1 : a.size > b.size;
-}
-
 /* The least label that some source still has; false: none has any. */
 static bool next_label(const struct writer *w, struct ft_bytes *label)
 {
@@ -96,7 +86,7 @@ static bool next_label(const struct writer *w, struct ft_bytes *label)
         const struct ft_segment *segment = w->plan->sources[s].segment;
         if (w->class_at[s] < segment->classes) {
             struct ft_bytes mine = ft_segment_class(segment, w->class_at[s]).label;
-            *label = !any || compare(mine, *label) < 0 ? mine : *label;
+            *label = !any || ft_bytes_compare(mine, *label) < 0 ? mine : *label;
             any = true;
         }
     }

@@ -63,16 +63,6 @@ static enum ft_status open_live(struct ft_dataset *ds, const char *dir, struct f
 
 /* ---- classes of all segments, side by side ---- */
 
-static int compare(struct ft_bytes a, struct ft_bytes b)
-{
-    size_t least = a.size < b.size ? a.size : b.size;
-    int order = memcmp(a.data, b.data, least);
-    if (order != 0) {
-        return order;
-    }
-    return a.size < b.size ? -1 : a.size > b.size;
-}
-
 struct merging {
     struct ft_dataset *ds;
     size_t *at; /* (segments) the next class of each */
@@ -85,7 +75,7 @@ static bool next_label(const struct merging *m, struct ft_bytes *label)
     for (size_t s = 0; s < m->ds->n_segments; s++) {
         if (m->at[s] < m->ds->segments[s]->classes) {
             struct ft_bytes mine = ft_segment_class(m->ds->segments[s], m->at[s]).label;
-            *label = !any || compare(mine, *label) < 0 ? mine : *label;
+            *label = !any || ft_bytes_compare(mine, *label) < 0 ? mine : *label;
             any = true;
         }
     }
