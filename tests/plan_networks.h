@@ -200,4 +200,26 @@ static inline void build_mixed(struct network *net)
     net->n_wanted += n;
 }
 
+/* A plan is made for `rows` or, for want of any block of memory, refused without a leak. */
+static inline void check_plan_memory(struct network *net, int rows, enum ft_precision precision)
+{
+    struct ft_err err = {0};
+    struct ft_device *device = NULL;
+    struct ft_plan *plan = NULL;
+    struct ft_plan_spec spec = {.symbols = {rows}, .wanted = net->wanted, .n_wanted = net->n_wanted};
+    enum ft_status st = FT_NOMEM;
+    OK(ft_device_open("cpu", 1, &device, &err));
+    OK(ft_device_set_precision(device, precision, &err));
+    size_t live = ft_alloc_stats().live_blocks;
+    for (uint64_t n = 1; st != FT_OK; n++) {
+        ft_alloc_fail_at(n);
+        st = ft_plan_new(device, net->g, &spec, &plan, &err);
+        ft_alloc_fail_at(0);
+        assert_true(st == FT_OK || (st == FT_NOMEM && plan == NULL));
+        ft_plan_free(plan);
+        plan = NULL;
+        assert_int_equal(ft_alloc_stats().live_blocks, live);
+    }
+    ft_device_close(device);
+}
 #endif

@@ -261,24 +261,7 @@ static void a_new_version_renews_rounded_weights(void **state)
 
 static void check_memory(struct network *net)
 {
-    struct ft_err err = {0};
-    struct ft_device *device = NULL;
-    struct ft_plan *plan = NULL;
-    struct ft_plan_spec spec = {.symbols = {BATCH}, .wanted = net->wanted, .n_wanted = net->n_wanted};
-    enum ft_status st = FT_NOMEM;
-    OK(ft_device_open("cpu", 1, &device, &err));
-    OK(ft_device_set_precision(device, FT_PRECISION_BF16_EMULATED, &err));
-    size_t live = ft_alloc_stats().live_blocks;
-    for (uint64_t n = 1; st != FT_OK; n++) {
-        ft_alloc_fail_at(n);
-        st = ft_plan_new(device, net->g, &spec, &plan, &err);
-        ft_alloc_fail_at(0);
-        assert_true(st == FT_OK || (st == FT_NOMEM && plan == NULL));
-        ft_plan_free(plan);
-        plan = NULL;
-        assert_int_equal(ft_alloc_stats().live_blocks, live);
-    }
-    ft_device_close(device);
+    check_plan_memory(net, BATCH, FT_PRECISION_BF16_EMULATED);
 }
 
 static void no_memory_no_leak(void **state)
