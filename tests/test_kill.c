@@ -445,7 +445,18 @@ static void new_folder(int n)
     forget_all();
 }
 
-static void one_round(bool *working)
+/* Sealing is a small part of the time on a fast disk: most kills wait until it is going on. */
+static void wait_for_work(void)
+{
+    int i=0; double t0=ft_clock_seconds();for (; i < 20000 && !was_working(); i++) {
+        (void)usleep(50);
+    }
+ if(i>=20000){ char cmd[3000]; (void)snprintf(cmd,sizeof cmd,"ls -l %.900s; gdb -batch -ex 'thread apply all bt 12' -p $(pgrep -f 'finetuner serve.*shard-kib') 2>&1 | grep -E '^#|^Thread'; sleep 0.3; ls -l %.900s",data,data); assert_true(system(cmd)>=0);fail();}
+ print_message("waited %d %.3f\n", i, ft_clock_seconds()-t0);
+    (void)usleep((useconds_t)below(500));
+}
+
+static void one_round(bool aimed, bool *working)
 {
     struct ft_err err = {0};
     struct ft_thread *threads[CLIENTS];
@@ -463,6 +474,9 @@ static void one_round(bool *working)
             after += __atomic_load_n(&clients[i].acknowledged, __ATOMIC_RELAXED);
         }
     } while (after == before); /* a kill before anything was stored shows nothing */
+    if (aimed) {
+        wait_for_work();
+    }
     assert_int_equal(kill(service, SIGKILL), 0);
     assert_int_equal(waitpid(service, NULL, 0), service);
     for (unsigned i = 0; i < CLIENTS; i++) {
@@ -501,8 +515,8 @@ static void nothing_acknowledged_is_lost(void **state)
         if (n % FOLDER_ROUNDS == 0) {
             new_folder(n);
         }
-        one_round(&now);
-        working += now ? 1 : 0;
+        one_round(n % 3 != 0, &now);
+        working += now ? 1 : 0;print_message("%d: %d\n",n,now);
     }
     for (unsigned i = 0; i < CLIENTS; i++) {
         acknowledged += clients[i].acknowledged;

@@ -187,7 +187,7 @@ enum ft_status ft_set_open(const char *dir, uint64_t seal_bytes, struct ft_set *
     s->last = &s->first;
     s->seal_bytes = seal_bytes > 0 ? seal_bytes : FT_SET_SEAL_BYTES;
     if (pthread_mutex_init(&s->mutex, NULL) != 0 || pthread_cond_init(&s->turn, NULL) != 0 ||
-        pthread_cond_init(&s->wake, NULL) != 0) {
+        pthread_cond_init(&s->wake, NULL) != 0 || pthread_cond_init(&s->filled, NULL) != 0) {
         ft_free(s);
         return FT_FAIL(err, NOMEM, "cannot make a mutex or a condition");
     }
@@ -219,8 +219,10 @@ void ft_set_close(struct ft_set *set)
     atomic_store(&set->cancel.asked, true);
     (void)pthread_mutex_lock(&set->mutex);
     (void)pthread_cond_broadcast(&set->wake);
+    (void)pthread_cond_broadcast(&set->filled);
     (void)pthread_mutex_unlock(&set->mutex);
     ft_thread_join(set->thread);
+    ft_thread_join(set->storer);
     assert(!set->writing);
     ft_journal_close(&set->active.file);
     for (size_t i = 0; i < set->n_sealing; i++) {
@@ -234,6 +236,7 @@ void ft_set_close(struct ft_set *set)
     }
     (void)pthread_cond_destroy(&set->turn);
     (void)pthread_cond_destroy(&set->wake);
+    (void)pthread_cond_destroy(&set->filled);
     (void)pthread_mutex_destroy(&set->mutex);
     ft_manifest_release(&set->manifest);
     ft_free(set->dir);

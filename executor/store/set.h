@@ -41,10 +41,10 @@ struct ft_set_result {
 };
 /* Store Documents: doc->raw as it is, or a DocumentProto written from a Document without raw. Those without
  * an id get a hash of content and label. Everything given is borrowed until `done` is called, exactly once,
- * by some thread that stores, perhaps before this returns: it must not call the set. why->code FT_OK:
- * durable; FT_INVALID: a Document without label or content, named by id and position; FT_IO: the disk
- * refused, nothing of this call is stored. The caller's thread may be the one that writes, and waits when
- * very much waits already: never call it from a thread that must not. */
+ * by the thread that stores or before this returns: it must not call the set. why->code FT_OK: durable;
+ * FT_INVALID: a Document without label or content, named by id and position; FT_IO: the disk refused,
+ * nothing of this call is stored. The caller waits while very much waits already: never call it from a thread
+ * that must not. */
 typedef void (*ft_set_done)(void *arg, const struct ft_set_result *result, const struct ft_err *why);
 void ft_set_submit(struct ft_set *set, const struct ft_document *docs, size_t count, ft_set_done done,
                    void *arg);

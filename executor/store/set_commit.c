@@ -1,4 +1,7 @@
-/* Calls of several threads become groups of one batch: one write, one fsync, then all are answered. */
+/*
+ * Calls of several threads become groups of one batch: one write, one fsync, then all are answered. A thread
+ * of its own does it, so that nobody who only wanted to store something goes on storing for all others.
+ */
 #include <assert.h>
 #include <string.h>
 
@@ -103,11 +106,18 @@ done:
     return st;
 }
 
+static void request_free(struct ft_set_request *r)
+{
+    if (r != NULL) {
+        ft_arena_release(&r->arena);
+        ft_free(r);
+    }
+}
+
 static void answer(struct ft_set_request *r)
 {
     r->done(r->arg, &r->result, &r->why);
-    ft_arena_release(&r->arena);
-    ft_free(r);
+    request_free(r);
 }
 
 /* The calls that wait, as many as one fsync shall cover. Mutex held. */
@@ -152,29 +162,30 @@ static void store_list(struct ft_set *set, struct ft_set_request *list)
     }
 }
 
-void ft_set_drain(struct ft_set *set)
+/* Calls and the pieces of the thread's work take turns; with neither at hand the other goes on. Mutex held.
+ */
+static void start_writing(struct ft_set *set, bool calls)
 {
-    assert(set->writing);
-    while (set->first != NULL && set->waiting == 0) {
-        struct ft_set_request *list = take_list(set);
-        (void)pthread_mutex_unlock(&set->mutex);
-        store_list(set, list);
-        (void)pthread_mutex_lock(&set->mutex);
-        (void)pthread_cond_broadcast(&set->turn);
+    set->waiting += calls ? 0 : 1;
+    while (set->writing ||
+           (calls ? set->waiting > 0 && !set->calls_next : set->calls_next && set->first != NULL)) {
+        (void)pthread_cond_wait(&set->turn, &set->mutex);
     }
+    set->waiting -= calls ? 0 : 1;
+    set->writing = true;
+}
+
+static void stop_writing(struct ft_set *set, bool calls)
+{
     set->writing = false;
+    set->calls_next = !calls;
     (void)pthread_cond_broadcast(&set->turn);
 }
 
 void ft_set_enter(struct ft_set *set)
 {
     (void)pthread_mutex_lock(&set->mutex);
-    set->waiting++;
-    while (set->writing) {
-        (void)pthread_cond_wait(&set->turn, &set->mutex);
-    }
-    set->waiting--;
-    set->writing = true;
+    start_writing(set, false);
     (void)pthread_mutex_unlock(&set->mutex);
 }
 
@@ -185,49 +196,66 @@ void ft_set_leave(struct ft_set *set)
     set->stats.bytes = set->active.file.size;
     set->stats.shards = set->n_shards;
     set->stats.journals = set->n_sealing + 1;
-    ft_set_drain(set);
+    stop_writing(set, false);
     (void)pthread_mutex_unlock(&set->mutex);
 }
 
-/* In line; whoever finds no writer becomes it. */
-static void enqueue(struct ft_set *set, struct ft_set_request *r)
+static void store_calls(void *arg)
 {
+    struct ft_set *set = arg;
     (void)pthread_mutex_lock(&set->mutex);
-    while (set->pending_bytes > PENDING_BYTES && set->writing) {
+    for (;;) {
+        while (set->first == NULL && !ft_cancelled(&set->cancel)) {
+            (void)pthread_cond_wait(&set->filled, &set->mutex);
+        }
+        if (set->first == NULL) {
+            break;
+        }
+        start_writing(set, true);
+        struct ft_set_request *list = take_list(set);
+        (void)pthread_mutex_unlock(&set->mutex);
+        store_list(set, list);
+        (void)pthread_mutex_lock(&set->mutex);
+        stop_writing(set, true);
+    }
+    (void)pthread_mutex_unlock(&set->mutex);
+}
+
+static enum ft_status enqueue(struct ft_set *set, struct ft_set_request *r, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    (void)pthread_mutex_lock(&set->mutex);
+    if (set->storer == NULL) {
+        FT_TRY(ft_thread_start("journal", store_calls, set, &set->storer, err));
+    }
+    while (set->pending_bytes > PENDING_BYTES) {
         (void)pthread_cond_wait(&set->turn, &set->mutex);
     }
     *set->last = r;
     set->last = &r->next;
     set->pending_bytes += r->bytes;
-    if (!set->writing) {
-        set->writing = true;
-        ft_set_drain(set);
-    }
+    (void)pthread_cond_signal(&set->filled);
+done:
     (void)pthread_mutex_unlock(&set->mutex);
-}
-
-static void refuse(struct ft_set_request *r, ft_set_done done, void *arg, const struct ft_err *why)
-{
-    const struct ft_set_result nothing = {0};
-    done(arg, &nothing, why);
-    if (r != NULL) {
-        ft_arena_release(&r->arena);
-        ft_free(r);
-    }
+    return st;
 }
 
 void ft_set_submit(struct ft_set *set, const struct ft_document *docs, size_t count, ft_set_done done,
                    void *arg)
 {
+    enum ft_status st = FT_OK;
+    const struct ft_set_result nothing = {0};
     struct ft_err err = {0};
     struct ft_set_request *r = NULL;
-    if (ft_new(1, sizeof *r, &r, &err) != FT_OK || ft_set_prepare(r, docs, count, &err) != FT_OK) {
-        refuse(r, done, arg, &err);
-        return;
-    }
+    FT_TRY(ft_new(1, sizeof *r, &r, &err));
     r->done = done;
     r->arg = arg;
-    enqueue(set, r);
+    FT_TRY(ft_set_prepare(r, docs, count, &err));
+    FT_TRY(enqueue(set, r, &err));
+    return;
+done:
+    request_free(r);
+    done(arg, &nothing, &err);
 }
 
 /* ---- calls that wait ---- */
@@ -279,18 +307,15 @@ enum ft_status ft_set_append(struct ft_set *set, const struct ft_document *docs,
 enum ft_status ft_set_delete(struct ft_set *set, const struct ft_bytes *ids, size_t count,
                              struct ft_set_result *result, struct ft_err *err)
 {
+    enum ft_status st = FT_OK;
     struct waiter w = {.set = set};
     struct ft_set_request *r = NULL;
     *result = (struct ft_set_result){0};
     if (count == 0) {
         return FT_OK;
     }
-    FT_RETURN_IF_FAILED(ft_new(1, sizeof *r, &r, err));
-    enum ft_status st = ft_arena_new(&r->arena, count, sizeof *r->items, &r->items, err);
-    if (st != FT_OK) {
-        ft_free(r);
-        return st;
-    }
+    FT_TRY(ft_new(1, sizeof *r, &r, err));
+    FT_TRY(ft_arena_new(&r->arena, count, sizeof *r->items, &r->items, err));
     for (size_t i = 0; i < count; i++) {
         r->items[i].id = ids[i];
         r->bytes += ids[i].size + FT_JOURNAL_RECORD;
@@ -298,6 +323,9 @@ enum ft_status ft_set_delete(struct ft_set *set, const struct ft_bytes *ids, siz
     r->count = count;
     r->done = wake;
     r->arg = &w;
-    enqueue(set, r);
+    FT_TRY(enqueue(set, r, err));
     return await(&w, result, err);
+done:
+    request_free(r);
+    return st;
 }

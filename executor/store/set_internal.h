@@ -2,8 +2,8 @@
  * set_internal.h - a dataset's inside: the queue of calls, the index of ids, the files.
  *
  * `mutex` guards the queue, the flags and the figures. Whoever set `writing` owns everything from `active`
- * to `old` without the mutex: a caller that stores a batch, or the set's thread. The manifest belongs to the
- * set's thread (to the opener before it runs).
+ * to `old` without the mutex: the thread that stores batches, or the one that makes shards. The manifest
+ * belongs to the latter (to the opener before it runs).
  */
 #ifndef FT_STORE_SET_INTERNAL_H
 #define FT_STORE_SET_INTERNAL_H
@@ -59,13 +59,15 @@ struct ft_set {
     uint64_t salt; /* of hashes of ids */
 
     pthread_mutex_t mutex;
-    pthread_cond_t turn; /* a batch or a piece of the thread's work is done */
-    pthread_cond_t wake; /* the thread has work */
+    pthread_cond_t turn;   /* a batch or a piece of the thread's work is done */
+    pthread_cond_t wake;   /* the thread that makes shards has work */
+    pthread_cond_t filled; /* a call waits to be stored */
     struct ft_set_request *first, **last;
     size_t pending_bytes;
     bool writing;
-    unsigned waiting; /* want to be the writer without a call: batches make room for them */
-    bool asked;       /* the thread shall look for work */
+    unsigned waiting; /* want to be the writer without a call */
+    bool calls_next;  /* they had the last turn */
+    bool asked;       /* the thread that makes shards shall look for work */
     bool force;       /* all into one shard */
     struct ft_err forced;
     struct ft_set_stats stats;
@@ -86,7 +88,7 @@ struct ft_set {
     struct ft_buf batch; /* groups not yet written; begins at offset active.file.size */
     struct ft_buf old;   /* a stored record, read for comparing */
 
-    struct ft_thread *thread;
+    struct ft_thread *storer, *thread; /* store calls; make shards: each starts when first needed */
     struct ft_cancel cancel;
     struct ft_manifest manifest;
 };
@@ -115,10 +117,7 @@ void ft_index_move(struct ft_set *set, const struct ft_segment *from, size_t k, 
 FT_MUST_CHECK enum ft_status ft_set_prepare(struct ft_set_request *request, const struct ft_document *docs,
                                             size_t count, struct ft_err *err);
 
-/* set_commit.c: mutex held and `writing` set by the caller; all calls are answered and `writing` is unset
- * when it returns, unless somebody waits to write. */
-void ft_set_drain(struct ft_set *set);
-/* Be the writer. */
+/* set_commit.c: be the writer, for about a millisecond. */
 void ft_set_enter(struct ft_set *set);
 void ft_set_leave(struct ft_set *set);
 
