@@ -29,6 +29,7 @@ void ft_rpc_accept_next(struct ft_rpc_server *server)
     atomic_init(&call->refs, 1);
     (void)pthread_mutex_init(&call->mutex, NULL);
     call->status_text = grpc_empty_slice();
+    call->status_details = grpc_empty_slice();
     grpc_call_details_init(&call->details);
     grpc_metadata_array_init(&call->metadata);
     grpc_call_error cause =
@@ -67,6 +68,9 @@ void ft_rpc_call_unref(struct ft_rpc_call *call)
     }
     struct ft_rpc_server *server = call->server;
     bool accepted = call->grpc != NULL;
+    if (call->method != NULL && call->method->gone != NULL) {
+        call->method->gone(call->method->arg, call);
+    }
     drop_message(call);
     grpc_byte_buffer_destroy(call->incoming);
     drop_answer(server, call->sending);
@@ -74,6 +78,7 @@ void ft_rpc_call_unref(struct ft_rpc_call *call)
         drop_answer(server, call->pending[i]);
     }
     grpc_slice_unref(call->status_text);
+    grpc_slice_unref(call->status_details);
     grpc_call_details_destroy(&call->details);
     grpc_metadata_array_destroy(&call->metadata);
     if (accepted) {
@@ -91,6 +96,20 @@ static void start(struct ft_rpc_call *call, const grpc_op *ops, size_t count, st
     (void)atomic_fetch_add_explicit(&call->refs, 1, memory_order_relaxed);
     grpc_call_error cause = grpc_call_start_batch(call->grpc, ops, count, ft_rpc_tag(tag), NULL);
     assert(cause == GRPC_CALL_OK);
+}
+
+static size_t fill_trailers(struct ft_rpc_call *call)
+{
+    size_t n = 0;
+    if (call->is_error) {
+        call->trailers[n].key = grpc_slice_from_static_string("is-error");
+        call->trailers[n++].value = grpc_slice_from_static_string("true");
+    }
+    if (GRPC_SLICE_LENGTH(call->status_details) > 0) {
+        call->trailers[n].key = grpc_slice_from_static_string("grpc-status-details-bin");
+        call->trailers[n++].value = call->status_details;
+    }
+    return n;
 }
 
 /* Send what waits: initial metadata, one message, and the status once no message is left. Mutex held. */
@@ -115,13 +134,11 @@ static void pump(struct ft_rpc_call *call)
         ops[n++].data.send_message.send_message = call->sending;
     }
     if (status) {
-        call->trailer.key = grpc_slice_from_static_string("is-error");
-        call->trailer.value = grpc_slice_from_static_string("true");
+        ops[n].data.send_status_from_server.trailing_metadata_count = fill_trailers(call);
+        ops[n].data.send_status_from_server.trailing_metadata = call->trailers;
         ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
         ops[n].data.send_status_from_server.status = (grpc_status_code)call->code;
-        ops[n].data.send_status_from_server.status_details = &call->status_text;
-        ops[n].data.send_status_from_server.trailing_metadata_count = call->is_error ? 1 : 0;
-        ops[n++].data.send_status_from_server.trailing_metadata = &call->trailer;
+        ops[n++].data.send_status_from_server.status_details = &call->status_text;
         call->status_out = true;
     }
     call->batch_out = true;
@@ -175,10 +192,21 @@ void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *
     ft_rpc_call_unref(call);
 }
 
+void ft_rpc_finish_detailed(struct ft_rpc_call *call, enum ft_rpc_code code, const char *text,
+                            struct ft_bytes details)
+{
+    (void)pthread_mutex_lock(&call->mutex);
+    grpc_slice_unref(call->status_details);
+    call->status_details = grpc_slice_from_copied_buffer((const char *)details.data, details.size);
+    (void)pthread_mutex_unlock(&call->mutex);
+    ft_rpc_finish(call, code, text, false);
+}
+
 static void sent(struct ft_rpc_call *call, bool ok)
 {
     (void)pthread_mutex_lock(&call->mutex);
     call->batch_out = false;
+    bool message = call->sending != NULL;
     drop_answer(call->server, call->sending);
     call->sending = NULL;
     if (!ok) {
@@ -190,6 +218,9 @@ static void sent(struct ft_rpc_call *call, bool ok)
     }
     pump(call);
     (void)pthread_mutex_unlock(&call->mutex);
+    if (message && call->method != NULL && call->method->sent != NULL) {
+        call->method->sent(call->method->arg, call);
+    }
 }
 
 void ft_rpc_read(struct ft_rpc_call *call)
@@ -202,6 +233,17 @@ void ft_rpc_read(struct ft_rpc_call *call)
     start(call, &op, 1, &call->receive);
 }
 
+static void refuse(struct ft_rpc_call *call, enum ft_rpc_code code, const char *why)
+{
+    grpc_byte_buffer_destroy(call->incoming);
+    call->incoming = NULL;
+    if (call->method->refused != NULL) {
+        call->method->refused(call->method->arg, call);
+    } else {
+        ft_rpc_finish(call, code, why, false);
+    }
+}
+
 /* The message in one piece and counted; false: no room for it, or not what its encoding says. */
 static bool take_message(struct ft_rpc_call *call)
 {
@@ -210,12 +252,12 @@ static bool take_message(struct ft_rpc_call *call)
     grpc_byte_buffer_reader reader;
     if (atomic_fetch_add(&server->bytes, size) + size > server->bytes_max) {
         (void)atomic_fetch_sub(&server->bytes, size);
-        ft_rpc_finish(call, FT_RPC_UNAVAILABLE, "too many bytes of messages are in hand: try again", false);
+        refuse(call, FT_RPC_UNAVAILABLE, "too many bytes of messages are in hand: try again");
         return false;
     }
     if (grpc_byte_buffer_reader_init(&reader, call->incoming) == 0) {
         (void)atomic_fetch_sub(&server->bytes, size);
-        ft_rpc_finish(call, FT_RPC_INVALID_ARGUMENT, "the message cannot be decompressed", false);
+        refuse(call, FT_RPC_INVALID_ARGUMENT, "the message cannot be decompressed");
         return false;
     }
     call->message = grpc_byte_buffer_reader_readall(&reader);
@@ -320,10 +362,10 @@ bool ft_rpc_cancelled(const struct ft_rpc_call *call)
 
 void ft_rpc_set_user(struct ft_rpc_call *call, void *user)
 {
-    call->user = user;
+    atomic_store(&call->user, user);
 }
 
 void *ft_rpc_user(const struct ft_rpc_call *call)
 {
-    return call->user;
+    return atomic_load(&call->user);
 }

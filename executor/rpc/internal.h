@@ -42,7 +42,7 @@ struct ft_rpc_call {
     grpc_metadata_array metadata;
     struct ft_rpc_op accept, receive, send, close;
     atomic_int refs; /* one for the owner until finish, one for each operation under way */
-    void *user;
+    _Atomic(void *) user;
 
     grpc_byte_buffer *incoming;
     grpc_slice message; /* the whole message in one piece */
@@ -64,7 +64,8 @@ struct ft_rpc_call {
     enum ft_rpc_code code;
     bool is_error;
     grpc_slice status_text;
-    grpc_metadata trailer;
+    grpc_slice status_details; /* empty: none */
+    grpc_metadata trailers[2];
 };
 
 struct ft_rpc_server {

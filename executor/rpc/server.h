@@ -23,7 +23,9 @@ enum ft_rpc_code {
     FT_RPC_INVALID_ARGUMENT = 3,
     FT_RPC_DEADLINE_EXCEEDED = 4,
     FT_RPC_NOT_FOUND = 5,
+    FT_RPC_ALREADY_EXISTS = 6,
     FT_RPC_RESOURCE_EXHAUSTED = 8,
+    FT_RPC_FAILED_PRECONDITION = 9,
     FT_RPC_UNIMPLEMENTED = 12,
     FT_RPC_INTERNAL = 13,
     FT_RPC_UNAVAILABLE = 14
@@ -39,6 +41,13 @@ struct ft_rpc_method {
         half_closed;     /* the client sends no more. NULL: unary in; no message at all is answered for you */
     ft_rpc_event closed; /* cancelled, or its connection is gone: still to be finished. May be NULL */
     void *arg;
+    /* A message cannot be taken: no room for it, or it cannot be decompressed. The call is still to be
+     * finished. NULL: that is done for you. */
+    ft_rpc_event refused;
+    /* For calls that answer with many messages; may be NULL. Both may come after ft_rpc_finish(): what
+     * ft_rpc_user() points to must live until `gone`, in which nothing may be done with the call. */
+    ft_rpc_event sent; /* a message of ours is on the wire: there is room for another */
+    ft_rpc_event gone; /* the call's last event */
 };
 
 struct ft_rpc_server; /* opaque */
@@ -83,4 +92,7 @@ FT_MUST_CHECK bool ft_rpc_send(struct ft_rpc_call *call, struct ft_buf *take_mes
 /* The last word, after all messages sent before: the status (details may be NULL) and, if is_error, the
  * trailing metadata is-error: true of jina/SPEC.md 3.5. The call must not be used afterwards. */
 void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *details, bool is_error);
+/* The same with the trailing metadata grpc-status-details-bin: a google.rpc.Status, copied. */
+void ft_rpc_finish_detailed(struct ft_rpc_call *call, enum ft_rpc_code code, const char *text,
+                            struct ft_bytes details);
 #endif
