@@ -221,7 +221,7 @@ static void failures_keep_their_reason(void **state)
         assert_int_equal(ft_runs_cancel(runs, id, &err), FT_INVALID);
     }
     struct ft_json *list = NULL;
-    ASSERT_OK(ft_runs_list(runs, 2, &list, &err));
+    ASSERT_OK(ft_runs_list(runs, 2, 0, &list, NULL, &err));
     assert_int_equal(ft_json_count(list), 2);
     ft_json_free(list);
     ft_runs_close(runs, 1000);

@@ -94,7 +94,11 @@ static const char SCHEMA[] = "PRAGMA journal_mode=WAL;"
                              "  ended_seq INTEGER," /* order of ending; clocks jump */
                              "  resumes INTEGER NOT NULL DEFAULT 0);"
                              "CREATE INDEX IF NOT EXISTS runs_state ON runs (state, seq);"
-                             "PRAGMA user_version=1;";
+                             "CREATE TABLE IF NOT EXISTS keys (" /* of idempotency */
+                             "  key TEXT PRIMARY KEY,"
+                             "  run TEXT NOT NULL,"
+                             "  asked TEXT NOT NULL);" /* SHA-256 of what the run was asked for */
+                             "PRAGMA user_version=2;";
 
 static enum ft_status read_version(void *arg, sqlite3_stmt *row, struct ft_err *err)
 {
@@ -119,7 +123,7 @@ enum ft_status ft_db_open(struct ft_runs *runs, struct ft_err *err)
     (void)sqlite3_busy_timeout(runs->db, 5000);
     struct ft_db_query query = {.sql = "PRAGMA user_version", .row = read_version, .arg = &version};
     FT_TRY(ft_db_run(runs, &query, err));
-    if (version > 1) {
+    if (version > 2) {
         st = FT_FAIL(err, UNSUPPORTED, "%s was written by a newer version of finetuner", path);
         goto done;
     }

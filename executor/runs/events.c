@@ -51,6 +51,15 @@ static enum ft_status collect(struct ft_bytes text, const char *kind, int64_t fr
             continue; /* a full disk cut it in two; the rest of the journal still tells */
         }
         FT_RETURN_IF_FAILED(st);
+        if (ft_json_kind(event) != FT_JSON_OBJECT) {
+            ft_json_free(event);
+            continue;
+        }
+        st = ft_json_set(event, "index", ft_json_of_int(n - 1), err);
+        if (st != FT_OK) {
+            ft_json_free(event);
+            return st;
+        }
         FT_RETURN_IF_FAILED(ft_json_push(array, event, err));
         limit--;
     }

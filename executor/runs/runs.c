@@ -16,6 +16,7 @@
 #include "executor/base/file.h"
 #include "executor/base/limits.h"
 #include "executor/base/log.h"
+#include "executor/codec/digest.h"
 #include "executor/runs/internal.h"
 
 /* One service or shell command at a time writes a DATA_DIR: the lock goes with the process, however it ends.
@@ -181,24 +182,90 @@ done:
     return st;
 }
 
+struct key_row {
+    char run[FT_RUN_ID];
+    char asked[FT_SHA256_HEX];
+};
+
+static enum ft_status read_key(void *arg, sqlite3_stmt *row, struct ft_err *err)
+{
+    struct key_row *out = arg;
+    (void)err;
+    (void)snprintf(out->run, sizeof out->run, "%s", (const char *)sqlite3_column_text(row, 0));
+    (void)snprintf(out->asked, sizeof out->asked, "%s", (const char *)sqlite3_column_text(row, 1));
+    return FT_OK;
+}
+
+/* The run of a key; row->run stays "" when there is none. Mutex held. */
+static enum ft_status find_key(struct ft_runs *runs, const char *key, struct key_row *row, struct ft_err *err)
+{
+    struct ft_db_query query = {.sql = "SELECT run, asked FROM keys WHERE key=?1",
+                                .texts = {key},
+                                .n_texts = 1,
+                                .row = read_key,
+                                .arg = row};
+    return ft_db_run(runs, &query, err);
+}
+
+static enum ft_status run_sql(struct ft_runs *runs, const char *sql, struct ft_err *err)
+{
+    struct ft_db_query query = {.sql = sql};
+    return ft_db_run(runs, &query, err);
+}
+
+/* The run and its key, both or none. Mutex held. */
+static enum ft_status insert_run(struct ft_runs *runs, const struct ft_run_spec *spec, const char *id,
+                                 const char *asked, const char *text, struct ft_err *err)
+{
+    char now[32];
+    struct ft_err second = {0};
+    (void)snprintf(now, sizeof now, "%lld", (long long)ft_clock_unix_ms());
+    struct ft_db_query run = {
+        .sql = "INSERT INTO runs (id, name, state, spec, created_ms) VALUES (?1, ?2, 'CREATED', ?3, CAST(?4 "
+               "AS INTEGER))",
+        .texts = {id, spec->name != NULL ? spec->name : id, text, now},
+        .n_texts = 4};
+    struct ft_db_query key = {.sql = "INSERT INTO keys (key, run, asked) VALUES (?1, ?2, ?3)",
+                              .texts = {spec->key, id, asked},
+                              .n_texts = 3};
+    FT_RETURN_IF_FAILED(run_sql(runs, "BEGIN IMMEDIATE", err));
+    enum ft_status st = ft_db_run(runs, &run, err);
+    if (st == FT_OK && spec->key != NULL && spec->key[0] != '\0') {
+        st = ft_db_run(runs, &key, err);
+    }
+    if (st == FT_OK) {
+        st = run_sql(runs, "COMMIT", err);
+    }
+    if (st != FT_OK) {
+        (void)!run_sql(runs, "ROLLBACK", &second);
+    }
+    return st;
+}
+
 enum ft_status ft_runs_submit(struct ft_runs *runs, const struct ft_run_spec *spec, char id[FT_RUN_ID],
                               struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_buf text = {0};
-    char now[32];
+    struct key_row row = {{0}, {0}};
+    char asked[FT_SHA256_HEX];
+    FT_TRY(make_spec(runs, spec, "", &text, err)); /* without the run's own id */
+    ft_sha256_of(ft_buf_bytes(&text), asked);
+    text.size = 0;
     FT_TRY(make_id(id, err));
     FT_TRY(make_spec(runs, spec, id, &text, err));
-    FT_TRY(write_spec(runs, id, ft_buf_bytes(&text), err));
-    (void)snprintf(now, sizeof now, "%lld", (long long)ft_clock_unix_ms());
-    struct ft_db_query query = {
-        .sql = "INSERT INTO runs (id, name, state, spec, created_ms) VALUES (?1, ?2, 'CREATED', ?3, CAST(?4 "
-               "AS INTEGER))",
-        .texts = {id, spec->name != NULL ? spec->name : id, (const char *)text.data, now},
-        .n_texts = 4};
     (void)pthread_mutex_lock(&runs->mutex);
-    st = ft_db_run(runs, &query, err);
-    (void)pthread_cond_broadcast(&runs->wake);
+    st = spec->key != NULL && spec->key[0] != '\0' ? find_key(runs, spec->key, &row, err) : FT_OK;
+    if (st == FT_OK && row.run[0] == '\0') {
+        st = write_spec(runs, id, ft_buf_bytes(&text), err);
+        st = st == FT_OK ? insert_run(runs, spec, id, asked, (const char *)text.data, err) : st;
+        (void)pthread_cond_broadcast(&runs->wake);
+    } else if (st == FT_OK && strcmp(row.asked, asked) != 0) {
+        st = FT_FAIL(err, EXISTS, "the key '%.128s' is that of run '%s', which was asked for other things",
+                     spec->key, row.run);
+    } else if (st == FT_OK) {
+        (void)snprintf(id, FT_RUN_ID, "%s", row.run);
+    }
     (void)pthread_mutex_unlock(&runs->mutex);
 done:
     ft_buf_release(&text);
@@ -221,11 +288,15 @@ static enum ft_status set_time(struct ft_json *object, const char *key, sqlite3_
 
 /* Columns of every query that makes records. */
 #define RECORD                                                                                               \
-    "SELECT id, name, state, reason, created_ms, started_ms, ended_ms, resumes, result, spec FROM runs "
+    "SELECT id, name, state, reason, created_ms, started_ms, ended_ms, resumes, result, spec, seq FROM "     \
+    "runs "
 
 struct records {
     struct ft_json *array;
-    bool full; /* with the summary */
+    bool full;     /* with the summary */
+    int64_t limit; /* of records; 0: none */
+    int64_t last;  /* place of the last one */
+    bool more;     /* there was one beyond the limit */
 };
 
 /* All of the summary but the path on our disk. */
@@ -294,6 +365,11 @@ static enum ft_status read_record(void *arg, sqlite3_stmt *row, struct ft_err *e
 {
     enum ft_status st = FT_OK;
     struct records *out = arg;
+    if (out->limit > 0 && ft_json_count(out->array) == (size_t)out->limit) {
+        out->more = true;
+        return FT_OK;
+    }
+    out->last = sqlite3_column_int64(row, 10);
     struct ft_json *record = ft_json_object();
     if (record == NULL) {
         return FT_FAIL(err, NOMEM, "out of memory reading runs");
@@ -318,26 +394,24 @@ done:
     return st;
 }
 
-static enum ft_status query_records(struct ft_runs *runs, const struct ft_db_query *base, bool full,
-                                    struct ft_json **array, struct ft_err *err)
+static enum ft_status query_records(struct ft_runs *runs, const struct ft_db_query *base, struct records *out,
+                                    struct ft_err *err)
 {
-    struct records out = {.array = ft_json_array(), .full = full};
     struct ft_db_query query = *base;
-    *array = NULL;
-    if (out.array == NULL) {
+    out->array = ft_json_array();
+    if (out->array == NULL) {
         return FT_FAIL(err, NOMEM, "out of memory reading runs");
     }
     query.row = read_record;
-    query.arg = &out;
+    query.arg = out;
     (void)pthread_mutex_lock(&runs->mutex);
     enum ft_status st = ft_db_run(runs, &query, err);
     (void)pthread_mutex_unlock(&runs->mutex);
     if (st != FT_OK) {
-        ft_json_free(out.array);
-        return st;
+        ft_json_free(out->array);
+        out->array = NULL;
     }
-    *array = out.array;
-    return FT_OK;
+    return st;
 }
 
 static enum ft_status add_progress(struct ft_runs *runs, const char *id, struct ft_json *record,
@@ -356,16 +430,16 @@ static enum ft_status add_progress(struct ft_runs *runs, const char *id, struct 
 enum ft_status ft_runs_get(struct ft_runs *runs, const char *id, struct ft_json **record, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    struct ft_json *array = NULL;
+    struct records found = {.full = true};
     struct ft_json *one = NULL;
     *record = NULL;
     struct ft_db_query query = {.sql = RECORD "WHERE id=?1", .texts = {id}, .n_texts = 1};
-    FT_TRY(query_records(runs, &query, true, &array, err));
-    if (ft_json_count(array) == 0) {
+    FT_TRY(query_records(runs, &query, &found, err));
+    if (ft_json_count(found.array) == 0) {
         st = FT_FAIL(err, NOT_FOUND, "there is no run '%.64s'", id);
         goto done;
     }
-    one = ft_json_copy(ft_json_at(array, 0));
+    one = ft_json_copy(ft_json_at(found.array, 0));
     if (one == NULL) {
         st = FT_FAIL(err, NOMEM, "out of memory reading a run");
         goto done;
@@ -375,17 +449,70 @@ enum ft_status ft_runs_get(struct ft_runs *runs, const char *id, struct ft_json 
     one = NULL;
 done:
     ft_json_free(one);
-    ft_json_free(array);
+    ft_json_free(found.array);
     return st;
 }
 
-enum ft_status ft_runs_list(struct ft_runs *runs, int64_t limit, struct ft_json **records, struct ft_err *err)
+enum ft_status ft_runs_list(struct ft_runs *runs, int64_t limit, int64_t from, struct ft_json **records,
+                            int64_t *next, struct ft_err *err)
 {
     char count[32];
-    (void)snprintf(count, sizeof count, "%lld", (long long)limit);
-    struct ft_db_query query = {
-        .sql = RECORD "ORDER BY seq DESC LIMIT CAST(?1 AS INTEGER)", .texts = {count}, .n_texts = 1};
-    return query_records(runs, &query, false, records, err);
+    char before[32];
+    struct records found = {.limit = limit};
+    *records = NULL;
+    (void)snprintf(count, sizeof count, "%lld", (long long)limit + 1);
+    (void)snprintf(before, sizeof before, "%lld", (long long)(from > 0 ? from : INT64_MAX));
+    struct ft_db_query query = {.sql = RECORD "WHERE seq < CAST(?2 AS INTEGER) "
+                                              "ORDER BY seq DESC LIMIT CAST(?1 AS INTEGER)",
+                                .texts = {count, before},
+                                .n_texts = 2};
+    FT_RETURN_IF_FAILED(query_records(runs, &query, &found, err));
+    *records = found.array;
+    if (next != NULL) {
+        *next = found.more ? found.last : 0;
+    }
+    return FT_OK;
+}
+
+/* Mutex held. */
+static enum ft_status delete_locked(struct ft_runs *runs, const char *id, struct ft_err *err)
+{
+    enum ft_run_state state = FT_RUN_CREATED;
+    struct ft_err second = {0};
+    struct ft_db_query key = {.sql = "DELETE FROM keys WHERE run=?1", .texts = {id}, .n_texts = 1};
+    struct ft_db_query run = {.sql = "DELETE FROM runs WHERE id=?1", .texts = {id}, .n_texts = 1};
+    FT_RETURN_IF_FAILED(ft_db_state(runs, id, &state, err));
+    if (!ft_run_ended(state)) {
+        return FT_FAIL(err, BUSY, "run '%s' has not ended: it is %s", id, ft_run_state_name(state));
+    }
+    FT_RETURN_IF_FAILED(run_sql(runs, "BEGIN IMMEDIATE", err));
+    enum ft_status st = ft_db_run(runs, &key, err);
+    st = st == FT_OK ? ft_db_run(runs, &run, err) : st;
+    st = st == FT_OK ? run_sql(runs, "COMMIT", err) : st;
+    if (st != FT_OK) {
+        (void)!run_sql(runs, "ROLLBACK", &second);
+        return st;
+    }
+    return ft_db_newest(runs, err);
+}
+
+/* The registry first: what a crash leaves on the disk then belongs to no run. */
+enum ft_status ft_runs_delete(struct ft_runs *runs, const char *id, struct ft_err *err)
+{
+    static const char *const places[] = {"runs", "artifacts"};
+    (void)pthread_mutex_lock(&runs->mutex);
+    enum ft_status st = delete_locked(runs, id, err);
+    (void)pthread_mutex_unlock(&runs->mutex);
+    for (size_t i = 0; i < 2 && st == FT_OK; i++) {
+        struct ft_buf tail = {0};
+        char *path = NULL;
+        st = ft_buf_printf(&tail, err, "%s/%s", places[i], id);
+        st = st == FT_OK ? ft_path_join(runs->data_dir, (const char *)tail.data, &path, err) : st;
+        st = st == FT_OK ? ft_path_remove(path, err) : st;
+        ft_free(path);
+        ft_buf_release(&tail);
+    }
+    return st;
 }
 
 enum ft_status ft_runs_state(struct ft_runs *runs, const char *id, enum ft_run_state *state,

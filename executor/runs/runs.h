@@ -59,24 +59,30 @@ struct ft_run_spec {
     const char *dataset;           /* folder of its journal */
     const char *eval_dataset;      /* NULL = none */
     const struct ft_json *options; /* fit options, checked by the caller */
+    const char *key;               /* of idempotency; NULL or "" = none */
 };
-/* FT_OK: the run is CREATED, durably. */
+/* FT_OK: the run is CREATED, durably. A key that was used before, for the same things, gives that run;
+ * FT_EXISTS: for others. */
 FT_MUST_CHECK enum ft_status ft_runs_submit(struct ft_runs *runs, const struct ft_run_spec *spec,
                                             char id[FT_RUN_ID], struct ft_err *err);
 /* {run, name, status, reason, created, started, finished, resumes, metrics, summary, progress}; FT_NOT_FOUND.
  * *record is the caller's. */
 FT_MUST_CHECK enum ft_status ft_runs_get(struct ft_runs *runs, const char *id, struct ft_json **record,
                                          struct ft_err *err);
-/* An array of such records without summary and progress, newest first. */
-FT_MUST_CHECK enum ft_status ft_runs_list(struct ft_runs *runs, int64_t limit, struct ft_json **records,
-                                          struct ft_err *err);
+/* An array of such records without summary and progress, newest first, behind the place `from` (0: the
+ * newest). *next (NULL: not wanted) is the place where the next page begins, 0 when there is none. */
+FT_MUST_CHECK enum ft_status ft_runs_list(struct ft_runs *runs, int64_t limit, int64_t from,
+                                          struct ft_json **records, int64_t *next, struct ft_err *err);
 /* A run that waits is CANCELLED at once, one that trains checkpoints first. FT_NOT_FOUND; FT_INVALID: it has
  * ended. */
 FT_MUST_CHECK enum ft_status ft_runs_cancel(struct ft_runs *runs, const char *id, struct ft_err *err);
+/* A run that has ended, with all it left. FT_NOT_FOUND; FT_BUSY: it has not ended. */
+FT_MUST_CHECK enum ft_status ft_runs_delete(struct ft_runs *runs, const char *id, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_runs_state(struct ft_runs *runs, const char *id, enum ft_run_state *state,
                                            struct ft_err *err);
 /* Lines of the run's journal, kinds NULL or "progress", "stage", "note", "metrics": an array of at most
- * `limit` objects, from the from-th of that kind on, counted from the end when from < 0. */
+ * `limit` objects, from the from-th of that kind on, counted from the end when from < 0. Each has its number
+ * among them in `index`. */
 FT_MUST_CHECK enum ft_status ft_runs_events(struct ft_runs *runs, const char *id, const char *kind,
                                             int64_t from, int64_t limit, struct ft_json **events,
                                             struct ft_err *err);

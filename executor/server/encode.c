@@ -17,11 +17,12 @@
 
 /* One request in line. */
 struct job {
-    struct ft_request *request;
+    struct ft_encode_ask ask;
     struct ft_served *model;
-    float *vectors; /* (n_docs, dim), once computing began */
+    float *vectors; /* (ask.count, dim), once computing began */
     size_t dim;
-    size_t done; /* Documents computed */
+    size_t done;   /* Documents computed */
+    size_t failed; /* the one at fault; ask.count: none is */
     enum ft_status st;
     struct ft_err why;
     double came_at;
@@ -67,12 +68,7 @@ static void job_free(struct ft_encode *e, struct job *job)
 /* The end of a request's way; no lock held. */
 static void end_job(struct ft_encode *e, struct job *job)
 {
-    if (job->st == FT_OK) {
-        struct ft_jina_reply reply = {.embeddings = job->vectors, .dim = job->dim};
-        ft_request_answer(job->request, &reply);
-    } else {
-        ft_request_fail(job->request, &job->why);
-    }
+    job->ask.done(job->ask.arg, job->vectors, job->dim, job->failed, &job->why);
     job_free(e, job);
 }
 
@@ -111,7 +107,7 @@ static void take_out(struct ft_encode *e, struct job *job)
 static struct job *take_dead(struct ft_encode *e)
 {
     for (struct job *job = e->first; job != NULL; job = job->next) {
-        if (ft_rpc_cancelled(job->request->call)) {
+        if (ft_rpc_cancelled(job->ask.call)) {
             job->st = FT_FAIL(&job->why, CANCELLED, "the client went away");
         } else if (ft_models_state(e->models, job->model) == FT_SERVED_BROKEN) {
             job->st = ft_models_why(e->models, job->model, &job->why);
@@ -142,14 +138,14 @@ static bool add_part(struct ft_encode *e, struct job *job)
     void *encoder = ft_served_encoder(job->model);
     struct part part = {.job = job};
     bool room = true;
-    for (size_t i = job->done; i < job->request->jina.n_docs; i++) {
-        size_t weight = engine->weight(encoder, &job->request->docs[i]);
+    for (size_t i = job->done; i < job->ask.count; i++) {
+        size_t weight = engine->weight(encoder, &job->ask.docs[i]);
         bool fits = most == 0 || e->n_docs == 0 || e->tokens + weight <= most;
         if (e->n_docs == batch_size(e) || !fits) {
             room = false;
             break;
         }
-        e->docs[e->n_docs++] = job->request->docs[i];
+        e->docs[e->n_docs++] = job->ask.docs[i];
         e->tokens += weight;
         part.count++;
     }
@@ -217,7 +213,7 @@ static bool next_turn(struct ft_encode *e, struct job **dead)
 
 static enum ft_status begin_job(const struct ft_encode *e, struct job *job, struct ft_err *err)
 {
-    size_t total = job->request->jina.n_docs;
+    size_t total = job->ask.count;
     size_t cells = 0;
     if (job->vectors != NULL) {
         return FT_OK;
@@ -239,7 +235,8 @@ static void compute_alone(const struct ft_encode *e, struct part part, const str
         job->st = e->service->engine->encode(ft_served_encoder(job->model), docs, part.count,
                                              job->vectors + job->done * job->dim, &failed, &job->why);
         if (job->st != FT_OK && failed < part.count) {
-            (void)ft_wrap_document(job->request, job->done + failed, &job->why);
+            job->failed = job->done + failed;
+            (void)ft_wrap_document(job->ask.docs, job->failed, &job->why);
         }
     }
     job->done += part.count;
@@ -284,7 +281,7 @@ static void compute(struct ft_encode *e)
 
 static bool is_over(const struct job *job)
 {
-    return job->st != FT_OK || job->done == job->request->jina.n_docs;
+    return job->st != FT_OK || job->done == job->ask.count;
 }
 
 /* Ends what is done, puts the rest back into the line. */
@@ -406,13 +403,14 @@ static enum ft_status stand_in_line(struct ft_encode *e, struct job *job, struct
     return st;
 }
 
-enum ft_status ft_encode_push(struct ft_encode *encode, struct ft_request *request, const char *model,
+enum ft_status ft_encode_push(struct ft_encode *encode, const struct ft_encode_ask *ask, const char *model,
                               struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct job *job = NULL;
     FT_TRY(ft_new(1, sizeof *job, &job, err));
-    job->request = request;
+    job->ask = *ask;
+    job->failed = ask->count;
     job->came_at = ft_clock_seconds();
     FT_TRY(ft_models_want(encode->models, model, &job->model, err));
     FT_TRY(stand_in_line(encode, job, err));
@@ -422,6 +420,14 @@ done:
         job_free(encode, job);
     }
     return st;
+}
+
+double ft_encode_advice(struct ft_encode *encode)
+{
+    (void)pthread_mutex_lock(&encode->mutex);
+    double seconds = advice(encode);
+    (void)pthread_mutex_unlock(&encode->mutex);
+    return seconds;
 }
 
 size_t ft_encode_waiting(struct ft_encode *encode)
@@ -456,10 +462,41 @@ void ft_encode_free(struct ft_encode *encode)
     ft_free(encode);
 }
 
+enum ft_status ft_check_contents(const struct ft_document *docs, size_t count, size_t *failed,
+                                 struct ft_err *err)
+{
+    for (*failed = 0; *failed < count; ++*failed) {
+        enum ft_content_kind kind = docs[*failed].content.kind;
+        if (kind == FT_CONTENT_NONE) {
+            (void)FT_FAIL(err, INVALID, "no text, blob or tensor to embed");
+            return ft_wrap_document(docs, *failed, err);
+        }
+        if (kind == FT_CONTENT_URI) {
+            (void)FT_FAIL(err, UNSUPPORTED, "a uri is not fetched by the service: send the content");
+            return ft_wrap_document(docs, *failed, err);
+        }
+    }
+    return FT_OK;
+}
+
+static void answer_encoded(void *arg, const float *vectors, size_t dim, size_t failed,
+                           const struct ft_err *why)
+{
+    struct ft_request *request = arg;
+    (void)failed;
+    if (why->code != FT_OK) {
+        ft_request_fail(request, why);
+        return;
+    }
+    struct ft_jina_reply reply = {.embeddings = vectors, .dim = dim};
+    ft_request_answer(request, &reply);
+}
+
 void ft_endpoint_encode(struct ft_request *request)
 {
     struct ft_service *service = request->service;
     struct ft_err err = {0};
+    size_t failed = 0;
     const char *name = NULL;
     char *model = NULL;
     enum ft_status st = ft_request_docs(request, &err);
@@ -468,14 +505,8 @@ void ft_endpoint_encode(struct ft_request *request)
         ft_request_answer(request, &reply);
         return;
     }
-    for (size_t i = 0; st == FT_OK && i < request->jina.n_docs; i++) {
-        enum ft_content_kind kind = request->docs[i].content.kind;
-        if (kind == FT_CONTENT_NONE || kind == FT_CONTENT_URI) {
-            st = kind == FT_CONTENT_NONE
-                     ? FT_FAIL(&err, INVALID, "no text, blob or tensor to embed")
-                     : FT_FAIL(&err, UNSUPPORTED, "a uri is not fetched by the service: send the content");
-            (void)ft_wrap_document(request, i, &err);
-        }
+    if (st == FT_OK) {
+        st = ft_check_contents(request->docs, request->jina.n_docs, &failed, &err);
     }
     if (st == FT_OK) {
         st = ft_request_text(request, "run", &name, &err);
@@ -487,7 +518,12 @@ void ft_endpoint_encode(struct ft_request *request)
         st = ft_model_path(service, name, true, &model, &err);
     }
     if (st == FT_OK) {
-        st = ft_encode_push(service->encode, request, model, &err);
+        const struct ft_encode_ask ask = {.docs = request->docs,
+                                          .count = request->jina.n_docs,
+                                          .call = request->call,
+                                          .done = answer_encoded,
+                                          .arg = request};
+        st = ft_encode_push(service->encode, &ask, model, &err);
     }
     ft_free(model);
     if (st != FT_OK) {

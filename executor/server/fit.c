@@ -8,8 +8,7 @@
 #include "executor/server/models.h"
 
 /* DATA_DIR/models/name, as it is or with a suffix we can read. *path stays NULL when there is none. */
-static enum ft_status stored_model(struct ft_service *service, const char *name, char **path,
-                                   struct ft_err *err)
+enum ft_status ft_stored_model(struct ft_service *service, const char *name, char **path, struct ft_err *err)
 {
     static const char *const suffixes[] = {"", ".onnx", ".zip"};
     for (size_t i = 0; i < 3 && *path == NULL && ft_dataset_name_valid(name); i++) {
@@ -29,7 +28,7 @@ static enum ft_status stored_model(struct ft_service *service, const char *name,
 }
 
 /* "classifier" and "classifier.onnx" both name /models/classifier.onnx. */
-static bool names_configured(const char *model, const char *name)
+bool ft_names_configured(const char *model, const char *name)
 {
     const char *base = ft_path_base(model);
     size_t length = strlen(name);
@@ -56,14 +55,27 @@ enum ft_status ft_model_path(struct ft_service *service, const char *name, bool 
         }
         return *path != NULL ? FT_OK : ft_new_text(configured, path, err);
     }
-    if (names_configured(configured, name)) {
+    if (ft_names_configured(configured, name)) {
         return ft_new_text(configured, path, err);
     }
     if (ft_runs_state(service->runs, name, &state, err) == FT_OK) {
         return ft_runs_artifact(service->runs, name, path, err);
     }
-    FT_RETURN_IF_FAILED(stored_model(service, name, path, err));
+    FT_RETURN_IF_FAILED(ft_stored_model(service, name, path, err));
     return *path != NULL ? FT_OK : FT_FAIL(err, NOT_FOUND, "there is no run and no model '%.64s'", name);
+}
+
+/* Where a run lies is the service's to say. */
+static enum ft_status check_options(const struct ft_service *service, const struct ft_json *options,
+                                    struct ft_err *err)
+{
+    static const char *const closed[] = {"work_dir", "resume"};
+    for (size_t i = 0; i < sizeof closed / sizeof closed[0]; i++) {
+        if (ft_json_get(options, closed[i]) != NULL) {
+            return FT_FAIL(err, INVALID, "parameters.%s cannot be given to a service", closed[i]);
+        }
+    }
+    return service->engine->check_fit(options, err);
 }
 
 /* parameters without what the service reads itself: the fit options. */
@@ -71,7 +83,6 @@ static enum ft_status fit_options(const struct ft_request *request, struct ft_js
                                   struct ft_err *err)
 {
     static const char *const ours[] = {"dataset", "eval_dataset", "name", "model", "wait"};
-    static const char *const closed[] = {"work_dir", "resume"}; /* where a run lies is the service's to say */
     enum ft_status st = FT_OK;
     struct ft_json *copy = ft_json_object();
     *options = NULL;
@@ -85,17 +96,10 @@ static enum ft_status fit_options(const struct ft_request *request, struct ft_js
         for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
             taken = taken || strcmp(key, ours[i]) == 0;
         }
-        for (size_t i = 0; i < sizeof closed / sizeof closed[0]; i++) {
-            if (strcmp(key, closed[i]) == 0) {
-                st = FT_FAIL(err, INVALID, "parameters.%s cannot be given to a service", key);
-                goto done;
-            }
-        }
         if (!taken) {
             FT_TRY(ft_json_set(copy, key, ft_json_copy(ft_json_value(it)), err));
         }
     }
-    FT_TRY(request->service->engine->check_fit(copy, err));
     *options = copy;
     copy = NULL;
 done:
@@ -105,43 +109,52 @@ done:
 
 /* What a run is made of; all of it is checked before one is registered. */
 struct order {
-    struct ft_json *options;
+    const struct ft_fit_ask *ask;
     char *model, *dataset, *eval_dataset;
-    const char *name;
-    bool wait;
 };
 
 static void order_release(struct order *order)
 {
-    ft_json_free(order->options);
     ft_free(order->model);
     ft_free(order->dataset);
     ft_free(order->eval_dataset);
 }
 
-static enum ft_status read_order(struct ft_request *request, struct order *order, struct ft_err *err)
+static enum ft_status read_order(struct ft_service *service, const struct ft_fit_ask *ask,
+                                 struct order *order, const char **field, struct ft_err *err)
 {
-    struct ft_service *service = request->service;
-    const char *dataset = NULL;
-    const char *eval = NULL;
-    const char *model = NULL;
-    const struct ft_json *wait = ft_json_get(request->options, "wait");
-    if (ft_json_kind(wait) != FT_JSON_NULL && ft_json_kind(wait) != FT_JSON_BOOL) {
+    order->ask = ask;
+    *field = "options";
+    FT_RETURN_IF_FAILED(check_options(service, ask->options, err));
+    *field = "model";
+    FT_RETURN_IF_FAILED(ft_model_path(service, ask->model, false, &order->model, err));
+    *field = "dataset";
+    FT_RETURN_IF_FAILED(ft_datasets_dir(service->datasets, ask->dataset != NULL ? ask->dataset : "default",
+                                        &order->dataset, err));
+    *field = "eval_dataset";
+    if (ask->eval_dataset != NULL) {
+        FT_RETURN_IF_FAILED(ft_datasets_dir(service->datasets, ask->eval_dataset, &order->eval_dataset, err));
+    }
+    *field = "";
+    return FT_OK;
+}
+
+/* What parameters ask for; *options are the caller's, also on failure. */
+static enum ft_status read_ask(const struct ft_request *request, struct ft_json **options,
+                               struct ft_fit_ask *ask, bool *wait, struct ft_err *err)
+{
+    const struct ft_json *given = ft_json_get(request->options, "wait");
+    if (ft_json_kind(given) != FT_JSON_NULL && ft_json_kind(given) != FT_JSON_BOOL) {
         return FT_FAIL(err, INVALID, "parameters.wait is %s, not true or false",
-                       ft_json_kind_name(ft_json_kind(wait)));
+                       ft_json_kind_name(ft_json_kind(given)));
     }
-    order->wait = ft_json_bool(wait);
-    FT_RETURN_IF_FAILED(ft_request_text(request, "dataset", &dataset, err));
-    FT_RETURN_IF_FAILED(ft_request_text(request, "eval_dataset", &eval, err));
-    FT_RETURN_IF_FAILED(ft_request_text(request, "model", &model, err));
-    FT_RETURN_IF_FAILED(ft_request_text(request, "name", &order->name, err));
-    FT_RETURN_IF_FAILED(fit_options(request, &order->options, err));
-    FT_RETURN_IF_FAILED(ft_model_path(service, model, false, &order->model, err));
-    FT_RETURN_IF_FAILED(
-        ft_datasets_dir(service->datasets, dataset != NULL ? dataset : "default", &order->dataset, err));
-    if (eval != NULL) {
-        FT_RETURN_IF_FAILED(ft_datasets_dir(service->datasets, eval, &order->eval_dataset, err));
-    }
+    *wait = ft_json_bool(given);
+    FT_RETURN_IF_FAILED(ft_request_text(request, "dataset", &ask->dataset, err));
+    FT_RETURN_IF_FAILED(ft_request_text(request, "eval_dataset", &ask->eval_dataset, err));
+    FT_RETURN_IF_FAILED(ft_request_text(request, "model", &ask->model, err));
+    FT_RETURN_IF_FAILED(ft_request_text(request, "name", &ask->name, err));
+    FT_RETURN_IF_FAILED(fit_options(request, options, err));
+    ask->options = *options;
     return FT_OK;
 }
 
@@ -178,60 +191,74 @@ static void answer_ended(struct ft_request *request)
     ft_request_results(request, record);
 }
 
-/* Registers the run and, with wait, the request beside it. The mutex spans both: a run that ends at once must
- * find its waiter. *held: the request waits and is not the caller's any more. */
-static enum ft_status submit(struct ft_request *request, const struct order *order, char id[FT_RUN_ID],
-                             bool *held, struct ft_err *err)
+/* Registers the run and, with `waiter`, that request beside it. The mutex spans both: a run that ends at once
+ * must find its waiter, which is not the caller's any more when this succeeds. */
+static enum ft_status submit(struct ft_service *service, const struct order *order, struct ft_request *waiter,
+                             char id[FT_RUN_ID], struct ft_err *err)
 {
-    struct ft_service *service = request->service;
-    struct ft_run_spec spec = {.name = order->name,
+    struct ft_run_spec spec = {.name = order->ask->name,
                                .model = order->model,
                                .dataset = order->dataset,
                                .eval_dataset = order->eval_dataset,
-                               .options = order->options};
-    *held = false;
+                               .key = order->ask->key,
+                               .options = order->ask->options};
     (void)pthread_mutex_lock(&service->mutex);
     enum ft_status st = FT_OK;
-    if (order->wait && !atomic_load(&service->serving)) { /* ft_release_waiters() will not see it */
+    if (waiter != NULL && !atomic_load(&service->serving)) { /* ft_release_waiters() will not see it */
         st = FT_FAIL(err, UNAVAILABLE, "the service is going down");
-    } else if (order->wait) {
+    } else if (waiter != NULL) {
         st = ft_grow(&service->waiters, &service->waiters_capacity, service->n_waiters + 1,
                      sizeof(struct ft_request *), err);
     }
     if (st == FT_OK) {
         st = ft_runs_submit(service->runs, &spec, id, err);
     }
-    if (st == FT_OK && order->wait) {
-        (void)snprintf(request->run, sizeof request->run, "%s", id);
-        service->waiters[service->n_waiters++] = request;
-        *held = true;
+    if (st == FT_OK && waiter != NULL) {
+        (void)snprintf(waiter->run, sizeof waiter->run, "%s", id);
+        service->waiters[service->n_waiters++] = waiter;
     }
     (void)pthread_mutex_unlock(&service->mutex);
+    if (st == FT_OK) {
+        FT_LOG_INFO_LINE("server", "run created run=%s", id);
+    }
+    return st;
+}
+
+enum ft_status ft_fit_submit(struct ft_service *service, const struct ft_fit_ask *ask, char id[FT_RUN_ID],
+                             const char **field, struct ft_err *err)
+{
+    struct order order = {0};
+    enum ft_status st = read_order(service, ask, &order, field, err);
+    if (st == FT_OK) {
+        st = submit(service, &order, NULL, id, err);
+    }
+    order_release(&order);
     return st;
 }
 
 void ft_endpoint_fit(struct ft_request *request)
 {
     struct order order = {0};
+    struct ft_fit_ask ask = {0};
+    struct ft_json *options = NULL;
     struct ft_err err = {0};
+    const char *field = NULL;
     char id[FT_RUN_ID] = "";
-    bool held = false;
-    enum ft_status st = read_order(request, &order, &err);
+    bool wait = false;
+    enum ft_status st = read_ask(request, &options, &ask, &wait, &err);
     if (st == FT_OK) {
-        st = submit(request, &order, id, &held, &err);
+        st = read_order(request->service, &ask, &order, &field, &err);
     }
     if (st == FT_OK) {
-        FT_LOG_INFO_LINE("server", "run created run=%s", id);
+        st = submit(request->service, &order, wait ? request : NULL, id, &err);
     }
     order_release(&order);
-    if (held) {
-        return;
-    }
+    ft_json_free(options);
     if (st != FT_OK) {
         ft_request_fail(request, &err);
-        return;
+    } else if (!wait) {
+        answer_run(request, id);
     }
-    answer_run(request, id);
 }
 
 /* Take one waiter for that run (NULL: for any) off the list. */
@@ -317,7 +344,7 @@ void ft_endpoint_runs(struct ft_request *request)
     int64_t limit = 0;
     enum ft_status st = ft_request_int(request, "limit", 100, 1, 10000, &limit, &err);
     if (st == FT_OK) {
-        st = ft_runs_list(request->service->runs, limit, &list, &err);
+        st = ft_runs_list(request->service->runs, limit, 0, &list, NULL, &err);
     }
     if (st != FT_OK) {
         ft_request_fail(request, &err);

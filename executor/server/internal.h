@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "executor/base/arena.h"
+#include "executor/base/file.h"
 #include "executor/base/thread.h"
 #include "executor/rpc/server.h"
 #include "executor/runs/runs.h"
@@ -20,6 +21,7 @@
 
 struct ft_datasets; /* datasets.c: the datasets that are open */
 struct ft_encode;   /* encode.c: the thread that owns the device */
+struct ft_v1;       /* v1.c: the calls of finetuner.v1 */
 
 struct ft_service {
     const struct ft_config *config;
@@ -27,6 +29,7 @@ struct ft_service {
     struct ft_runs *runs;
     struct ft_datasets *datasets;
     struct ft_encode *encode;
+    struct ft_v1 *v1;
     struct ft_rpc_server *rpc;
     struct ft_rpc_method *methods;
     struct ft_queue *requests; /* of struct ft_request */
@@ -67,8 +70,13 @@ void ft_request_pass(struct ft_request *request); /* back as it came */
 void ft_request_results(struct ft_request *request, struct ft_json *take_results);
 /* All Documents scanned; FT_UNSUPPORTED for v1's docs_bytes. Errors name id and position. */
 enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err);
-/* "document 3 (id 'x')" in front of what err says. */
-enum ft_status ft_wrap_document(const struct ft_request *request, size_t i, struct ft_err *err);
+/* "document 3 (id 'x')" in front of what err says; docs may be NULL. */
+enum ft_status ft_wrap_document(const struct ft_document *docs, size_t i, struct ft_err *err);
+/* What makes Documents examples, and what makes them embeddable. *failed: the first that is not. */
+enum ft_status ft_check_examples(const struct ft_document *docs, size_t count, size_t *failed,
+                                 struct ft_err *err);
+enum ft_status ft_check_contents(const struct ft_document *docs, size_t count, size_t *failed,
+                                 struct ft_err *err);
 /* Text of parameters[key]; NULL: absent. FT_INVALID: not text (numbers are taken as written). */
 enum ft_status ft_request_text(const struct ft_request *request, const char *key, const char **text,
                                struct ft_err *err);
@@ -79,10 +87,17 @@ enum ft_status ft_request_int(const struct ft_request *request, const char *key,
 void ft_dispatch(struct ft_request *request);
 
 /* methods.c: the gRPC methods, FT_METHODS of them. */
-extern const size_t ft_method_count;
+size_t ft_method_count(void);
 void ft_methods_fill(struct ft_service *service, struct ft_rpc_method *methods);
 void ft_health_changed(struct ft_service *service,
                        bool last); /* tell the watchers; the last time they are let go */
+
+/* v1.c: the methods of finetuner.v1, ft_v1_method_count of them. */
+extern const size_t ft_v1_method_count;
+void ft_v1_methods_fill(struct ft_service *service, struct ft_rpc_method *methods);
+enum ft_status ft_v1_new(struct ft_service *service, struct ft_v1 **v1, struct ft_err *err);
+void ft_v1_stop(struct ft_v1 *v1); /* calls that wait for something end, others once they can */
+void ft_v1_free(struct ft_v1 *v1); /* all calls must be over; NULL is fine */
 
 /* Endpoints. Each answers, fails or hands over. */
 void ft_endpoint_train(struct ft_request *request);
@@ -99,6 +114,18 @@ void ft_endpoint_encode(struct ft_request *request);
 void ft_run_has_ended(void *service, const char *run); /* struct ft_runs_options.ended */
 void ft_run_is_served(void *service, const char *run); /* its model is the current one now, or cannot be */
 void ft_release_waiters(struct ft_service *service);   /* shutting down */
+/* A run that is asked for, whoever asks. Texts may be NULL. */
+struct ft_fit_ask {
+    const char *model, *dataset, *eval_dataset, *name, *key;
+    const struct ft_json *options; /* fit options, an object; borrowed */
+};
+/* Checks all of it and registers the run; *field: the member at fault, a literal, or "". */
+enum ft_status ft_fit_submit(struct ft_service *service, const struct ft_fit_ask *ask, char id[FT_RUN_ID],
+                             const char **field, struct ft_err *err);
+/* DATA_DIR/models/name, as it is or with a suffix we can read. *path stays NULL when there is none. */
+enum ft_status ft_stored_model(struct ft_service *service, const char *name, char **path, struct ft_err *err);
+/* Whether that is a name of the configured model. */
+bool ft_names_configured(const char *model, const char *name);
 /* The path a model's name stands for: a run's id, a name below DATA_DIR/models, the configured model; name
  * NULL: what is served if `tuned`, else the configured one. *path is the caller's. */
 enum ft_status ft_model_path(struct ft_service *service, const char *name, bool tuned, char **path,
@@ -106,10 +133,20 @@ enum ft_status ft_model_path(struct ft_service *service, const char *name, bool 
 
 /* encode.c */
 enum ft_status ft_encode_new(struct ft_service *service, struct ft_encode **encode, struct ft_err *err);
-/* Hands the request over: it is answered with the embeddings of that model. On failure it is still the
- * caller's. */
-enum ft_status ft_encode_push(struct ft_encode *encode, struct ft_request *request, const char *model,
+/* What is to be computed; docs are borrowed until `done`. */
+struct ft_encode_ask {
+    const struct ft_document *docs;
+    size_t count;                   /* > 0 */
+    const struct ft_rpc_call *call; /* cancelled: it is not computed */
+    /* Called once, by the encode thread, no lock held. why->code FT_OK: vectors (count, dim), borrowed. Else
+     * `failed` is the Document at fault, count when it is none's; why names it. */
+    void (*done)(void *arg, const float *vectors, size_t dim, size_t failed, const struct ft_err *why);
+    void *arg;
+};
+/* Hands it over to the model at that path. On failure `done` is not called. FT_BUSY: the line is full. */
+enum ft_status ft_encode_push(struct ft_encode *encode, const struct ft_encode_ask *ask, const char *model,
                               struct ft_err *err);
+double ft_encode_advice(struct ft_encode *encode); /* seconds until the line may be shorter */
 size_t ft_encode_waiting(struct ft_encode *encode);
 struct ft_models *ft_encode_models(struct ft_encode *encode);
 void ft_encode_free(struct ft_encode *encode); /* what is in line is computed first */
@@ -124,6 +161,16 @@ bool ft_dataset_name_valid(const char *name);
 enum ft_status ft_datasets_submit(struct ft_datasets *datasets, const char *name,
                                   const struct ft_document *docs, size_t count, ft_set_done done, void *arg,
                                   struct ft_err *err);
+/* Names of datasets begin with this where they are a call's own: not listed, gone at the next start. */
+#define FT_DATASET_OWN ".call-"
+/* Delete ids, durably. */
+enum ft_status ft_datasets_delete_ids(struct ft_datasets *datasets, const char *name,
+                                      const struct ft_bytes *ids, size_t count, size_t *deleted,
+                                      struct ft_err *err);
+/* Remove a dataset; waits for what is being stored. FT_NOT_FOUND. */
+enum ft_status ft_datasets_remove(struct ft_datasets *datasets, const char *name, struct ft_err *err);
+/* All names, in order; *names: ft_dir_list_release(). */
+enum ft_status ft_datasets_list(struct ft_datasets *datasets, struct ft_dir_list *names, struct ft_err *err);
 /* Folder of a dataset that exists; FT_NOT_FOUND. *dir is the caller's. */
 enum ft_status ft_datasets_dir(struct ft_datasets *datasets, const char *name, char **dir,
                                struct ft_err *err);

@@ -10,8 +10,9 @@
 
 /* Everything here runs on gRPC's threads: small answers are made at once, data is handed over. */
 
-/* In the order in which Python's executors list theirs. */
+/* Ours, then in the order in which Python's executors list theirs. */
 static const char *const SERVICES[] = {
+    "finetuner.v1.Finetuner",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -298,25 +299,35 @@ static void single_document(void *arg, struct ft_rpc_call *call)
 }
 
 static const struct ft_rpc_method METHODS[] = {
-    {"/grpc.health.v1.Health/Check", health_check, NULL, NULL, NULL},
-    {"/grpc.health.v1.Health/Watch", health_watch, NULL, watch_closed, NULL},
-    {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", reflection, stream_ended, NULL, NULL},
-    {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", reflection, stream_ended, NULL, NULL},
-    {"/jina.JinaDataRequestRPC/process_data", list_data, NULL, NULL, NULL},
-    {"/jina.JinaDiscoverEndpointsRPC/endpoint_discovery", discovery, NULL, NULL, NULL},
-    {"/jina.JinaGatewayDryRunRPC/dry_run", dry_run, NULL, NULL, NULL},
-    {"/jina.JinaInfoRPC/_status", status, NULL, NULL, NULL},
-    {"/jina.JinaRPC/Call", stream_data, stream_ended, NULL, NULL},
-    {"/jina.JinaSingleDataRequestRPC/process_single_data", single_data, NULL, NULL, NULL},
-    {"/jina.JinaSingleDocumentRequestRPC/stream_doc", single_document, NULL, NULL, NULL},
+    {.path = "/grpc.health.v1.Health/Check", .message = health_check},
+    {.path = "/grpc.health.v1.Health/Watch", .message = health_watch, .closed = watch_closed},
+    {.path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+     .message = reflection,
+     .half_closed = stream_ended},
+    {.path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+     .message = reflection,
+     .half_closed = stream_ended},
+    {.path = "/jina.JinaDataRequestRPC/process_data", .message = list_data},
+    {.path = "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery", .message = discovery},
+    {.path = "/jina.JinaGatewayDryRunRPC/dry_run", .message = dry_run},
+    {.path = "/jina.JinaInfoRPC/_status", .message = status},
+    {.path = "/jina.JinaRPC/Call", .message = stream_data, .half_closed = stream_ended},
+    {.path = "/jina.JinaSingleDataRequestRPC/process_single_data", .message = single_data},
+    {.path = "/jina.JinaSingleDocumentRequestRPC/stream_doc", .message = single_document},
 };
 
-const size_t ft_method_count = sizeof METHODS / sizeof METHODS[0];
+enum { N_METHODS = sizeof METHODS / sizeof METHODS[0] };
+
+size_t ft_method_count(void)
+{
+    return N_METHODS + ft_v1_method_count;
+}
 
 void ft_methods_fill(struct ft_service *service, struct ft_rpc_method *methods)
 {
-    for (size_t i = 0; i < ft_method_count; i++) {
+    for (size_t i = 0; i < N_METHODS; i++) {
         methods[i] = METHODS[i];
         methods[i].arg = service;
     }
+    ft_v1_methods_fill(service, methods + N_METHODS);
 }

@@ -141,9 +141,9 @@ void ft_request_results(struct ft_request *request, struct ft_json *take_results
     ft_json_free(take_results);
 }
 
-enum ft_status ft_wrap_document(const struct ft_request *request, size_t i, struct ft_err *err)
+enum ft_status ft_wrap_document(const struct ft_document *docs, size_t i, struct ft_err *err)
 {
-    struct ft_bytes id = request->docs != NULL ? request->docs[i].id : ft_bytes_of(NULL, 0);
+    struct ft_bytes id = docs != NULL ? docs[i].id : ft_bytes_of(NULL, 0);
     if (id.size == 0) {
         return ft_err_wrap(err, "document %zu (no id)", i);
     }
@@ -166,7 +166,7 @@ enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err)
         enum ft_status st =
             ft_docarray_scan(jina->docs[i], jina->flavour, &request->arena, &request->docs[i], err);
         if (st != FT_OK) {
-            return ft_wrap_document(request, i, err);
+            return ft_wrap_document(request->docs, i, err);
         }
     }
     return FT_OK;

@@ -67,12 +67,13 @@ static enum ft_status start_parts(struct ft_service *service, struct ft_err *err
         ft_datasets_new(config->workspace, config->shard_kib * 1024, &service->datasets, err));
     FT_RETURN_IF_FAILED(load_model(service, err));
     FT_RETURN_IF_FAILED(start_handlers(service, err));
-    FT_RETURN_IF_FAILED(ft_new(ft_method_count, sizeof *service->methods, &service->methods, err));
+    FT_RETURN_IF_FAILED(ft_v1_new(service, &service->v1, err));
+    FT_RETURN_IF_FAILED(ft_new(ft_method_count(), sizeof *service->methods, &service->methods, err));
     ft_methods_fill(service, service->methods);
     const struct ft_rpc_options rpc = {.host = config->host,
                                        .port = (int)config->port,
                                        .methods = service->methods,
-                                       .n_methods = ft_method_count,
+                                       .n_methods = ft_method_count(),
                                        .message_bytes_max = (size_t)config->message_mb << 20,
                                        .memory_bytes_max = memory_bytes_max(config)};
     atomic_store(&service->serving, true);
@@ -127,7 +128,11 @@ void ft_service_stop(struct ft_service *service)
     }
     ft_health_changed(service, true);
     ft_release_waiters(service);
+    if (service->v1 != NULL) {
+        ft_v1_stop(service->v1);
+    }
     ft_rpc_server_free(service->rpc, grace_ms);
+    ft_v1_free(service->v1);
     if (service->requests != NULL) {
         ft_queue_close(service->requests);
     }

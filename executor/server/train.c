@@ -25,11 +25,12 @@ static enum ft_status check_document(const struct ft_document *doc, struct ft_er
 }
 
 /* All are looked at before one is stored: a request is stored whole or not at all. */
-static enum ft_status check_documents(const struct ft_request *request, struct ft_err *err)
+enum ft_status ft_check_examples(const struct ft_document *docs, size_t count, size_t *failed,
+                                 struct ft_err *err)
 {
-    for (size_t i = 0; i < request->jina.n_docs; i++) {
-        if (check_document(&request->docs[i], err) != FT_OK) {
-            return ft_wrap_document(request, i, err);
+    for (*failed = 0; *failed < count; ++*failed) {
+        if (check_document(&docs[*failed], err) != FT_OK) {
+            return ft_wrap_document(docs, *failed, err);
         }
     }
     return FT_OK;
@@ -63,6 +64,7 @@ void ft_endpoint_train(struct ft_request *request)
 {
     struct ft_err err = {0};
     const char *name = NULL;
+    size_t failed = 0;
     enum ft_status st = ft_request_text(request, "dataset", &name, &err);
     request->dataset = name != NULL ? name : "default";
     if (st == FT_OK && !ft_dataset_name_valid(request->dataset)) {
@@ -75,7 +77,7 @@ void ft_endpoint_train(struct ft_request *request)
         st = ft_request_docs(request, &err);
     }
     if (st == FT_OK) {
-        st = check_documents(request, &err);
+        st = ft_check_examples(request->docs, request->jina.n_docs, &failed, &err);
     }
     if (st == FT_OK && request->jina.n_docs == 0) {
         const struct ft_set_result nothing = {0};

@@ -23,6 +23,9 @@ METHODS = {
     'jina.JinaDiscoverEndpointsRPC': ['endpoint_discovery'], 'jina.JinaGatewayDryRunRPC': ['dry_run'],
     'grpc.health.v1.Health': ['Check', 'Watch'], 'grpc.reflection.v1alpha.ServerReflection': ['ServerReflectionInfo'],
     'grpc.reflection.v1.ServerReflection': ['ServerReflectionInfo'],
+    'finetuner.v1.Finetuner': ['Push', 'Fit', 'GetRun', 'ListRuns', 'CancelRun', 'DeleteRun', 'Watch', 'Pull', 'Encode',
+                               'ListDatasets', 'GetDataset', 'DeleteDataset', 'DeleteDocuments', 'ListModels', 'GetModel',
+                               'DeleteModel', 'Finetune'],
 }
 
 

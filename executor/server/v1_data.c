@@ -1,0 +1,306 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "executor/base/alloc.h"
+#include "executor/server/v1.h"
+#include "executor/store/folder.h"
+
+static void at_fault(struct ft_v1_why *why, const char *field)
+{
+    (void)snprintf(why->fault.field, sizeof why->fault.field, "%s", field);
+}
+
+static enum ft_status empty_answer(struct ft_json **answer, struct ft_v1_why *why)
+{
+    *answer = ft_json_object();
+    return *answer != NULL ? FT_OK : FT_FAIL(&why->err, NOMEM, "out of memory answering");
+}
+
+/* ---- pages of names */
+
+/* {key: [{name}, ...], next_page_token}: the names behind `token`, at most `size`. Names are sorted. */
+struct page {
+    struct ft_json *list;
+    const char *token;
+    int64_t size;
+    const char *last; /* the last name taken */
+    bool more;
+};
+
+static enum ft_status page_begin(const struct ft_json *request, struct page *page, struct ft_v1_why *why)
+{
+    FT_RETURN_IF_FAILED(ft_v1_page(request, &page->size, &page->token, why));
+    page->list = ft_json_array();
+    return page->list != NULL ? FT_OK : FT_FAIL(&why->err, NOMEM, "out of memory listing");
+}
+
+/* Whether the name belongs to the page. */
+static bool page_wants(struct page *page, const char *name)
+{
+    if (page->more || (*page->token != '\0' && strcmp(name, page->token) <= 0)) {
+        return false;
+    }
+    page->more = ft_json_count(page->list) == (size_t)page->size;
+    return !page->more;
+}
+
+static enum ft_status page_end(struct page *page, const char *key, struct ft_json **answer,
+                               struct ft_err *err)
+{
+    struct ft_json *object = ft_json_object();
+    struct ft_json *list = page->list;
+    page->list = NULL;
+    enum ft_status st = FT_OK;
+    if (object == NULL) {
+        ft_json_free(list);
+        return FT_FAIL(err, NOMEM, "out of memory listing");
+    }
+    FT_TRY(ft_json_set(object, key, list, err));
+    if (page->more) {
+        FT_TRY(ft_json_set(object, "next_page_token", ft_json_of_text(page->last), err));
+    }
+    *answer = object;
+    object = NULL;
+done:
+    ft_json_free(object);
+    return st;
+}
+
+/* ---- datasets */
+
+FT_V1_ANSWER(ft_v1_list_datasets)
+{
+    enum ft_status st = FT_OK;
+    struct ft_dir_list names = {0};
+    struct page page = {0};
+    FT_TRY(page_begin(request, &page, why));
+    FT_TRY(ft_datasets_list(service->datasets, &names, &why->err));
+    for (size_t i = 0; i < names.count; i++) {
+        if (!ft_dataset_name_valid(names.names[i]) || !page_wants(&page, names.names[i])) {
+            continue;
+        }
+        page.last = names.names[i];
+        struct ft_json *dataset = ft_json_object();
+        st = dataset != NULL ? ft_json_set(dataset, "name", ft_json_of_text(page.last), &why->err)
+                             : FT_FAIL(&why->err, NOMEM, "out of memory listing");
+        if (st != FT_OK) {
+            ft_json_free(dataset);
+            goto done;
+        }
+        FT_TRY(ft_json_push(page.list, dataset, &why->err));
+    }
+    FT_TRY(page_end(&page, "datasets", answer, &why->err));
+done:
+    ft_json_free(page.list);
+    ft_dir_list_release(&names);
+    return st;
+}
+
+static enum ft_status describe(const char *name, const struct ft_folder_info *info, struct ft_json **answer,
+                               struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *d = ft_json_object();
+    if (d == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory answering");
+    }
+    FT_TRY(ft_json_set(d, "name", ft_json_of_text(name), err));
+    FT_TRY(ft_json_set(d, "documents", ft_json_of_int((int64_t)info->documents), err));
+    FT_TRY(ft_json_set(d, "classes", ft_json_of_int((int64_t)info->classes), err));
+    FT_TRY(ft_json_set(d, "bytes", ft_json_of_int((int64_t)info->bytes), err));
+    *answer = d;
+    d = NULL;
+done:
+    ft_json_free(d);
+    return st;
+}
+
+FT_V1_ANSWER(ft_v1_get_dataset)
+{
+    enum ft_status st = FT_OK;
+    struct ft_folder_info info = {0};
+    const char *name = NULL;
+    char *dir = NULL;
+    FT_RETURN_IF_FAILED(ft_v1_need(request, "dataset", &name, why));
+    at_fault(why, "dataset");
+    FT_TRY(ft_datasets_dir(service->datasets, name, &dir, &why->err));
+    at_fault(why, "");
+    st = ft_folder_look(dir, &info, &why->err);
+    if (st != FT_OK) {
+        why->code = FT_RPC_INTERNAL; /* what is on our disk is not the client's fault */
+        goto done;
+    }
+    FT_TRY(describe(name, &info, answer, &why->err));
+done:
+    ft_free(dir);
+    return st;
+}
+
+FT_V1_ANSWER(ft_v1_delete_dataset)
+{
+    const char *name = NULL;
+    FT_RETURN_IF_FAILED(ft_v1_need(request, "dataset", &name, why));
+    enum ft_status st = ft_dataset_name_valid(name)
+                            ? ft_datasets_remove(service->datasets, name, &why->err)
+                            : FT_FAIL(&why->err, INVALID, "'%.64s' is no dataset's name", name);
+    if (st == FT_INVALID || st == FT_NOT_FOUND) {
+        at_fault(why, "dataset");
+    }
+    return st == FT_OK ? empty_answer(answer, why) : st;
+}
+
+FT_V1_ANSWER(ft_v1_delete_documents)
+{
+    enum ft_status st = FT_OK;
+    const struct ft_json *given = ft_json_get(request, "ids");
+    size_t count = ft_json_count(given);
+    struct ft_bytes *ids = NULL;
+    const char *name = NULL;
+    size_t deleted = 0;
+    FT_TRY(ft_v1_need(request, "dataset", &name, why));
+    FT_TRY(ft_new(count + 1, sizeof *ids, &ids, &why->err));
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = ft_bytes_of_text(ft_json_text(ft_json_at(given, i), NULL));
+        if (ids[i].size == 0 || ids[i].size > FT_MAX_ID_BYTES) {
+            (void)snprintf(why->fault.field, sizeof why->fault.field, "ids[%zu]", i);
+            st = FT_FAIL(&why->err, INVALID, "ids[%zu] has %zu bytes, not 1 to %d", i, ids[i].size,
+                         FT_MAX_ID_BYTES);
+            goto done;
+        }
+    }
+    st = ft_datasets_delete_ids(service->datasets, name, ids, count, &deleted, &why->err);
+    if (st == FT_INVALID || st == FT_NOT_FOUND) {
+        at_fault(why, "dataset");
+    }
+    FT_TRY(st);
+    FT_TRY(empty_answer(answer, why));
+    FT_TRY(ft_json_set(*answer, "deleted", ft_json_of_int((int64_t)deleted), &why->err));
+done:
+    ft_free(ids);
+    if (st != FT_OK) {
+        ft_json_free(*answer);
+        *answer = NULL;
+    }
+    return st;
+}
+
+/* ---- models */
+
+static enum ft_status describe_model(const char *name, const char *path, bool configured,
+                                     struct ft_json **answer, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_mapping map = {0};
+    struct ft_json *m = ft_json_object();
+    if (m == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory answering");
+    }
+    FT_TRY(ft_json_set(m, "name", ft_json_of_text(name), err));
+    FT_TRY(ft_json_set(m, "configured", ft_json_of_bool(configured), err));
+    if (ft_path_kind(path) == FT_PATH_FILE) {
+        FT_TRY(ft_file_map(path, &map, err));
+        FT_TRY(ft_json_set(m, "bytes", ft_json_of_int((int64_t)map.bytes.size), err));
+    }
+    *answer = m;
+    m = NULL;
+done:
+    ft_file_unmap(&map);
+    ft_json_free(m);
+    return st;
+}
+
+static enum ft_status add_model(struct ft_service *service, struct page *page, const char *name,
+                                bool configured, struct ft_err *err)
+{
+    struct ft_json *model = NULL;
+    char *path = NULL;
+    if (!page_wants(page, name)) {
+        return FT_OK;
+    }
+    page->last = name;
+    enum ft_status st = configured ? ft_new_text(service->config->model, &path, err)
+                                   : ft_stored_model(service, name, &path, err);
+    if (st == FT_OK && path != NULL) {
+        st = describe_model(name, path, configured, &model, err);
+    }
+    if (st == FT_OK && model != NULL) {
+        st = ft_json_push(page->list, model, err);
+    }
+    ft_free(path);
+    return st;
+}
+
+FT_V1_ANSWER(ft_v1_list_models)
+{
+    enum ft_status st = FT_OK;
+    struct ft_dir_list names = {0};
+    struct page page = {0};
+    char *dir = NULL;
+    const char *configured = service->config->model[0] != '\0' ? ft_path_base(service->config->model) : NULL;
+    FT_TRY(page_begin(request, &page, why));
+    FT_TRY(ft_path_join(service->config->workspace, "models", &dir, &why->err));
+    FT_TRY(ft_dir_list(dir, &names, &why->err));
+    for (size_t i = 0; i <= names.count; i++) {
+        const char *name = i < names.count ? names.names[i] : NULL;
+        if (configured != NULL && (name == NULL || strcmp(configured, name) <= 0)) { /* in its place */
+            bool same = name != NULL && strcmp(configured, name) == 0; /* it hides the stored one */
+            FT_TRY(add_model(service, &page, configured, true, &why->err));
+            configured = NULL;
+            if (same) {
+                continue;
+            }
+        }
+        if (name != NULL && ft_dataset_name_valid(name)) {
+            FT_TRY(add_model(service, &page, name, false, &why->err));
+        }
+    }
+    FT_TRY(page_end(&page, "models", answer, &why->err));
+done:
+    ft_json_free(page.list);
+    ft_dir_list_release(&names);
+    ft_free(dir);
+    return st;
+}
+
+/* Where a model of ListModels lies; FT_NOT_FOUND. */
+static enum ft_status find_model(struct ft_service *service, const struct ft_json *request, const char **name,
+                                 bool *configured, char **path, struct ft_v1_why *why)
+{
+    FT_RETURN_IF_FAILED(ft_v1_need(request, "model", name, why));
+    *configured = ft_names_configured(service->config->model, *name);
+    FT_RETURN_IF_FAILED(*configured ? ft_new_text(service->config->model, path, &why->err)
+                                    : ft_stored_model(service, *name, path, &why->err));
+    if (*path == NULL) {
+        at_fault(why, "model");
+        return FT_FAIL(&why->err, NOT_FOUND, "there is no model '%.64s'", *name);
+    }
+    return FT_OK;
+}
+
+FT_V1_ANSWER(ft_v1_get_model)
+{
+    const char *name = NULL;
+    bool configured = false;
+    char *path = NULL;
+    FT_RETURN_IF_FAILED(find_model(service, request, &name, &configured, &path, why));
+    enum ft_status st = describe_model(ft_path_base(path), path, configured, answer, &why->err);
+    ft_free(path);
+    return st;
+}
+
+FT_V1_ANSWER(ft_v1_delete_model)
+{
+    const char *name = NULL;
+    bool configured = false;
+    char *path = NULL;
+    FT_RETURN_IF_FAILED(find_model(service, request, &name, &configured, &path, why));
+    enum ft_status st = FT_OK;
+    if (configured) {
+        why->code = FT_RPC_FAILED_PRECONDITION;
+        st = FT_FAIL(&why->err, BUSY, "'%s' is the configured model", name);
+    } else {
+        st = ft_path_remove(path, &why->err);
+    }
+    ft_free(path);
+    return st == FT_OK ? empty_answer(answer, why) : st;
+}
