@@ -142,6 +142,12 @@ void ft_kernel_layouts(const struct ft_device *device, enum ft_op op, const stru
     device->table->layouts(op, attrs, n_in, in, out, follow);
 }
 
+bool ft_kernel_adds_in_place(const struct ft_device *device, const struct ft_call *call)
+{
+    return call->attrs.residual != 0 && device->table->adds_in_place != NULL &&
+           device->table->adds_in_place(device, call);
+}
+
 static enum ft_status check_call_type(const struct ft_device *device, const char *op, const char *side, int i,
                                       const struct ft_type *t, struct ft_err *err)
 {

@@ -386,6 +386,72 @@ static void build_fusible(struct network *net)
     net->wanted[net->n_wanted++] = net->embedding;
 }
 
+/* Sums that a product may write over what it adds, and such where it may not: the same bytes are its source,
+ * or are read again. 64 channels of 3 x 3 taps are a depth of several parts. */
+static void build_sums(struct network *net)
+{
+    enum { CHANNELS = 64 };
+    struct ft_err err = {0};
+    struct ft_type t = batched(shape(4, 1, CHANNELS, 6, 6));
+    memset(net, 0, sizeof *net);
+    OK(ft_graph_new(&net->g, &err));
+    OK(ft_graph_input(net->g, "x", &t, &net->x, &err));
+    ft_value one = parameter(net, shape(4, CHANNELS, CHANNELS, 1, 1), FT_PARAM_WEIGHT, -0.2, 0.2);
+    ft_value nine = parameter(net, shape(4, CHANNELS, CHANNELS, 3, 3), FT_PARAM_WEIGHT, -0.05, 0.05);
+    ft_value square = parameter(net, shape(2, CHANNELS, CHANNELS), FT_PARAM_WEIGHT, -0.2, 0.2);
+    ft_value a = node(net->g, FT_OP_CONV, window2(1, 1, 0), 2, net->x, one);
+    ft_value b = node(net->g, FT_OP_CONV, window2(3, 1, 1), 2, a, nine);
+    b = node(net->g, FT_OP_ADD, no_attrs(), 2, b, a); /* a is the source */
+    ft_value c = node(net->g, FT_OP_CONV, window2(3, 1, 1), 2, b, nine);
+    ft_value d = node(net->g, FT_OP_CONV, window2(1, 1, 0), 2, c, one);
+    d = node(net->g, FT_OP_ADD, no_attrs(), 2, d, b); /* over b */
+    d = node(net->g, FT_OP_RELU, no_attrs(), 1, d);
+    ft_value e = node(net->g, FT_OP_CONV, window2(3, 1, 1), 2, c, nine);
+    e = node(net->g, FT_OP_ADD, no_attrs(), 2, d, e); /* d is read again */
+    e = node(net->g, FT_OP_MUL, no_attrs(), 2, e, d);
+    e = node(net->g, FT_OP_REDUCE_MEAN, mean_attrs(), 1, e);
+    e = node(net->g, FT_OP_RESHAPE, flat_attrs(CHANNELS), 1, e);
+    ft_value f = node(net->g, FT_OP_MATMUL, with_alpha(1.0F), 2, e, square);
+    ft_value g = node(net->g, FT_OP_MATMUL, with_alpha(1.0F), 2, f, square);
+    g = node(net->g, FT_OP_ADD, no_attrs(), 2, g, e); /* over e */
+    g = node(net->g, FT_OP_TANH, no_attrs(), 1, g);
+    net->embedding = node(net->g, FT_OP_SCALE, with_alpha(0.5F), 1, g);
+    net->loss = node(net->g, FT_OP_SUM_SQUARES, no_attrs(), 1, net->embedding);
+    net->wanted[net->n_wanted++] = net->loss;
+    net->wanted[net->n_wanted++] = net->embedding;
+}
+
+static void sums_in_place(struct network *net)
+{
+    const bool may[] = {false, true, false, true};
+    struct bound cpu;
+    int n = 0;
+    compare_devices(net);
+    compare_runs(net);
+    open_bound(&cpu, net, "cpu", 0);
+    for (size_t i = 0; i < cpu.plan->n_steps; i++) {
+        const struct ft_plan_step *step = &cpu.plan->steps[i];
+        if (step->chain != NULL || step->attrs->residual == 0) {
+            continue;
+        }
+        struct ft_call call = {
+            .op = step->op, .n_in = step->n_in, .in = step->types, .out = step->types + step->n_in};
+        memcpy(&call.attrs, step->attrs, sizeof call.attrs);
+        bool shares = cpu.plan->storages[cpu.plan->pvals[step->out[0]].storage].share >= 0;
+        assert_true(n < 4);
+        assert_int_equal(shares, may[n] && ft_kernel_adds_in_place(cpu.device, &call));
+        n++;
+    }
+    assert_int_equal(n, 4);
+    close_bound(&cpu);
+}
+
+static void products_add_in_place(void **state)
+{
+    (void)state;
+    use_network(build_sums, sums_in_place);
+}
+
 static void count_fused(struct network *net)
 {
     struct bound fused;
@@ -835,6 +901,7 @@ int main(void)
         cmocka_unit_test(profiling_times_every_step),
         cmocka_unit_test(a_new_version_renews_packed_weights),
         cmocka_unit_test(what_follows_a_product_is_part_of_it),
+        cmocka_unit_test(products_add_in_place),
         cmocka_unit_test(plans_share_memory),
         cmocka_unit_test(chains_change_no_bit),
         cmocka_unit_test(wanted_values_lie_where_they_are_bound),

@@ -1,5 +1,6 @@
 #include <assert.h>
 #include <limits.h>
+#include <string.h>
 
 #include "executor/base/alloc.h"
 #include "executor/graph/plan_internal.h"
@@ -92,6 +93,37 @@ static bool may_take_over(const struct ft_plan *plan, const struct ft_plan_step 
     return true;
 }
 
+static void take_over(struct ft_plan *plan, const struct ft_plan_step *step, int k, int o)
+{
+    int to = plan->pvals[step->out[o]].storage;
+    int root = root_of(plan, plan->pvals[step->in[k]].storage);
+    plan->storages[to].share = root;
+    plan->storages[root].last = plan->storages[to].last;
+}
+
+/* What a product adds to its sum may become the sum where the device does so, if nothing else of the step
+ * reads those bytes. */
+static void reuse_residual(struct ft_plan *plan, int index)
+{
+    const struct ft_plan_step *step = &plan->steps[index];
+    const struct ft_plan_storage *to = &plan->storages[plan->pvals[step->out[0]].storage];
+    int k = step->n_in - 1;
+    struct ft_call call = {
+        .op = step->op, .n_in = step->n_in, .in = step->types, .out = step->types + step->n_in};
+    memcpy(&call.attrs, step->attrs, sizeof call.attrs);
+    if (to->place != FT_PLACE_BLOCK || !may_take_over(plan, step, index, k, 0) ||
+        !ft_kernel_adds_in_place(plan->device, &call)) {
+        return;
+    }
+    int root = root_of(plan, plan->pvals[step->in[k]].storage);
+    for (int i = 0; i < k; i++) {
+        if (step->in[i] >= 0 && root_of(plan, plan->pvals[step->in[i]].storage) == root) {
+            return;
+        }
+    }
+    take_over(plan, step, k, 0);
+}
+
 static void reuse_for_output(struct ft_plan *plan, int index, int o)
 {
     const struct ft_plan_step *step = &plan->steps[index];
@@ -101,9 +133,7 @@ static void reuse_for_output(struct ft_plan *plan, int index, int o)
     }
     for (int k = 0; k < step->n_in; k++) {
         if (may_take_over(plan, step, index, k, o)) {
-            int root = root_of(plan, plan->pvals[step->in[k]].storage);
-            plan->storages[to].share = root;
-            plan->storages[root].last = plan->storages[to].last;
+            take_over(plan, step, k, o);
             return;
         }
     }
@@ -116,6 +146,9 @@ static void reuse_in_place(struct ft_plan *plan)
         bool fits = (step->chain != NULL || is_elementwise(step->op)) && !step->is_reorder;
         for (int o = 0; fits && o < (step->chain != NULL ? step->n_out : 1); o++) {
             reuse_for_output(plan, (int)i, o);
+        }
+        if (step->chain == NULL && !step->is_reorder && step->attrs->residual != 0) {
+            reuse_residual(plan, (int)i);
         }
     }
 }

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "kernels/cpu/direct.h"
 #include "kernels/cpu/dnnl.h"
+#include "kernels/cpu/gemm.h"
 
 /* ---- layouts */
 
@@ -145,6 +147,16 @@ static void cpu_close(struct ft_device *device)
     ft_free(cpu);
 }
 
+/* Ours add the residual with the first part of a sum; oneDNN adds it last, when y holds other parts. */
+static bool cpu_adds_in_place(const struct ft_device *device, const struct ft_call *call)
+{
+    const struct ft_cpu *cpu = (const struct ft_cpu *)(const void *)device;
+    if (call->op == FT_OP_CONV) {
+        return call->in[0].dtype == FT_F32 && ft_cpu_is_direct(cpu, call);
+    }
+    return call->op == FT_OP_MATMUL && call->attrs.int8 == 0 && ft_cpu_is_gemm(cpu, call);
+}
+
 static const struct ft_device_table table = {
     .name = "cpu",
     .float_dtype = FT_F32,
@@ -162,6 +174,7 @@ static const struct ft_device_table table = {
     .chain_takes = ft_cpu_chain_takes,
     .prepare_chain = ft_cpu_chain,
     .layouts = cpu_layouts,
+    .adds_in_place = cpu_adds_in_place,
     .wait = cpu_wait,
     .close = cpu_close,
 };

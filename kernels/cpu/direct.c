@@ -396,7 +396,7 @@ static void ahead_pixels(const struct ft_vec_conv *t, int64_t width)
         if (t->first) {
             __builtin_prefetch(t->y + t->place[i] + width, 1, 2);
         }
-        if (t->last && t->residual != NULL) {
+        if (t->first && t->residual != NULL) {
             __builtin_prefetch(t->residual + t->place[i] + width, 0, 2);
         }
     }

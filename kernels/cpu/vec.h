@@ -71,7 +71,7 @@ struct ft_vec_conv {
     const int64_t *place;       /* (pixels): where in y and residual they lie */
     bool first, last;           /* part: y is added to unless first; the rest follows the last */
     const float *bias;          /* (features), or NULL */
-    const float *residual;      /* or NULL; not y */
+    const float *residual;      /* or NULL; may be y: it is added first */
     float *y;                   /* = act(sum + bias + residual) */
     enum ft_act act;
     float act_a, act_b;
