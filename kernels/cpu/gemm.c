@@ -18,9 +18,10 @@ enum {
     TILED = 1536,   /* rows of a transposed a, laid out in tiles at once: 2.25 MB */
     PANELS = 12,    /* of a b that is no parameter, packed at once: 288 KB */
     LEAST_ROWS = 6, /* for which packing such a b is worth it */
-    /* A thread gets this many times FT_CPU_GRAIN operations, 12.6 million, or 0.1 ms: waking it takes up to
-     * half of that, and one text of a few words is faster on one thread. */
-    THREAD_FLOPS = 192
+    /* A thread gets this many times FT_CPU_GRAIN operations, 2.6 million, or 20 to 40 us, about what waking
+     * it takes: of few rows the weights come from memory, which two threads read faster (a text of 12
+     * tokens: 5.6 ms; 7.6 with 12.6 million). */
+    THREAD_FLOPS = 40
 };
 
 struct gemm {

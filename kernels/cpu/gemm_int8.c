@@ -9,9 +9,9 @@ enum {
     TILE = 6,    /* rows of a register tile (vec_int8.inc) */
     ROWS = 48,   /* of a block: 36 KB of integers at a depth of 384, 144 KB at 1,536 */
     PANELS = 12, /* computed for a block before its activation: what they make is still in the cache */
-    /* A thread gets this many times FT_CPU_GRAIN operations: gemm.c's times the ratio of tile speeds, not
-       tuned. */
-    THREAD_OPS = 320
+    /* A thread gets this many times FT_CPU_GRAIN operations: gemm.c's times the ratio of tile speeds (a text
+       of 12 tokens: 2.7 ms; 3.5 with 320). */
+    THREAD_OPS = 64
 };
 
 struct gemm_int8 {
