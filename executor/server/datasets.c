@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "executor/base/clock.h"
 #include "executor/base/file.h"
 #include "executor/base/log.h"
 #include "executor/server/internal.h"
@@ -273,15 +274,14 @@ enum ft_status ft_datasets_remove(struct ft_datasets *datasets, const char *name
     char *dir = NULL;
     char *gone = NULL;
     struct ft_buf hidden = {0};
-    FT_TRY(ft_buf_printf(&hidden, err, ".gone-%s", name));
+    FT_TRY(ft_buf_printf(&hidden, err, ".gone-%lld-%s", (long long)ft_clock_unix_ms(), name));
     FT_TRY(set_path(datasets, (const char *)hidden.data, &gone, err));
     (void)pthread_mutex_lock(&datasets->mutex);
     st = find_dir(datasets, name, &dir, err);
     st = st == FT_OK ? close_open(datasets, name, err) : st;
-    st = st == FT_OK ? ft_path_remove(gone, err) : st;
     st = st == FT_OK ? ft_path_rename(dir, gone, err) : st;
-    st = st == FT_OK ? ft_path_remove(gone, err) : st;
     (void)pthread_mutex_unlock(&datasets->mutex);
+    st = st == FT_OK ? ft_path_remove(gone, err) : st;
 done:
     ft_buf_release(&hidden);
     ft_free(dir);

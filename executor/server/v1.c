@@ -223,11 +223,21 @@ enum ft_rpc_code ft_v1_code(enum ft_status st)
     return FT_RPC_INTERNAL;
 }
 
-static void finish_rpc(struct ft_rpc_call *rpc, const struct ft_v1_why *why)
+/* A client's bytes may stand in a message, cut off anywhere: protobuf's texts are UTF-8. */
+static void make_utf8(char *text)
+{
+    bool valid = ft_utf8_valid(ft_bytes_of_text(text));
+    for (char *c = text; !valid && *c != '\0'; c++) {
+        *c = (*c & 0x80) != 0 ? '?' : *c;
+    }
+}
+
+static void finish_rpc(struct ft_rpc_call *rpc, struct ft_v1_why *why)
 {
     struct ft_err err = {0};
     struct ft_buf details = {0};
     enum ft_rpc_code code = why->code != FT_RPC_OK ? why->code : ft_v1_code(why->err.code);
+    make_utf8(why->err.text);
     bool told = why->fault.field[0] != '\0' || why->fault.retry_seconds > 0;
     if (told && ft_v1_status_write((int)code, why->err.text, &why->fault, &details, &err) == FT_OK) {
         ft_rpc_finish_detailed(rpc, code, why->err.text, ft_buf_bytes(&details));
@@ -237,7 +247,7 @@ static void finish_rpc(struct ft_rpc_call *rpc, const struct ft_v1_why *why)
     ft_buf_release(&details);
 }
 
-void ft_v1_fail(struct ft_v1_call *call, const struct ft_v1_why *why)
+void ft_v1_fail(struct ft_v1_call *call, struct ft_v1_why *why)
 {
     if (call->kind->ended != NULL) {
         call->kind->ended(call);
@@ -249,7 +259,7 @@ void ft_v1_fail(struct ft_v1_call *call, const struct ft_v1_why *why)
 
 void ft_v1_finish(struct ft_v1_call *call)
 {
-    static const struct ft_v1_why fine;
+    struct ft_v1_why fine = {.code = FT_RPC_OK};
     ft_v1_fail(call, &fine);
 }
 

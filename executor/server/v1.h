@@ -86,7 +86,7 @@ bool ft_v1_has_room(const struct ft_v1_call *call); /* for another answer */
 FT_MUST_CHECK enum ft_status ft_v1_send(struct ft_v1_call *call, unsigned part, struct ft_buf *take_message,
                                         struct ft_err *err);
 void ft_v1_finish(struct ft_v1_call *call); /* OK */
-void ft_v1_fail(struct ft_v1_call *call, const struct ft_v1_why *why);
+void ft_v1_fail(struct ft_v1_call *call, struct ft_v1_why *why);
 enum ft_rpc_code ft_v1_code(enum ft_status st);
 /* The end of a stream that waits for its client's next message, when there is none. True: it is finished. */
 bool ft_v1_no_more(struct ft_v1_call *call);

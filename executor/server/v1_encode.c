@@ -47,6 +47,10 @@ static enum ft_status take_message(struct ft_v1_call *call, struct ft_v1_encode 
     FT_RETURN_IF_FAILED(
         ft_v1_batch_scan(ft_rpc_message(call->rpc), &e->arena, &e->batch, &why->fault, &why->err));
     name = e->batch.head;
+    if (!ft_utf8_valid(name) || (name.size > 0 && memchr(name.data, 0, name.size) != NULL)) {
+        (void)snprintf(why->fault.field, sizeof why->fault.field, "model");
+        return FT_FAIL(&why->err, INVALID, "model is not UTF-8 text without U+0000");
+    }
     if (name.size > 0) {
         ft_free(e->model);
         e->model = ft_strndup((const char *)name.data, name.size);

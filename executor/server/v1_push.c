@@ -37,6 +37,7 @@ enum ft_status ft_v1_push_begin(struct ft_v1_call *call, struct ft_v1_push *push
                             stored, call, &why->err);
     if (st != FT_OK) {
         ft_v1_no_work(call);
+        why->code = st == FT_CORRUPT ? FT_RPC_INTERNAL : FT_RPC_OK; /* our files are not the client's fault */
     }
     return st;
 }
@@ -68,6 +69,7 @@ enum ft_status ft_v1_push_end(struct ft_v1_call *call, struct ft_v1_push *push, 
     push->stored = false;
     if (push->why.code != FT_OK) {
         why->err = push->why;
+        why->code = push->why.code == FT_CORRUPT ? FT_RPC_INTERNAL : FT_RPC_OK;
         if (push->why.code == FT_IO) {
             FT_LOG_WARNING_LINE("server", "nothing stored dataset=%s reason=\"%s\"", push->dataset,
                                 push->why.text);

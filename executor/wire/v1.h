@@ -73,7 +73,7 @@ FT_MUST_CHECK enum ft_status ft_v1_write(enum ft_v1_type type, const struct ft_j
 /* PushRequest, EncodeRequest or FinetuneRequest: what is in field 1, and the Documents. */
 struct ft_v1_batch {
     bool has_head;
-    struct ft_bytes head;     /* a dataset's or model's name (UTF-8 without NUL), or a FinetuneConfig */
+    struct ft_bytes head;     /* a dataset's or model's name, unchecked, or a FinetuneConfig */
     struct ft_document *docs; /* (count), in the arena */
     size_t count;
 };

@@ -146,6 +146,7 @@ def test_push_refuses_what_is_no_example(v1, stub):
     refused(bad, send(v1.Document(label='b')), 'documents[0]')
     refused(bad, send(v1.Document(uri='file:///etc/passwd', label='b')), 'documents[0]')
     refused(bad, send(good, dataset='../up'), 'dataset')
+    refused(bad, send(good, dataset='\u00e9' * 300), 'dataset')
     refused(bad, send(v1.Document(id='x', docarray_v1=b'\x0a\x01y')), 'documents[0].docarray_v1')
     refused(bad, send(v1.Document(label='b', tensor=v1.Tensor(dtype='<f4', shape=[2], data=b'123'))), 'documents[0].tensor')
     refused(grpc.StatusCode.NOT_FOUND, lambda: stub.GetDataset(v1.GetDatasetRequest(dataset='refused')), 'dataset')
@@ -217,7 +218,9 @@ def test_encode_answers_in_order(v1, stub, run):
     short = v1.Document(tensor=v1.Tensor(dtype='<f4', shape=[1], data=b'1234'))
     refused(bad, lambda: stub.Encode(iter([v1.EncodeRequest(documents=[docs[0], short])])), 'documents[1]')
     refused(bad, lambda: stub.Encode(iter([v1.EncodeRequest(documents=[v1.Document()])])), 'documents[0]')
-    refused(grpc.StatusCode.NOT_FOUND, lambda: stub.Encode(iter([v1.EncodeRequest(model='no', documents=docs[:1])])), 'model')
+    for name in ('no', 'x' + '\u00e9' * 300):  # also where a message cuts it off inside a character
+        refused(grpc.StatusCode.NOT_FOUND, lambda: stub.Encode(iter([v1.EncodeRequest(model=name, documents=docs[:1])])), 'model')
+    refused(bad, lambda: stub.Encode(iter([v1.EncodeRequest(model='a\0b', documents=docs[:1])])), 'model')
 
 
 def test_docarray_bytes_are_documents(v1, stub, run):
