@@ -1,6 +1,7 @@
 #include "executor/base/alloc.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -283,4 +284,9 @@ size_t ft_memory_limit(void)
 void ft_alloc_fail_at(uint64_t n)
 {
     atomic_store(&fail_countdown, n);
+}
+
+void ft_alloc_give_back(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 256 << 10); /* set, it no longer grows with what is freed */
 }

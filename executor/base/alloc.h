@@ -58,6 +58,10 @@ int64_t ft_peak_memory(void);
  * are less. */
 size_t ft_memory_limit(void);
 
+/* From now on large pieces of memory go back to the system as soon as they are freed: for a service, whose
+ * messages would else leave holes that are as large as their sum. Costs page faults. */
+void ft_alloc_give_back(void);
+
 /* Tests: let the n-th allocation from now fail (1 = the next), once. 0 turns it off. */
 void ft_alloc_fail_at(uint64_t n);
 

@@ -73,7 +73,9 @@ static const struct ft_setting SETTINGS[] = {
              "bf16-emulated is slow. Runs train in their own."),
     ROW_INT(threads, "0", 0, 1024, "Threads that compute embeddings; 0: one for each processor."),
     ROW_INT(handlers, "4", 1, 256, "Threads that read requests, write journals and answer."),
-    ROW_INT(request_queue, "256", 1, 65536, "Requests that may wait for a handler; more are refused."),
+    ROW_INT(request_queue, "256", 1, 65536,
+            "Requests that may wait for a handler, and again as many that may wait to be read; more are "
+            "refused."),
     ROW_INT(message_mb, "1024", 1, 2047, "Largest message, unpacked, in MiB; Jina itself sets no limit."),
     ROW_INT(messages_mb, "0", 0, 1048576,
             "Memory for messages in hand, in MiB; beyond it requests are refused. 0: half of this machine's "

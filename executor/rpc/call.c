@@ -11,6 +11,8 @@
 #include "executor/base/log.h"
 #include "executor/rpc/internal.h"
 
+enum { LIGHT_BYTES = 1 << 16 }; /* messages of a light method that are taken whatever is in hand */
+
 void ft_rpc_accept_next(struct ft_rpc_server *server)
 {
     struct ft_rpc_call *call = ft_calloc(1, sizeof *call);
@@ -44,12 +46,11 @@ static size_t message_bytes(const struct ft_rpc_call *call)
 }
 
 /* An answer is on the wire, or nobody wants it any more. */
-static void drop_answer(struct ft_rpc_server *server, grpc_byte_buffer *answer)
+static void drop_answer(struct ft_rpc_server *server, struct ft_rpc_answer_out *answer)
 {
-    if (answer != NULL) {
-        (void)atomic_fetch_sub(&server->bytes, grpc_byte_buffer_length(answer));
-        grpc_byte_buffer_destroy(answer);
-    }
+    (void)atomic_fetch_sub(&server->bytes, answer->size);
+    grpc_byte_buffer_destroy(answer->buffer);
+    *answer = (struct ft_rpc_answer_out){0};
 }
 
 static void drop_message(struct ft_rpc_call *call)
@@ -73,9 +74,9 @@ void ft_rpc_call_unref(struct ft_rpc_call *call)
     }
     drop_message(call);
     grpc_byte_buffer_destroy(call->incoming);
-    drop_answer(server, call->sending);
+    drop_answer(server, &call->sending);
     for (size_t i = 0; i < call->n_pending; i++) {
-        drop_answer(server, call->pending[i]);
+        drop_answer(server, &call->pending[i]);
     }
     grpc_slice_unref(call->status_text);
     grpc_slice_unref(call->status_details);
@@ -131,7 +132,7 @@ static void pump(struct ft_rpc_call *call)
         call->n_pending--;
         memmove(call->pending, call->pending + 1, call->n_pending * sizeof call->pending[0]);
         ops[n].op = GRPC_OP_SEND_MESSAGE;
-        ops[n++].data.send_message.send_message = call->sending;
+        ops[n++].data.send_message.send_message = call->sending.buffer;
     }
     if (status) {
         ops[n].data.send_status_from_server.trailing_metadata_count = fill_trailers(call);
@@ -160,15 +161,17 @@ bool ft_rpc_send(struct ft_rpc_call *call, struct ft_buf *take_message)
     } else if (call->n_pending == FT_RPC_SENDS) {
         taken = false;
     } else {
+        size_t size = take_message->size;
         grpc_slice slice = grpc_empty_slice();
-        (void)atomic_fetch_add(&call->server->bytes, take_message->size);
-        if (take_message->size > 0) {
-            slice = grpc_slice_new(take_message->data, take_message->size, free_slice);
+        (void)atomic_fetch_add(&call->server->bytes, size);
+        if (size > 0) {
+            slice = grpc_slice_new(take_message->data, size, free_slice);
             *take_message = (struct ft_buf){0};
         } else {
             ft_buf_release(take_message);
         }
-        call->pending[call->n_pending++] = grpc_raw_byte_buffer_create(&slice, 1);
+        call->pending[call->n_pending++] =
+            (struct ft_rpc_answer_out){.buffer = grpc_raw_byte_buffer_create(&slice, 1), .size = size};
         grpc_slice_unref(slice);
         pump(call);
     }
@@ -189,6 +192,9 @@ void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *
     }
     pump(call);
     (void)pthread_mutex_unlock(&call->mutex);
+    if (ft_rpc_line_leave(call)) {
+        ft_rpc_call_unref(call);
+    }
     ft_rpc_call_unref(call);
 }
 
@@ -206,13 +212,12 @@ static void sent(struct ft_rpc_call *call, bool ok)
 {
     (void)pthread_mutex_lock(&call->mutex);
     call->batch_out = false;
-    bool message = call->sending != NULL;
-    drop_answer(call->server, call->sending);
-    call->sending = NULL;
+    bool message = call->sending.buffer != NULL;
+    drop_answer(call->server, &call->sending);
     if (!ok) {
         call->broken = true;
         for (size_t i = 0; i < call->n_pending; i++) {
-            drop_answer(call->server, call->pending[i]);
+            drop_answer(call->server, &call->pending[i]);
         }
         call->n_pending = 0;
     }
@@ -223,9 +228,8 @@ static void sent(struct ft_rpc_call *call, bool ok)
     }
 }
 
-void ft_rpc_read(struct ft_rpc_call *call)
+void ft_rpc_call_receive(struct ft_rpc_call *call)
 {
-    drop_message(call);
     grpc_op op;
     memset(&op, 0, sizeof op);
     op.op = GRPC_OP_RECV_MESSAGE;
@@ -244,13 +248,24 @@ static void refuse(struct ft_rpc_call *call, enum ft_rpc_code code, const char *
     }
 }
 
+void ft_rpc_read(struct ft_rpc_call *call)
+{
+    drop_message(call);
+    if (call->method->light) {
+        ft_rpc_call_receive(call);
+    } else if (!ft_rpc_line_join(call)) {
+        refuse(call, FT_RPC_UNAVAILABLE, "too many calls wait to be read: try again");
+    }
+}
+
 /* The message in one piece and counted; false: no room for it, or not what its encoding says. */
 static bool take_message(struct ft_rpc_call *call)
 {
     struct ft_rpc_server *server = call->server;
     size_t size = grpc_byte_buffer_length(call->incoming);
     grpc_byte_buffer_reader reader;
-    if (atomic_fetch_add(&server->bytes, size) + size > server->bytes_max) {
+    bool light = call->method->light && size <= LIGHT_BYTES;
+    if (atomic_fetch_add(&server->bytes, size) + size > server->bytes_max && !light) {
         (void)atomic_fetch_sub(&server->bytes, size);
         refuse(call, FT_RPC_UNAVAILABLE, "too many bytes of messages are in hand: try again");
         return false;
@@ -271,10 +286,24 @@ static bool take_message(struct ft_rpc_call *call)
     return true;
 }
 
+/* Its owner is done with it, though a message was still to come. */
+static bool is_finished(struct ft_rpc_call *call)
+{
+    (void)pthread_mutex_lock(&call->mutex);
+    bool finished = call->finishing;
+    (void)pthread_mutex_unlock(&call->mutex);
+    return finished;
+}
+
 static void received(struct ft_rpc_call *call, bool ok)
 {
     const struct ft_rpc_method *method = call->method;
-    if (ok && call->incoming != NULL) {
+    bool has_one = ok && call->incoming != NULL;
+    ft_rpc_line_received(call, has_one ? grpc_byte_buffer_length(call->incoming) : 0);
+    if (is_finished(call)) {
+        return;
+    }
+    if (has_one) {
         call->got_any = true;
         if (take_message(call)) {
             method->message(method->arg, call);
@@ -325,6 +354,10 @@ void ft_rpc_call_event(struct ft_rpc_op *op, bool ok)
     case FT_RPC_OP_CLOSE:
         if (call->cancelled_out != 0) {
             atomic_store(&call->cancelled, true);
+            if (ft_rpc_line_leave(call)) { /* nothing more comes in: reading says so */
+                ft_rpc_call_receive(call);
+                ft_rpc_call_unref(call);
+            }
             if (call->method != NULL && call->method->closed != NULL) {
                 call->method->closed(call->method->arg, call);
             }

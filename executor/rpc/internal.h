@@ -1,5 +1,5 @@
 /*
- * internal.h - what server.c and call.c share: the states of a call and the tags of its operations.
+ * internal.h - what server.c, call.c and line.c share: the states of a call and the tags of its operations.
  */
 #ifndef FT_RPC_INTERNAL_H
 #define FT_RPC_INTERNAL_H
@@ -34,6 +34,15 @@ static inline void *ft_rpc_tag(struct ft_rpc_op *op)
     return op;
 }
 
+/* A message on its way out. */
+struct ft_rpc_answer_out {
+    grpc_byte_buffer *buffer; /* gRPC empties it while it sends: the size stands beside it */
+    size_t size;
+};
+
+/* Where a call stands that is to be read (line.c). */
+enum ft_rpc_place { FT_RPC_ELSEWHERE, FT_RPC_WAITING, FT_RPC_READING };
+
 struct ft_rpc_call {
     struct ft_rpc_server *server;
     const struct ft_rpc_method *method;
@@ -49,13 +58,19 @@ struct ft_rpc_call {
     bool has_message;
     bool got_any; /* at least one message came in */
 
+    /* Guarded by the server's mutex: a call waits, or it is read, in the order of coming. */
+    enum ft_rpc_place place;
+    struct ft_rpc_call *before, *after;
+    size_t expected;      /* bytes, while it is read */
+    double reading_since; /* ft_clock_seconds() */
+
     int cancelled_out; /* written by gRPC with CLOSE */
     atomic_bool cancelled;
 
     pthread_mutex_t mutex; /* guards all below */
-    grpc_byte_buffer *pending[FT_RPC_SENDS];
+    struct ft_rpc_answer_out pending[FT_RPC_SENDS];
     size_t n_pending;
-    grpc_byte_buffer *sending;
+    struct ft_rpc_answer_out sending;
     bool batch_out; /* a SEND is under way */
     bool started;   /* initial metadata went out */
     bool finishing; /* ft_rpc_finish() was called */
@@ -68,6 +83,11 @@ struct ft_rpc_call {
     grpc_metadata trailers[2];
 };
 
+struct ft_rpc_line {
+    struct ft_rpc_call *first, *last;
+    size_t count;
+};
+
 struct ft_rpc_server {
     grpc_server *grpc;
     grpc_completion_queue *queue;
@@ -75,12 +95,18 @@ struct ft_rpc_server {
     size_t n_methods;
     int port;
     size_t bytes_max;
-    atomic_size_t bytes; /* messages in hand */
+    size_t waiting_max;
+    atomic_size_t bytes;   /* messages in hand */
+    atomic_size_t waiting; /* waiting_line.count, to look at without the mutex */
     struct ft_thread **threads;
     struct ft_rpc_op down;
 
-    pthread_mutex_t mutex;  /* guards all below */
-    pthread_cond_t changed; /* down_done, or calls went to 0 */
+    pthread_mutex_t mutex;           /* guards all below */
+    pthread_cond_t changed;          /* down_done, or calls went to 0 */
+    struct ft_rpc_line waiting_line; /* to be read once there is room */
+    struct ft_rpc_line reading_line; /* being read, for whose messages room is kept */
+    size_t expected;                 /* of all in reading_line */
+    size_t guess;                    /* bytes that a message may have: see line.c */
     size_t calls;
     size_t lost_slots; /* calls that could not be asked for: no memory */
     bool draining;
@@ -91,6 +117,19 @@ struct ft_rpc_server {
 void ft_rpc_accept_next(struct ft_rpc_server *server);
 /* A call's operation completed. */
 void ft_rpc_call_event(struct ft_rpc_op *op, bool ok);
+/* Start to read a call's next message, now. */
+void ft_rpc_call_receive(struct ft_rpc_call *call);
+
+void ft_rpc_line_init(struct ft_rpc_server *server); /* bytes_max is set */
+/* line.c. A message is read now or once there is room for it. False, nothing done: too many wait already;
+ * only a call that was not read before is told so. */
+bool ft_rpc_line_join(struct ft_rpc_call *call);
+/* A message of `size` bytes came, or none: no room need be kept for it any longer. */
+void ft_rpc_line_received(struct ft_rpc_call *call, size_t size);
+/* True when the call was waiting: its reference from ft_rpc_line_join() is the caller's now. */
+bool ft_rpc_line_leave(struct ft_rpc_call *call);
+void ft_rpc_line_move(struct ft_rpc_server *server); /* read those for whom there is room now */
+
 /* Called once for each call that was accepted, when nothing refers to it any more. */
 void ft_rpc_call_gone(struct ft_rpc_server *server);
 const struct ft_rpc_method *ft_rpc_find(const struct ft_rpc_server *server, grpc_slice path);

@@ -17,8 +17,13 @@
 #include "executor/rpc/internal.h"
 
 enum {
-    THREADS = 2,  /* one polls while the other runs a callback */
-    ACCEPTING = 8 /* calls that may come in before a thread looks */
+    THREADS = 2,   /* one polls while the other runs a callback */
+    ACCEPTING = 8, /* calls that may come in before a thread looks */
+    /* How long a thread sleeps before it looks whether waiting calls have room. */
+    LOOK_MS = 1000,
+    LOOK_BUSY_MS = 50,
+    /* What gRPC takes in of a call that is not read: the price of a call that waits. */
+    WINDOW_BYTES = 128 << 10
 };
 
 static void log_grpc(gpr_log_func_args *args)
@@ -37,10 +42,16 @@ static void poll_queue(void *arg)
 {
     struct ft_rpc_server *server = arg;
     for (;;) {
-        grpc_event event =
-            grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        int look_ms = atomic_load(&server->waiting) > 0 ? LOOK_BUSY_MS : LOOK_MS;
+        gpr_timespec until =
+            gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(look_ms, GPR_TIMESPAN));
+        grpc_event event = grpc_completion_queue_next(server->queue, until, NULL);
         if (event.type == GRPC_QUEUE_SHUTDOWN) {
             return;
+        }
+        ft_rpc_line_move(server);
+        if (event.type == GRPC_QUEUE_TIMEOUT) {
+            continue;
         }
         struct ft_rpc_op *op = event.tag;
         (void)atomic_load_explicit(&op->handed_over, memory_order_acquire);
@@ -107,13 +118,20 @@ static grpc_server *make_server(const struct ft_rpc_options *options)
 {
     size_t max = options->message_bytes_max;
     grpc_resource_quota *quota = grpc_resource_quota_create("finetuner");
-    if (options->memory_bytes_max > 0) { /* what gRPC itself holds: pieces of messages that still come in */
-        grpc_resource_quota_resize(quota, options->memory_bytes_max);
+    /* What gRPC itself holds: pieces of messages that still come in. The last resort only: reaching it costs
+     * whole connections, whoever they belong to. line.c keeps them below memory_bytes_max as far as its guess
+     * is right; pieces take more memory than the bytes in them, and a guess may be wrong: so twice that. */
+    if (options->memory_bytes_max > 0) {
+        grpc_resource_quota_resize(quota, 2 * options->memory_bytes_max);
     }
     grpc_arg args[] = {
         /* Jina sets no limit either way (jina/SPEC.md 3.6). */
         int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, max == 0 || max > INT_MAX ? -1 : (int)max),
         int_arg(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
+        /* A window that does not grow by itself: of a call that is not read so much comes in and no more. A
+         * message that is read gets the window it needs. */
+        int_arg(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+        int_arg(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, WINDOW_BYTES),
         /* Gateways ping every 10 s with or without calls: never answer that with GOAWAY(too_many_pings). */
         int_arg(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000),
         int_arg(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0),
@@ -175,10 +193,12 @@ enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options, struct ft
     s->methods = options->methods;
     s->n_methods = options->n_methods;
     s->bytes_max = SIZE_MAX;
+    s->waiting_max = options->waiting_max;
     if (options->memory_bytes_max > 0) { /* at least one message of the largest size finds room */
         s->bytes_max = options->memory_bytes_max > options->message_bytes_max ? options->memory_bytes_max
                                                                               : options->message_bytes_max;
     }
+    ft_rpc_line_init(s);
     s->down = (struct ft_rpc_op){.kind = FT_RPC_OP_DOWN};
     s->threads = threads;
     threads = NULL;

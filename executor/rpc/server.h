@@ -48,6 +48,7 @@ struct ft_rpc_method {
      * ft_rpc_user() points to must live until `gone`, in which nothing may be done with the call. */
     ft_rpc_event sent; /* a message of ours is on the wire: there is room for another */
     ft_rpc_event gone; /* the call's last event */
+    bool light;        /* its messages are small and read at once, whatever the load: health and its like */
 };
 
 struct ft_rpc_server; /* opaque */
@@ -57,8 +58,11 @@ struct ft_rpc_options {
     const struct ft_rpc_method *methods; /* borrowed while the server lives */
     size_t n_methods;
     size_t message_bytes_max; /* of one message, unpacked; 0: none. Larger ones: RESOURCE_EXHAUSTED */
-    size_t memory_bytes_max;  /* of all messages in hand, either way, and of what gRPC reads; 0: no limit.
-                                 Beyond it a message that comes in is answered with UNAVAILABLE */
+    size_t memory_bytes_max;  /* of all messages in hand, either way, and those that are being read; 0: no
+                                 limit. Without room for it a message is not read; a message that turns out too
+                                 large  for the room is answered with UNAVAILABLE. gRPC may hold twice as much
+                                 before it closes connections */
+    size_t waiting_max;       /* calls that may wait to be read for the first time; more: UNAVAILABLE */
 };
 /* Listens and serves at once. FT_UNAVAILABLE: the port is taken or the host is not ours. */
 FT_MUST_CHECK enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options,

@@ -2,6 +2,7 @@
 
 #include <time.h>
 
+#include "executor/base/alloc.h"
 #include "executor/base/log.h"
 #include "executor/server/service.h"
 
@@ -14,6 +15,7 @@ enum ft_status ft_serve(const struct ft_config *config, const struct ft_cancel *
     if (config->log_level[0] != '\0' && ft_log_level_parse(config->log_level, &level)) {
         ft_log_level_set(level);
     }
+    ft_alloc_give_back();
     FT_RETURN_IF_FAILED(ft_service_start(config, ft_engine_standard(), &service, err));
     FT_LOG_INFO_LINE("server", "serving host=%s port=%d name=%s workspace=\"%s\"", config->host,
                      ft_service_port(service), config->name, config->workspace);

@@ -75,7 +75,8 @@ static enum ft_status start_parts(struct ft_service *service, struct ft_err *err
                                        .methods = service->methods,
                                        .n_methods = ft_method_count(),
                                        .message_bytes_max = (size_t)config->message_mb << 20,
-                                       .memory_bytes_max = memory_bytes_max(config)};
+                                       .memory_bytes_max = memory_bytes_max(config),
+                                       .waiting_max = (size_t)config->request_queue};
     atomic_store(&service->serving, true);
     return ft_rpc_server_new(&rpc, &service->rpc, err);
 }

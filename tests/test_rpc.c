@@ -1,0 +1,359 @@
+/* links: ft_rpc ft_base */
+/*
+ * The gRPC server alone, over the loopback: what is counted, who waits to be read, who is refused.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "executor/base/clock.h"
+#include "executor/base/thread.h"
+#include "executor/rpc/client.h"
+#include "executor/rpc/server.h"
+#include "executor/rpc/stream.h"
+#include "tests/support.h"
+
+static struct ft_err err;
+
+enum { MIB = 1 << 20, ROOM = 16 * MIB, WAITING = 8, CLIENTS = 64, HELD = 64 };
+
+/* ---- a server: /t/echo answers with what came, /t/hold keeps its calls, /t/light answers at once */
+
+static struct {
+    pthread_mutex_t mutex;
+    struct ft_rpc_call *calls[HELD];
+    size_t count;
+    bool pass; /* answer at once from now on */
+} held = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static void reply(struct ft_rpc_call *call, struct ft_bytes with)
+{
+    struct ft_buf out = {0};
+    struct ft_err e = {0};
+    assert_int_equal(ft_buf_append(&out, with.data, with.size, &e), FT_OK);
+    assert_true(ft_rpc_send(call, &out));
+}
+
+static void echo(void *arg, struct ft_rpc_call *call)
+{
+    (void)arg;
+    reply(call, ft_rpc_message(call));
+    ft_rpc_finish(call, FT_RPC_OK, NULL, false);
+}
+
+static void echo_on(void *arg, struct ft_rpc_call *call)
+{
+    (void)arg;
+    reply(call, ft_rpc_message(call));
+    ft_rpc_read(call);
+}
+
+static void ended(void *arg, struct ft_rpc_call *call)
+{
+    (void)arg;
+    ft_rpc_finish(call, FT_RPC_OK, NULL, false);
+}
+
+static void light(void *arg, struct ft_rpc_call *call)
+{
+    (void)arg;
+    reply(call, ft_bytes_of("ok", 2));
+    ft_rpc_finish(call, FT_RPC_OK, NULL, false);
+}
+
+static void hold(void *arg, struct ft_rpc_call *call)
+{
+    (void)pthread_mutex_lock(&held.mutex);
+    bool pass = held.pass;
+    if (!pass) {
+        assert_true(held.count < HELD);
+        held.calls[held.count++] = call;
+    }
+    (void)pthread_mutex_unlock(&held.mutex);
+    if (pass) {
+        light(arg, call);
+    }
+}
+
+static size_t held_now(void)
+{
+    (void)pthread_mutex_lock(&held.mutex);
+    size_t count = held.count;
+    (void)pthread_mutex_unlock(&held.mutex);
+    return count;
+}
+
+static void let_go(void)
+{
+    (void)pthread_mutex_lock(&held.mutex);
+    held.pass = true;
+    for (size_t i = 0; i < held.count; i++) {
+        light(NULL, held.calls[i]);
+    }
+    held.count = 0;
+    (void)pthread_mutex_unlock(&held.mutex);
+}
+
+static const struct ft_rpc_method METHODS[] = {
+    {.path = "/t/echo", .message = echo},
+    {.path = "/t/stream", .message = echo_on, .half_closed = ended},
+    {.path = "/t/hold", .message = hold},
+    {.path = "/t/light", .message = light, .light = true},
+};
+
+struct fixture {
+    struct ft_rpc_server *server;
+    char target[64];
+};
+
+static int set_up(void **state)
+{
+    static struct fixture f;
+    const struct ft_rpc_options options = {.host = "127.0.0.1",
+                                           .methods = METHODS,
+                                           .n_methods = sizeof METHODS / sizeof METHODS[0],
+                                           .message_bytes_max = 8 * MIB,
+                                           .memory_bytes_max = ROOM,
+                                           .waiting_max = WAITING};
+    held.pass = false;
+    ASSERT_OK(ft_rpc_server_new(&options, &f.server, &err));
+    (void)snprintf(f.target, sizeof f.target, "127.0.0.1:%d", ft_rpc_server_port(f.server));
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    let_go(); /* a test that failed may have left some, and the server waits for them */
+    ft_rpc_server_free(f->server, 5000);
+    return 0;
+}
+
+static void nap(int ms)
+{
+    (void)nanosleep(&(struct timespec){ms / 1000, (long)(ms % 1000) * 1000000}, NULL);
+}
+
+/* ---- clients */
+
+struct client {
+    const char *target, *method;
+    size_t size;
+    int timeout_ms;
+    enum ft_status st;
+    struct ft_err why;
+    struct ft_rpc_answer answer;
+    struct ft_thread *thread;
+};
+
+static void client_main(void *arg)
+{
+    struct client *c = arg;
+    uint8_t *bytes = ft_calloc(c->size, 1);
+    c->st =
+        ft_rpc_call(c->target, c->method, ft_bytes_of(bytes, c->size), c->timeout_ms, &c->answer, &c->why);
+    ft_free(bytes);
+}
+
+static void begin(struct client *c, const struct fixture *f, const char *method, size_t size, int timeout_ms)
+{
+    *c = (struct client){.target = f->target, .method = method, .size = size, .timeout_ms = timeout_ms};
+    ASSERT_OK(ft_thread_start("client", client_main, c, &c->thread, &err));
+}
+
+static void end(struct client *c)
+{
+    ft_thread_join(c->thread);
+    ft_buf_release(&c->answer.message);
+}
+
+static void light_answers(const struct fixture *f)
+{
+    struct client c = {.target = f->target, .method = "/t/light", .size = 10, .timeout_ms = 1000};
+    client_main(&c);
+    assert_int_equal(c.st, FT_OK);
+    assert_int_equal(c.answer.message.size, 2);
+    ft_buf_release(&c.answer.message);
+}
+
+/* All that was in hand is let go, within a second. */
+static void nothing_stays(const struct fixture *f)
+{
+    for (int i = 0; i < 100 && ft_rpc_server_bytes(f->server) > 0; i++) {
+        nap(10);
+    }
+    assert_int_equal(ft_rpc_server_bytes(f->server), 0);
+}
+
+/* ---- tests */
+
+static void what_was_answered_is_not_in_hand_any_more(void **state)
+{
+    const struct fixture *f = *state;
+    for (int i = 0; i < 2 * ROOM / (3 * MIB); i++) {
+        struct client c = {.target = f->target, .method = "/t/echo", .size = 3 * MIB, .timeout_ms = 20000};
+        client_main(&c);
+        assert_int_equal(c.st, FT_OK);
+        assert_int_equal(c.answer.message.size, 3 * MIB);
+        ft_buf_release(&c.answer.message);
+    }
+    nothing_stays(f);
+}
+
+/* 64 clients with 3 MB each, room for 16 MB, eight that may wait: some are held, eight wait, the rest are
+ * refused at once; what is light is answered all the while; once there is room those that waited are read. */
+static void a_crowd_waits_or_is_refused_and_light_calls_pass(void **state)
+{
+    const struct fixture *f = *state;
+    static struct client clients[CLIENTS];
+    size_t answered = 0;
+    for (size_t i = 0; i < CLIENTS; i++) {
+        begin(&clients[i], f, "/t/hold", 3 * MIB, 60000);
+    }
+    double began = ft_clock_seconds();
+    while (ft_rpc_server_calls(f->server) != held_now() + WAITING || held_now() == 0) {
+        assert_true(ft_clock_seconds() - began < 30);
+        light_answers(f);
+    }
+    for (int i = 0; i < 30; i++) { /* and stays so, beyond the second for which room is kept */
+        light_answers(f);
+        assert_true(ft_rpc_server_bytes(f->server) <= ROOM);
+        nap(50);
+    }
+    size_t kept = held_now();
+    assert_in_range(kept, 1, ROOM / (3 * MIB));
+    let_go();
+    for (size_t i = 0; i < CLIENTS; i++) {
+        end(&clients[i]);
+        answered += clients[i].st == FT_OK ? 1 : 0;
+        if (clients[i].st != FT_OK) {
+            assert_int_equal(clients[i].st, FT_UNAVAILABLE);
+            if (strstr(clients[i].why.text, "wait to be read") == NULL) {
+                fail_msg("%s", clients[i].why.text);
+            }
+        }
+    }
+    assert_in_range(answered, kept, kept + WAITING); /* one of those that waited may be among the kept */
+    nothing_stays(f);
+}
+
+static void who_leaves_while_waiting_makes_room(void **state)
+{
+    const struct fixture *f = *state;
+    struct client full[4];
+    struct client waits[WAITING];
+    for (size_t i = 0; i < 4; i++) {
+        begin(&full[i], f, "/t/hold", 4 * MIB - 100, 60000);
+    }
+    while (held_now() < 4) {
+        nap(10);
+    }
+    for (size_t round = 0; round < 2; round++) {
+        for (size_t i = 0; i < WAITING; i++) {
+            begin(&waits[i], f, "/t/hold", 1000, 500);
+        }
+        for (size_t i = 0; i < WAITING; i++) {
+            end(&waits[i]);
+            assert_int_equal(waits[i].st, FT_UNAVAILABLE);
+            assert_non_null(strstr(waits[i].why.text, "no answer in time"));
+        }
+    }
+    assert_int_equal(held_now(), 4);
+    let_go();
+    for (size_t i = 0; i < 4; i++) {
+        end(&full[i]);
+        assert_int_equal(full[i].st, FT_OK);
+    }
+    nothing_stays(f);
+}
+
+static void a_stream_goes_on_when_others_make_room(void **state)
+{
+    const struct fixture *f = *state;
+    static uint8_t message[MIB];
+    struct client full[4];
+    struct ft_rpc_stream *stream = NULL;
+    struct ft_buf answer = {0};
+    ASSERT_OK(ft_rpc_stream_open(f->target, "/t/stream", &stream, &err));
+    ASSERT_OK(ft_rpc_stream_exchange(stream, ft_bytes_of(message, sizeof message), &answer, &err));
+    for (size_t i = 0; i < 4; i++) {
+        begin(&full[i], f, "/t/hold", 4 * MIB - 100, 60000);
+    }
+    while (held_now() < 4) {
+        nap(10);
+    }
+    /* The read that is under way is answered; the next one stands in line until the others are gone. */
+    ASSERT_OK(ft_rpc_stream_exchange(stream, ft_bytes_of(message, 100), &answer, &err));
+    let_go();
+    for (size_t i = 0; i < 30; i++) {
+        ASSERT_OK(ft_rpc_stream_exchange(stream, ft_bytes_of(message, sizeof message), &answer, &err));
+        assert_int_equal(answer.size, sizeof message);
+    }
+    ft_buf_release(&answer);
+    ft_rpc_stream_close(stream);
+    for (size_t i = 0; i < 4; i++) {
+        end(&full[i]);
+        assert_int_equal(full[i].st, FT_OK);
+    }
+    nothing_stays(f);
+}
+
+/* The server stops while calls wait in line: they end, nothing hangs. */
+static void stopping_ends_those_who_wait(void **state)
+{
+    struct fixture *f = *state;
+    struct client full[4];
+    struct client waits[3];
+    for (size_t i = 0; i < 4; i++) {
+        begin(&full[i], f, "/t/hold", 4 * MIB - 100, 60000);
+    }
+    while (held_now() < 4) {
+        nap(10);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        begin(&waits[i], f, "/t/hold", 1000, 60000);
+    }
+    while (ft_rpc_server_calls(f->server) < 7) {
+        nap(10);
+    }
+    ft_rpc_server_drain(f->server);
+    let_go();
+    ft_rpc_server_free(f->server, 2000);
+    f->server = NULL;
+    for (size_t i = 0; i < 4; i++) {
+        end(&full[i]);
+        assert_int_equal(full[i].st, FT_OK);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        end(&waits[i]); /* they had room again: read and answered */
+        assert_int_equal(waits[i].st, FT_OK);
+    }
+}
+
+static void too_large_a_message_is_refused(void **state)
+{
+    const struct fixture *f = *state;
+    struct client c = {.target = f->target, .method = "/t/echo", .size = 8 * MIB + 1, .timeout_ms = 20000};
+    client_main(&c);
+    assert_int_equal(c.st, FT_OK);
+    assert_int_equal(c.answer.code, FT_RPC_RESOURCE_EXHAUSTED);
+    ft_buf_release(&c.answer.message);
+    light_answers(f);
+    nothing_stays(f);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(what_was_answered_is_not_in_hand_any_more),
+        CASE(a_crowd_waits_or_is_refused_and_light_calls_pass),
+        CASE(who_leaves_while_waiting_makes_room),
+        CASE(a_stream_goes_on_when_others_make_room),
+        CASE(stopping_ends_those_who_wait),
+        CASE(too_large_a_message_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
