@@ -184,7 +184,16 @@ static enum ft_status list(const struct wish *w, struct ft_err *err)
         goto done;
     }
     FT_TRY(ft_dir_list(dir, &names, err));
-    FT_TRY(show(w, (const char *const *)names.names, names.count, ft_folder_look, err));
+    size_t count = 0;
+    for (size_t i = 0; i < names.count;
+         i++) { /* those with a dot are of a running service: they come and go */
+        char *name = names.names[i];
+        if (name[0] != '.') {
+            names.names[i] = names.names[count];
+            names.names[count++] = name;
+        }
+    }
+    FT_TRY(show(w, (const char *const *)names.names, count, ft_folder_look, err));
 done:
     ft_dir_list_release(&names);
     ft_free(dir);

@@ -275,15 +275,26 @@ static bool take_message(struct ft_rpc_call *call)
         refuse(call, FT_RPC_INVALID_ARGUMENT, "the message cannot be decompressed");
         return false;
     }
-    call->message = grpc_byte_buffer_reader_readall(&reader);
-    call->has_message = true;
+    grpc_slice message = grpc_byte_buffer_reader_readall(&reader);
     grpc_byte_buffer_reader_destroy(&reader);
     /* The slice keeps its own reference; the pieces it was joined from are not needed any longer. */
     grpc_byte_buffer_destroy(call->incoming);
     call->incoming = NULL;
     /* gRPC hands messages over unpacked: both sizes are the same. */
-    (void)atomic_fetch_add(&server->bytes, message_bytes(call) - size);
-    return true;
+    size_t length = GRPC_SLICE_LENGTH(message);
+    (void)atomic_fetch_add(&server->bytes, length - size);
+    (void)pthread_mutex_lock(&call->mutex);
+    bool wanted = !call->finishing; /* by another thread, meanwhile: it has dropped what was there */
+    if (wanted) {
+        call->message = message;
+        call->has_message = true;
+    }
+    (void)pthread_mutex_unlock(&call->mutex);
+    if (!wanted) {
+        (void)atomic_fetch_sub(&server->bytes, length);
+        grpc_slice_unref(message);
+    }
+    return wanted;
 }
 
 /* Its owner is done with it, though a message was still to come. */

@@ -114,15 +114,26 @@ static grpc_arg quota_arg(grpc_resource_quota *quota)
     return arg;
 }
 
+/* At least one message of the largest size finds room. */
+static size_t bytes_max(const struct ft_rpc_options *options)
+{
+    if (options->memory_bytes_max == 0) {
+        return SIZE_MAX;
+    }
+    return options->memory_bytes_max > options->message_bytes_max ? options->memory_bytes_max
+                                                                  : options->message_bytes_max;
+}
+
 static grpc_server *make_server(const struct ft_rpc_options *options)
 {
     size_t max = options->message_bytes_max;
+    size_t bytes = bytes_max(options);
     grpc_resource_quota *quota = grpc_resource_quota_create("finetuner");
     /* What gRPC itself holds: pieces of messages that still come in. The last resort only: reaching it costs
      * whole connections, whoever they belong to. line.c keeps them below memory_bytes_max as far as its guess
      * is right; pieces take more memory than the bytes in them, and a guess may be wrong: so twice that. */
-    if (options->memory_bytes_max > 0) {
-        grpc_resource_quota_resize(quota, 2 * options->memory_bytes_max);
+    if (bytes < SIZE_MAX) {
+        grpc_resource_quota_resize(quota, 2 * bytes);
     }
     grpc_arg args[] = {
         /* Jina sets no limit either way (jina/SPEC.md 3.6). */
@@ -192,12 +203,8 @@ enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options, struct ft
     init_conditions(s);
     s->methods = options->methods;
     s->n_methods = options->n_methods;
-    s->bytes_max = SIZE_MAX;
+    s->bytes_max = bytes_max(options);
     s->waiting_max = options->waiting_max;
-    if (options->memory_bytes_max > 0) { /* at least one message of the largest size finds room */
-        s->bytes_max = options->memory_bytes_max > options->message_bytes_max ? options->memory_bytes_max
-                                                                              : options->message_bytes_max;
-    }
     ft_rpc_line_init(s);
     s->down = (struct ft_rpc_op){.kind = FT_RPC_OP_DOWN};
     s->threads = threads;

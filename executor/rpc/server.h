@@ -60,7 +60,7 @@ struct ft_rpc_options {
     size_t message_bytes_max; /* of one message, unpacked; 0: none. Larger ones: RESOURCE_EXHAUSTED */
     size_t memory_bytes_max;  /* of all messages in hand, either way, and those that are being read; 0: no
                                  limit. Without room for it a message is not read; a message that turns out too
-                                 large  for the room is answered with UNAVAILABLE. gRPC may hold twice as much
+                                 large for the room is answered with UNAVAILABLE. gRPC may hold twice as much
                                  before it closes connections */
     size_t waiting_max;       /* calls that may wait to be read for the first time; more: UNAVAILABLE */
 };

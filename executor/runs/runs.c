@@ -166,6 +166,99 @@ done:
     return st;
 }
 
+/* Objects' keys in order: clients do not keep that of a map. */
+static enum ft_status sort_keys(const struct ft_json *from, struct ft_json **to, struct ft_err *err);
+
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static enum ft_status sort_object(const struct ft_json *from, struct ft_json *to, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    size_t count = ft_json_count(from);
+    const char **keys = NULL;
+    FT_TRY(ft_new(count + 1, sizeof *keys, &keys, err));
+    struct ft_json_iter *it = ft_json_first(from);
+    for (size_t i = 0; i < count; i++, it = ft_json_next(from, it)) {
+        keys[i] = ft_json_key(it);
+    }
+    qsort(keys, count, sizeof *keys, compare_keys);
+    for (size_t i = 0; i < count; i++) {
+        struct ft_json *value = NULL;
+        FT_TRY(sort_keys(ft_json_get(from, keys[i]), &value, err));
+        FT_TRY(ft_json_set(to, keys[i], value, err));
+    }
+done:
+    ft_free(keys);
+    return st;
+}
+
+static enum ft_status sort_array(const struct ft_json *from, struct ft_json *to, struct ft_err *err)
+{
+    for (size_t i = 0; i < ft_json_count(from); i++) {
+        struct ft_json *item = NULL;
+        FT_RETURN_IF_FAILED(sort_keys(ft_json_at(from, i), &item, err));
+        FT_RETURN_IF_FAILED(ft_json_push(to, item, err));
+    }
+    return FT_OK;
+}
+
+static enum ft_status sort_keys(const struct ft_json *from, struct ft_json **to, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    if (ft_json_kind(from) == FT_JSON_OBJECT) {
+        *to = ft_json_object();
+        st = *to != NULL ? sort_object(from, *to, err) : FT_OK;
+    } else if (ft_json_kind(from) == FT_JSON_ARRAY) {
+        *to = ft_json_array();
+        st = *to != NULL ? sort_array(from, *to, err) : FT_OK;
+    } else {
+        *to = ft_json_copy(from);
+    }
+    if (*to == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory reading options");
+    }
+    if (st != FT_OK) {
+        ft_json_free(*to);
+        *to = NULL;
+    }
+    return st;
+}
+
+/* A path as a service that was moved would have it. */
+static const char *inside(const struct ft_runs *runs, const char *path)
+{
+    size_t n = strlen(runs->data_dir);
+    return path != NULL && strncmp(path, runs->data_dir, n) == 0 ? path + n : path;
+}
+
+/* What a caller asks for, without what the service adds: a key's hash is of this. */
+static enum ft_status hash_asked(const struct ft_runs *runs, const struct ft_run_spec *spec,
+                                 char asked[FT_SHA256_HEX], struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf text = {0};
+    struct ft_json *options = NULL;
+    struct ft_json *json = ft_json_object();
+    if (json == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory reading options");
+    }
+    FT_TRY(set_text(json, "name", spec->name, err));
+    FT_TRY(set_text(json, "model", inside(runs, spec->model), err));
+    FT_TRY(set_text(json, "dataset", inside(runs, spec->dataset), err));
+    FT_TRY(set_text(json, "eval_dataset", inside(runs, spec->eval_dataset), err));
+    FT_TRY(sort_keys(spec->options, &options, err));
+    FT_TRY(ft_json_set(json, "options", options, err));
+    FT_TRY(ft_json_write(json, 0, &text, err));
+    ft_sha256_of(ft_buf_bytes(&text), asked);
+done:
+    ft_json_free(json);
+    ft_buf_release(&text);
+    return st;
+}
+
 static enum ft_status write_spec(const struct ft_runs *runs, const char *id, struct ft_bytes text,
                                  struct ft_err *err)
 {
@@ -249,9 +342,7 @@ enum ft_status ft_runs_submit(struct ft_runs *runs, const struct ft_run_spec *sp
     struct ft_buf text = {0};
     struct key_row row = {{0}, {0}};
     char asked[FT_SHA256_HEX];
-    FT_TRY(make_spec(runs, spec, "", &text, err)); /* without the run's own id */
-    ft_sha256_of(ft_buf_bytes(&text), asked);
-    text.size = 0;
+    FT_TRY(hash_asked(runs, spec, asked, err));
     FT_TRY(make_id(id, err));
     FT_TRY(make_spec(runs, spec, id, &text, err));
     (void)pthread_mutex_lock(&runs->mutex);

@@ -94,17 +94,21 @@ static_assert(N_UNARY + N_STREAMS == ROWS, "rows of struct ft_v1");
 
 static void call_unref(struct ft_v1_call *call)
 {
-    if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1) {
+    struct ft_v1 *v1 = call->service->v1;
+    (void)pthread_mutex_lock(
+        &v1->mutex); /* before the count: ft_v1_stop() refers to what stands in the list */
+    bool last = atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) == 1;
+    if (last) {
+        *(call->before != NULL ? &call->before->after : &v1->calls) = call->after;
+        if (call->after != NULL) {
+            call->after->before = call->before;
+        }
+        v1->n_calls--;
+    }
+    (void)pthread_mutex_unlock(&v1->mutex);
+    if (!last) {
         return;
     }
-    struct ft_v1 *v1 = call->service->v1;
-    (void)pthread_mutex_lock(&v1->mutex);
-    *(call->before != NULL ? &call->before->after : &v1->calls) = call->after;
-    if (call->after != NULL) {
-        call->after->before = call->before;
-    }
-    v1->n_calls--;
-    (void)pthread_mutex_unlock(&v1->mutex);
     if (call->kind->release != NULL) {
         call->kind->release(call);
     }
@@ -522,6 +526,7 @@ void ft_v1_methods_fill(struct ft_service *service, struct ft_rpc_method *method
                                             .half_closed = many ? half_closed : NULL,
                                             .closed = closed,
                                             .arg = &v1->rows[i],
+                                            .light = !many, /* one small message */
                                             .refused = refused,
                                             .sent = sent,
                                             .gone = gone};

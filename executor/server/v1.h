@@ -160,6 +160,7 @@ struct ft_v1_push {
     struct ft_set_result result;
     struct ft_err why; /* of the store */
     bool stored;       /* result and why are there */
+    bool submitted;    /* something was given to the store: the dataset may be there */
 };
 /* Store the batch, which was scanned: the call is busy, then push->stored. */
 FT_MUST_CHECK enum ft_status ft_v1_push_begin(struct ft_v1_call *call, struct ft_v1_push *push,

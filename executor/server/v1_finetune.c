@@ -238,16 +238,17 @@ void ft_v1_finetune_ended(struct ft_v1_call *call)
 {
     struct ft_v1_finetune *f = call->state;
     struct ft_err err = {0};
-    if (f->watch.run[0] != '\0' && !f->watch.over && !call->stopping) {
+    if (f->watch.run[0] != '\0' && !f->watch.over && (!call->stopping || f->own_dataset)) {
         (void)!ft_runs_cancel(call->service->runs, f->watch.run, &err); /* it may have ended by itself */
     }
     ft_dataset_free(f->dataset);
     f->dataset = NULL;
-    if (!f->own_dataset || f->push.position == 0) {
+    if (!f->own_dataset || !f->push.submitted) {
         return;
     }
     err = (struct ft_err){0};
-    if (ft_datasets_remove(call->service->datasets, f->push.dataset, &err) != FT_OK) {
+    enum ft_status st = ft_datasets_remove(call->service->datasets, f->push.dataset, &err);
+    if (st != FT_OK && st != FT_NOT_FOUND) {
         FT_LOG_WARNING_LINE("server", "a call's dataset stays dataset=%s reason=\"%s\"", f->push.dataset,
                             err.text);
     }

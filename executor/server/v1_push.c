@@ -33,6 +33,7 @@ enum ft_status ft_v1_push_begin(struct ft_v1_call *call, struct ft_v1_push *push
         return FT_OK;
     }
     ft_v1_begin_work(call);
+    push->submitted = true;
     st = ft_datasets_submit(call->service->datasets, push->dataset, push->batch.docs, push->batch.count,
                             stored, call, &why->err);
     if (st != FT_OK) {
