@@ -89,7 +89,7 @@ def walk(port, flavour):
                                      reflection_pb2.ServerReflectionResponse)
                 listed = [[s.name for s in m.list_services_response.service] for m in (ours, theirs)]
                 assert set(listed[1]) <= set(listed[0]) and set(listed[0]) - set(listed[1]) == {
-                    'grpc.health.v1.Health', 'grpc.reflection.v1.ServerReflection'}
+                    'finetuner.v1.Finetuner', 'grpc.health.v1.Health', 'grpc.reflection.v1.ServerReflection'}
             elif short.startswith('endpoint'):
                 ours, theirs = check(unary('/jina.JinaDiscoverEndpointsRPC/endpoint_discovery'), name, request, how, paths,
                                      jina_pb2.EndpointsProto)
