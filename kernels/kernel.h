@@ -213,12 +213,11 @@ struct ft_call {
     const struct ft_type *in;
     const struct ft_type *out;
 };
-
-/* May y's bytes be those of the residual, the last input of a CONV or MATMUL? Costs no kernel. */
-bool ft_kernel_adds_in_place(const struct ft_device *device, const struct ft_call *call);
 FT_MUST_CHECK enum ft_status ft_kernel_prepare(struct ft_device *device, const struct ft_call *call,
                                                struct ft_kernel **kernel, size_t *scratch,
                                                struct ft_err *err);
+/* May y's bytes be those of the residual, the last input of a CONV or MATMUL? Costs no kernel. */
+bool ft_kernel_adds_in_place(const struct ft_device *device, const struct ft_call *call);
 
 /* version: a number that changes whenever the data change; equal (data, version) lets the kernels of a device
  * keep a packed copy of a weight, one for all of them. 0 = unknown, pack again each time. */

@@ -434,9 +434,7 @@ static void sums_in_place(struct network *net)
         if (step->chain != NULL || step->attrs->residual == 0) {
             continue;
         }
-        struct ft_call call = {
-            .op = step->op, .n_in = step->n_in, .in = step->types, .out = step->types + step->n_in};
-        memcpy(&call.attrs, step->attrs, sizeof call.attrs);
+        const struct ft_call call = ft_plan_call_of(step);
         bool shares = cpu.plan->storages[cpu.plan->pvals[step->out[0]].storage].share >= 0;
         assert_true(n < 4);
         assert_int_equal(shares, may[n] && ft_kernel_adds_in_place(cpu.device, &call));

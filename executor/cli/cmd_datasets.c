@@ -184,9 +184,8 @@ static enum ft_status list(const struct wish *w, struct ft_err *err)
         goto done;
     }
     FT_TRY(ft_dir_list(dir, &names, err));
-    size_t count = 0;
-    for (size_t i = 0; i < names.count;
-         i++) { /* those with a dot are of a running service: they come and go */
+    size_t count = 0; /* without those of a running service that come and go: they begin with a dot */
+    for (size_t i = 0; i < names.count; i++) {
         char *name = names.names[i];
         if (name[0] != '.') {
             names.names[i] = names.names[count];

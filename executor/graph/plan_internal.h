@@ -76,6 +76,16 @@ struct ft_plan_step {
     struct ft_arg *args; /* n_in, then n_out */
 };
 
+/* A step that is no chain, as a device is asked for it; borrows the step's types. */
+static inline struct ft_call ft_plan_call_of(const struct ft_plan_step *step)
+{
+    return (struct ft_call){.op = step->op,
+                            .attrs = *step->attrs,
+                            .n_in = step->n_in,
+                            .in = step->types,
+                            .out = step->types + step->n_in};
+}
+
 struct ft_plan {
     struct ft_device *device;
     const struct ft_graph *graph;

@@ -1,5 +1,4 @@
 #include <assert.h>
-#include <string.h>
 
 #include "executor/base/alloc.h"
 #include "executor/graph/internal.h"
@@ -13,9 +12,7 @@ static enum ft_status prepare_kernel(struct ft_plan *plan, struct ft_plan_step *
     if (step->chain != NULL) {
         return ft_chain_prepare(plan->device, step->chain, &step->kernel, scratch, err);
     }
-    struct ft_call call = {
-        .op = step->op, .n_in = step->n_in, .in = step->types, .out = step->types + step->n_in};
-    memcpy(&call.attrs, step->attrs, sizeof call.attrs);
+    const struct ft_call call = ft_plan_call_of(step);
     return ft_kernel_prepare(plan->device, &call, &step->kernel, scratch, err);
 }
 

@@ -1,6 +1,5 @@
 #include <assert.h>
 #include <limits.h>
-#include <string.h>
 
 #include "executor/base/alloc.h"
 #include "executor/graph/plan_internal.h"
@@ -108,9 +107,7 @@ static void reuse_residual(struct ft_plan *plan, int index)
     const struct ft_plan_step *step = &plan->steps[index];
     const struct ft_plan_storage *to = &plan->storages[plan->pvals[step->out[0]].storage];
     int k = step->n_in - 1;
-    struct ft_call call = {
-        .op = step->op, .n_in = step->n_in, .in = step->types, .out = step->types + step->n_in};
-    memcpy(&call.attrs, step->attrs, sizeof call.attrs);
+    const struct ft_call call = ft_plan_call_of(step);
     if (to->place != FT_PLACE_BLOCK || !may_take_over(plan, step, index, k, 0) ||
         !ft_kernel_adds_in_place(plan->device, &call)) {
         return;

@@ -95,8 +95,8 @@ static_assert(N_UNARY + N_STREAMS == ROWS, "rows of struct ft_v1");
 static void call_unref(struct ft_v1_call *call)
 {
     struct ft_v1 *v1 = call->service->v1;
-    (void)pthread_mutex_lock(
-        &v1->mutex); /* before the count: ft_v1_stop() refers to what stands in the list */
+    /* Before the count: ft_v1_stop() refers to what stands in the list. */
+    (void)pthread_mutex_lock(&v1->mutex);
     bool last = atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) == 1;
     if (last) {
         *(call->before != NULL ? &call->before->after : &v1->calls) = call->after;
@@ -591,6 +591,17 @@ void ft_v1_free(struct ft_v1 *v1)
 
 /* ---- requests */
 
+void ft_v1_at_fault(struct ft_v1_why *why, const char *field)
+{
+    (void)snprintf(why->fault.field, sizeof why->fault.field, "%s", field);
+}
+
+enum ft_status ft_v1_empty(struct ft_json **answer, struct ft_v1_why *why)
+{
+    *answer = ft_json_object();
+    return *answer != NULL ? FT_OK : FT_FAIL(&why->err, NOMEM, "out of memory answering");
+}
+
 const char *ft_v1_text(const struct ft_json *request, const char *key)
 {
     const char *text = ft_json_text(ft_json_get(request, key), NULL);
@@ -602,7 +613,7 @@ enum ft_status ft_v1_need(const struct ft_json *request, const char *key, const 
 {
     *text = ft_v1_text(request, key);
     if (**text == '\0') {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "%s", key);
+        ft_v1_at_fault(why, key);
         return FT_FAIL(&why->err, INVALID, "%s is empty", key);
     }
     return FT_OK;
@@ -614,7 +625,7 @@ enum ft_status ft_v1_page(const struct ft_json *request, int64_t *size, const ch
     *size = ft_json_int(ft_json_get(request, "page_size"));
     *token = ft_v1_text(request, "page_token");
     if (*size < 0) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "page_size");
+        ft_v1_at_fault(why, "page_size");
         return FT_FAIL(&why->err, INVALID, "page_size is negative");
     }
     *size = *size == 0 ? FT_V1_PAGE : *size > FT_V1_PAGE_MAX ? FT_V1_PAGE_MAX : *size;

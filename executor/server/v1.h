@@ -91,6 +91,9 @@ enum ft_rpc_code ft_v1_code(enum ft_status st);
 /* The end of a stream that waits for its client's next message, when there is none. True: it is finished. */
 bool ft_v1_no_more(struct ft_v1_call *call);
 
+void ft_v1_at_fault(struct ft_v1_why *why, const char *field);
+/* An answer without members. */
+FT_MUST_CHECK enum ft_status ft_v1_empty(struct ft_json **answer, struct ft_v1_why *why);
 /* Texts of a request; "" when absent. */
 const char *ft_v1_text(const struct ft_json *request, const char *key);
 /* The same, which must be there: FT_INVALID naming the field. */

@@ -5,17 +5,6 @@
 #include "executor/server/v1.h"
 #include "executor/store/folder.h"
 
-static void at_fault(struct ft_v1_why *why, const char *field)
-{
-    (void)snprintf(why->fault.field, sizeof why->fault.field, "%s", field);
-}
-
-static enum ft_status empty_answer(struct ft_json **answer, struct ft_v1_why *why)
-{
-    *answer = ft_json_object();
-    return *answer != NULL ? FT_OK : FT_FAIL(&why->err, NOMEM, "out of memory answering");
-}
-
 /* ---- pages of names */
 
 /* {key: [{name}, ...], next_page_token}: the names behind `token`, at most `size`. Names are sorted. */
@@ -122,9 +111,9 @@ FT_V1_ANSWER(ft_v1_get_dataset)
     const char *name = NULL;
     char *dir = NULL;
     FT_RETURN_IF_FAILED(ft_v1_need(request, "dataset", &name, why));
-    at_fault(why, "dataset");
+    ft_v1_at_fault(why, "dataset");
     FT_TRY(ft_datasets_dir(service->datasets, name, &dir, &why->err));
-    at_fault(why, "");
+    ft_v1_at_fault(why, "");
     st = ft_folder_look(dir, &info, &why->err);
     if (st != FT_OK) {
         why->code = FT_RPC_INTERNAL; /* what is on our disk is not the client's fault */
@@ -144,9 +133,9 @@ FT_V1_ANSWER(ft_v1_delete_dataset)
                             ? ft_datasets_remove(service->datasets, name, &why->err)
                             : FT_FAIL(&why->err, INVALID, "'%.64s' is no dataset's name", name);
     if (st == FT_INVALID || st == FT_NOT_FOUND) {
-        at_fault(why, "dataset");
+        ft_v1_at_fault(why, "dataset");
     }
-    return st == FT_OK ? empty_answer(answer, why) : st;
+    return st == FT_OK ? ft_v1_empty(answer, why) : st;
 }
 
 FT_V1_ANSWER(ft_v1_delete_documents)
@@ -170,10 +159,10 @@ FT_V1_ANSWER(ft_v1_delete_documents)
     }
     st = ft_datasets_delete_ids(service->datasets, name, ids, count, &deleted, &why->err);
     if (st == FT_INVALID || st == FT_NOT_FOUND) {
-        at_fault(why, "dataset");
+        ft_v1_at_fault(why, "dataset");
     }
     FT_TRY(st);
-    FT_TRY(empty_answer(answer, why));
+    FT_TRY(ft_v1_empty(answer, why));
     FT_TRY(ft_json_set(*answer, "deleted", ft_json_of_int((int64_t)deleted), &why->err));
 done:
     ft_free(ids);
@@ -271,7 +260,7 @@ static enum ft_status find_model(struct ft_service *service, const struct ft_jso
     FT_RETURN_IF_FAILED(*configured ? ft_new_text(service->config->model, path, &why->err)
                                     : ft_stored_model(service, *name, path, &why->err));
     if (*path == NULL) {
-        at_fault(why, "model");
+        ft_v1_at_fault(why, "model");
         return FT_FAIL(&why->err, NOT_FOUND, "there is no model '%.64s'", *name);
     }
     return FT_OK;
@@ -302,5 +291,5 @@ FT_V1_ANSWER(ft_v1_delete_model)
         st = ft_path_remove(path, &why->err);
     }
     ft_free(path);
-    return st == FT_OK ? empty_answer(answer, why) : st;
+    return st == FT_OK ? ft_v1_empty(answer, why) : st;
 }

@@ -48,7 +48,7 @@ static enum ft_status take_message(struct ft_v1_call *call, struct ft_v1_encode 
         ft_v1_batch_scan(ft_rpc_message(call->rpc), &e->arena, &e->batch, &why->fault, &why->err));
     name = e->batch.head;
     if (!ft_utf8_valid(name) || (name.size > 0 && memchr(name.data, 0, name.size) != NULL)) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "model");
+        ft_v1_at_fault(why, "model");
         return FT_FAIL(&why->err, INVALID, "model is not UTF-8 text without U+0000");
     }
     if (name.size > 0) {
@@ -75,7 +75,7 @@ static enum ft_status into_line(struct ft_v1_call *call, struct ft_v1_encode *e,
     bool full = false;
     enum ft_status st = ft_model_path(call->service, e->model, true, &path, &why->err);
     if (st != FT_OK) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "model");
+        ft_v1_at_fault(why, "model");
     } else {
         st = ft_v1_embed_begin(call, &e->embed, path, &full, why);
         if (full && call->begun) {

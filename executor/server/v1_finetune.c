@@ -29,7 +29,7 @@ static enum ft_status take_config(struct ft_v1_finetune *f, struct ft_v1_why *wh
         return own_name(f->push.dataset, &why->err);
     }
     if (!ft_dataset_name_valid(dataset)) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "config.dataset");
+        ft_v1_at_fault(why, "config.dataset");
         return FT_FAIL(&why->err, INVALID, "'%.64s' is no dataset's name", dataset);
     }
     (void)snprintf(f->push.dataset, sizeof f->push.dataset, "%s", dataset);
@@ -41,7 +41,7 @@ static enum ft_status take_message(struct ft_v1_call *call, struct ft_v1_finetun
     FT_RETURN_IF_FAILED(
         ft_v1_batch_scan(ft_rpc_message(call->rpc), &f->push.arena, &f->push.batch, &why->fault, &why->err));
     if (f->push.batch.has_head != (f->config == NULL)) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "config");
+        ft_v1_at_fault(why, "config");
         return f->config == NULL ? FT_FAIL(&why->err, INVALID, "the first message has no config")
                                  : FT_FAIL(&why->err, INVALID, "config comes a second time");
     }
@@ -58,11 +58,11 @@ static enum ft_status start_run(struct ft_v1_call *call, struct ft_v1_finetune *
     struct ft_json *run = NULL;
     struct ft_buf out = {0};
     if (f->config == NULL) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "config");
+        ft_v1_at_fault(why, "config");
         return FT_FAIL(&why->err, INVALID, "there was no message");
     }
     if (f->own_dataset && f->push.position == 0) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "documents");
+        ft_v1_at_fault(why, "documents");
         return FT_FAIL(&why->err, INVALID, "there were no Documents, and config names no dataset");
     }
     FT_TRY(ft_v1_fit_submit(call->service, f->config, f->push.dataset, f->watch.run, why));

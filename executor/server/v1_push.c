@@ -103,7 +103,7 @@ static enum ft_status choose_dataset(struct ft_v1_push *push, struct ft_bytes na
         memcpy(text, name.data, name.size);
     }
     if (strlen(text) != name.size || !ft_dataset_name_valid(text)) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "dataset");
+        ft_v1_at_fault(why, "dataset");
         return FT_FAIL(&why->err, INVALID,
                        "'%.*s' is no dataset's name: 1 to 64 letters, digits, '-', '_', '.', not starting "
                        "with '.'",

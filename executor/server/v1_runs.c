@@ -19,7 +19,7 @@ enum ft_status ft_v1_run(struct ft_service *service, const char *run, struct ft_
     *json = NULL;
     enum ft_status st = ft_runs_get(service->runs, run, &record, &why->err);
     if (st == FT_NOT_FOUND) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "run");
+        ft_v1_at_fault(why, "run");
     }
     if (st == FT_OK) {
         st = as_run(record, &why->err);
@@ -50,7 +50,7 @@ enum ft_status ft_v1_fit_submit(struct ft_service *service, const struct ft_json
                              .key = text_or_null(request, "idempotency_key"),
                              .options = ft_json_get(request, "options")};
     if (ask.key != NULL && strlen(ask.key) > 128) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "idempotency_key");
+        ft_v1_at_fault(why, "idempotency_key");
         return FT_FAIL(&why->err, INVALID, "idempotency_key has more than 128 bytes");
     }
     if (ask.options == NULL) {
@@ -60,7 +60,7 @@ enum ft_status ft_v1_fit_submit(struct ft_service *service, const struct ft_json
     enum ft_status st = ask.options != NULL ? ft_fit_submit(service, &ask, id, &field, &why->err)
                                             : FT_FAIL(&why->err, NOMEM, "out of memory starting a run");
     if (st != FT_OK) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "%s", field);
+        ft_v1_at_fault(why, field);
     }
     ft_json_free(none);
     return st;
@@ -95,7 +95,7 @@ FT_V1_ANSWER(ft_v1_list_runs)
     FT_TRY(ft_v1_page(request, &size, &token, why));
     int64_t from = strtoll(token, &end, 10);
     if (*end != '\0' || from < 0 || (*token != '\0' && from == 0)) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "page_token");
+        ft_v1_at_fault(why, "page_token");
         st = FT_FAIL(err, INVALID, "page_token is none of ours");
         goto done;
     }
@@ -139,7 +139,7 @@ FT_V1_ANSWER(ft_v1_cancel_run)
     enum ft_status st = ft_runs_cancel(service->runs, run, &ended);
     if (st != FT_OK && st != FT_INVALID) { /* INVALID: it has ended, which is told as it is */
         why->err = ended;
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "%s", st == FT_NOT_FOUND ? "run" : "");
+        ft_v1_at_fault(why, st == FT_NOT_FOUND ? "run" : "");
         return st;
     }
     return ft_v1_run(service, run, answer, why);
@@ -175,11 +175,7 @@ FT_V1_ANSWER(ft_v1_delete_run)
     if (st == FT_BUSY) {
         why->code = FT_RPC_FAILED_PRECONDITION;
     } else if (st == FT_NOT_FOUND) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "run");
+        ft_v1_at_fault(why, "run");
     }
-    if (st == FT_OK) {
-        *answer = ft_json_object();
-        st = *answer != NULL ? FT_OK : FT_FAIL(&why->err, NOMEM, "out of memory answering");
-    }
-    return st;
+    return st == FT_OK ? ft_v1_empty(answer, why) : st;
 }

@@ -124,7 +124,7 @@ static enum ft_status begin_watch(struct ft_v1_call *call, struct ft_v1_watch *w
     FT_TRY(ft_v1_need(request, "run", &run, why));
     st = ft_runs_state(call->service->runs, run, &state, &why->err);
     if (st != FT_OK) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "run");
+        ft_v1_at_fault(why, "run");
         goto done;
     }
     (void)snprintf(watch->run, sizeof watch->run, "%s", run);
@@ -171,7 +171,7 @@ enum ft_status ft_v1_pull_open(struct ft_service *service, const char *run, uint
     char *path = NULL;
     st = ft_runs_state(service->runs, run, &state, &why->err);
     if (st != FT_OK) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "run");
+        ft_v1_at_fault(why, "run");
         goto done;
     }
     if (state != FT_RUN_FINISHED) {
@@ -180,7 +180,7 @@ enum ft_status ft_v1_pull_open(struct ft_service *service, const char *run, uint
     FT_TRY(ft_runs_artifact(service->runs, run, &path, &why->err));
     FT_TRY(ft_file_map(path, &pull->map, &why->err));
     if (offset > pull->map.bytes.size) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "offset");
+        ft_v1_at_fault(why, "offset");
         st = FT_FAIL(&why->err, INVALID, "offset is %llu, the artifact has %zu bytes",
                      (unsigned long long)offset, pull->map.bytes.size);
         goto done;
