@@ -51,14 +51,18 @@ fi
 say "gcc, release"
 cmake --preset release -DFT_TOOLS=ON -DFT_BENCH=ON ${oracles:-} >/dev/null
 ninja -C build
-[ "$fast" = --fast ] || wait "$venvs"
+if [ "$fast" != --fast ]; then
+    say "clang, release"
+    cmake --preset clang -DFT_TOOLS=ON -DFT_BENCH=ON >/dev/null
+    ninja -C build-clang
+    say "clang-tidy"
+    tools/tidy.sh
+    wait "$venvs"
+fi
 say "tests"
 ctest --no-tests=error --test-dir build --output-on-failure -j"$(nproc)"
 [ "$fast" = --fast ] && exit 0
 
-say "clang, release"
-cmake --preset clang -DFT_TOOLS=ON -DFT_BENCH=ON >/dev/null
-ninja -C build-clang
 say "address and undefined behaviour sanitizers"
 cmake --preset asan >/dev/null
 ninja -C build-asan
@@ -67,8 +71,6 @@ say "thread sanitizer: base, store, runs, server, train"
 cmake --preset tsan >/dev/null
 ninja -C build-tsan
 ctest --no-tests=error --test-dir build-tsan --output-on-failure -R 'thread|test_set|shards|runs|server|batch|feed'
-say "clang-tidy"
-tools/tidy.sh
 say "fuzz"
 tools/fuzz.sh "${FT_FUZZ_SECONDS:-60}"
 say "all passed"
