@@ -10,7 +10,7 @@ RUN tools/packages.sh build \
 FROM docker.io/library/debian:bookworm-slim
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libdnnl2 libgrpc29 libjansson4 libyaml-0-2 \
-    zlib1g libzip4 libjpeg62-turbo libpng16-16 libwebp7 libutf8proc2 libpcre2-8-0 libsqlite3-0 libssl3 libgomp1 libprotobuf-c1 \
+    zlib1g libzip4 libjpeg62-turbo libpng16-16 libwebp7 libutf8proc2 libpcre2-8-0 libsqlite3-0 libssl3 libgomp1 libprotobuf-c1 libmicrohttpd12 \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /install/usr /usr
 COPY config.yml /app/config.yml

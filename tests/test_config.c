@@ -227,6 +227,9 @@ static void the_words_of_jina_executor_are_taken(void **state)
     assert_int_equal(config.threads, 2);
     assert_int_equal(config.encode_batch_size, 16);
     assert_int_equal(config.encode_queue, 3);
+    assert_int_equal(config.port_monitoring,
+                     49338); /* which Jina gives whether or not there is to be a page */
+    assert_false(config.monitoring);
     ft_config_release(&config);
     static char *const wrong[][2] = {{"--uses-with", "{\"modle\": 1}"},
                                      {"--uses-with", "modle=1"},

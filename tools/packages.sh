@@ -4,7 +4,7 @@
 set -euo pipefail
 build="gcc cmake ninja-build pkg-config libdnnl-dev libgrpc-dev libnanopb-dev libjansson-dev libyaml-dev zlib1g-dev libzip-dev
  libjpeg62-turbo-dev libpng-dev libwebp-dev libutf8proc-dev libpcre2-dev libsqlite3-dev libssl-dev libcmocka-dev
- protobuf-compiler libprotobuf-dev libprotobuf-c-dev protobuf-c-compiler"
+ protobuf-compiler libprotobuf-dev libprotobuf-c-dev protobuf-c-compiler libmicrohttpd-dev"
 demo="libfreetype-dev fonts-dejavu-core python3-pip unzip"
 images="libfreetype-dev fonts-dejavu-core fonts-dejavu-extra fonts-liberation fonts-freefont-ttf fonts-croscore fonts-lato
  fonts-roboto-unhinted fonts-linuxlibertine fonts-crosextra-carlito fonts-crosextra-caladea fonts-cantarell fonts-open-sans

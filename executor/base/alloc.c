@@ -208,15 +208,15 @@ void ft_alloc_reset_peak(void)
     atomic_store(&peak_bytes, atomic_load(&live_bytes));
 }
 
-int64_t ft_peak_memory(void)
+/* A line of the process' own status, in bytes. */
+static int64_t status_bytes(const char *key)
 {
-    static const char key[] = "VmHWM:";
     char line[256];
     int64_t kib = 0;
     FILE *status = fopen("/proc/self/status", "r");
     while (status != NULL && fgets(line, sizeof line, status) != NULL) {
-        if (strncmp(line, key, sizeof key - 1) == 0) {
-            kib = strtoll(line + sizeof key - 1, NULL, 10);
+        if (strncmp(line, key, strlen(key)) == 0) {
+            kib = strtoll(line + strlen(key), NULL, 10);
             break;
         }
     }
@@ -224,6 +224,16 @@ int64_t ft_peak_memory(void)
         (void)fclose(status);
     }
     return kib * 1024;
+}
+
+int64_t ft_peak_memory(void)
+{
+    return status_bytes("VmHWM:");
+}
+
+int64_t ft_resident_memory(void)
+{
+    return status_bytes("VmRSS:");
 }
 
 /* The number in a file of one line; SIZE_MAX when there is none ("max"). */

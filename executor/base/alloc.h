@@ -54,6 +54,9 @@ int64_t ft_alloc_thread_bytes(void);
  * figure starts with that of the process which started us). 0 where the system does not say. */
 int64_t ft_peak_memory(void);
 
+/* The memory that is resident now, in bytes. 0 where the system does not say. */
+int64_t ft_resident_memory(void);
+
 /* Bytes of memory that this process may use: the machine's, or those of the control group it is in if they
  * are less. */
 size_t ft_memory_limit(void);

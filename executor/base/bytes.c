@@ -68,25 +68,33 @@ static int utf8_tail(uint8_t lead, uint32_t *code, uint32_t *least)
     return -1;
 }
 
+size_t ft_utf8_length(struct ft_bytes text)
+{
+    uint32_t code = 0;
+    uint32_t least = 0;
+    int tail = text.size == 0 ? -1 : utf8_tail(text.data[0], &code, &least);
+    if (tail < 0 || text.size - 1 < (size_t)tail) {
+        return 0;
+    }
+    for (int k = 1; k <= tail; k++) {
+        if ((text.data[k] & 0xc0) != 0x80) {
+            return 0;
+        }
+        code = code << 6 | (text.data[k] & 0x3fU);
+    }
+    bool is_one = code >= least && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
+    return is_one ? (size_t)tail + 1 : 0;
+}
+
 bool ft_utf8_valid(struct ft_bytes text)
 {
-    size_t i = 0;
-    while (i < text.size) {
-        uint32_t code = 0;
-        uint32_t least = 0;
-        int tail = utf8_tail(text.data[i++], &code, &least);
-        if (tail < 0 || text.size - i < (size_t)tail) {
+    size_t at = 0;
+    while (at < text.size) {
+        size_t length = ft_utf8_length(ft_bytes_of(text.data + at, text.size - at));
+        if (length == 0) {
             return false;
         }
-        for (int k = 0; k < tail; k++, i++) {
-            if ((text.data[i] & 0xc0) != 0x80) {
-                return false;
-            }
-            code = code << 6 | (text.data[i] & 0x3fU);
-        }
-        if (code < least || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) {
-            return false;
-        }
+        at += length;
     }
     return true;
 }

@@ -30,6 +30,7 @@ bool ft_bytes_is(struct ft_bytes a, const char *text);
 /* For "%.*s" in messages: at most 200 bytes are shown. */
 int ft_bytes_shown(struct ft_bytes a);
 bool ft_utf8_valid(struct ft_bytes text);
+size_t ft_utf8_length(struct ft_bytes text); /* bytes of its first character; 0: none that is valid */
 
 /* Owned and growing. A zeroed struct is empty; data is NUL-terminated once anything was appended. */
 struct ft_buf {

@@ -58,7 +58,9 @@ struct ft_config {
     int64_t run_threads;
     int64_t run_nice;
     int64_t drain_seconds;
-    char *log_level; /* "" = the environment's JINA_LOG_LEVEL */
+    bool monitoring;         /* a page for Prometheus */
+    int64_t port_monitoring; /* 0 = any free one */
+    char *log_level;         /* "" = the environment's JINA_LOG_LEVEL */
 };
 
 /* Defaults. On failure nothing is owned; else ft_config_release(). */
@@ -87,7 +89,8 @@ FT_MUST_CHECK enum ft_status ft_config_flags(struct ft_config *config, int argc,
                                              struct ft_err *err);
 /* `jina executor` words after the subcommand (jina/SPEC.md 4.5): --uses FILE, --uses-with {JSON} or k=v ...,
  * --name,
- * --workspace, --host and --port (first value counts); Jina's other flags and unknown ones warn and go on. */
+ * --workspace, --host, --port and --port-monitoring (first value counts), --monitoring; Jina's other flags
+ * and unknown ones warn and go on. */
 FT_MUST_CHECK enum ft_status ft_config_jina_flags(struct ft_config *config, int argc, char **argv,
                                                   struct ft_err *err);
 

@@ -81,7 +81,6 @@ static const char *const QUIET[] = {
     "workspace-id",
     "polling",
     "noblock-on-start",
-    "port-monitoring",
     "k8s-namespace",
     "replicas",
     "replica-id",
@@ -152,7 +151,7 @@ static enum ft_status take_with(struct ft_config *config, char *const *words, in
 static enum ft_status take_jina(struct ft_config *config, const char *key, char *const *values, int count,
                                 struct ft_err *err)
 {
-    static const char *const same[] = {"name", "workspace", "host", "port"};
+    static const char *const same[] = {"name", "workspace", "host", "port", "port-monitoring"};
     if (strcmp(key, "uses-with") == 0) {
         return take_with(config, values, count, err);
     }
@@ -166,6 +165,9 @@ static enum ft_status take_jina(struct ft_config *config, const char *key, char 
             }
             return set_flag(config, key, values[0], err);
         }
+    }
+    if (strcmp(key, "monitoring") == 0) {
+        return set_flag(config, key, count > 0 ? values[0] : "true", err);
     }
     if (strcmp(key, "quiet") == 0) {
         return ft_config_set(config, "--quiet", "log_level", "ERROR", err);

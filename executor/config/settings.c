@@ -87,6 +87,8 @@ static const struct ft_setting SETTINGS[] = {
     ROW_INT(run_nice, "10", 0, 19, "How far a run stands back behind requests (nice)."),
     ROW_INT(drain_seconds, "8", 0, 600,
             "How long requests in hand may take after SIGTERM; containers are killed after 10 s."),
+    ROW_BOOL(monitoring, "false", "Serve a page of figures for Prometheus, over HTTP."),
+    ROW_INT(port_monitoring, "9090", 0, 65535, "Its port, on the same host; 0 takes any free one."),
     ROW_TEXT(log_level, "", "|DEBUG|INFO|SUCCESS|WARNING|ERROR|CRITICAL",
              "Least level that is logged; empty: JINA_LOG_LEVEL, or INFO."),
 };

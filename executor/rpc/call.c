@@ -8,6 +8,7 @@
 #include <grpc/support/alloc.h>
 
 #include "executor/base/alloc.h"
+#include "executor/base/clock.h"
 #include "executor/base/log.h"
 #include "executor/rpc/internal.h"
 
@@ -62,6 +63,16 @@ static void drop_message(struct ft_rpc_call *call)
     }
 }
 
+static void tell_end(const struct ft_rpc_call *call)
+{
+    const struct ft_rpc_end end = {.method = call->method,
+                                   .code = atomic_load(&call->cancelled) ? FT_RPC_CANCELLED : call->code,
+                                   .seconds = ft_clock_seconds() - call->came_at,
+                                   .bytes_in = atomic_load(&call->bytes_in),
+                                   .bytes_out = atomic_load(&call->bytes_out)};
+    call->server->over(call->server->arg, &end);
+}
+
 void ft_rpc_call_unref(struct ft_rpc_call *call)
 {
     if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1) {
@@ -71,6 +82,9 @@ void ft_rpc_call_unref(struct ft_rpc_call *call)
     bool accepted = call->grpc != NULL;
     if (call->method != NULL && call->method->gone != NULL) {
         call->method->gone(call->method->arg, call);
+    }
+    if (accepted && server->over != NULL) {
+        tell_end(call);
     }
     drop_message(call);
     grpc_byte_buffer_destroy(call->incoming);
@@ -164,6 +178,7 @@ bool ft_rpc_send(struct ft_rpc_call *call, struct ft_buf *take_message)
         size_t size = take_message->size;
         grpc_slice slice = grpc_empty_slice();
         (void)atomic_fetch_add(&call->server->bytes, size);
+        (void)atomic_fetch_add(&call->bytes_out, size);
         if (size > 0) {
             slice = grpc_slice_new(take_message->data, size, free_slice);
             *take_message = (struct ft_buf){0};
@@ -286,6 +301,7 @@ static bool take_message(struct ft_rpc_call *call)
     (void)pthread_mutex_lock(&call->mutex);
     bool wanted = !call->finishing; /* by another thread, meanwhile: it has dropped what was there */
     if (wanted) {
+        (void)atomic_fetch_add(&call->bytes_in, length);
         call->message = message;
         call->has_message = true;
     }
@@ -328,6 +344,7 @@ static void received(struct ft_rpc_call *call, bool ok)
 
 static void accepted(struct ft_rpc_call *call)
 {
+    call->came_at = ft_clock_seconds();
     call->method = ft_rpc_find(call->server, call->details.method);
     grpc_op op;
     memset(&op, 0, sizeof op);

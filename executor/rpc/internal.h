@@ -53,6 +53,10 @@ struct ft_rpc_call {
     atomic_int refs; /* one for the owner until finish, one for each operation under way */
     _Atomic(void *) user;
 
+    double came_at;         /* ft_clock_seconds() */
+    atomic_size_t bytes_in; /* of its messages, so far */
+    atomic_size_t bytes_out;
+
     grpc_byte_buffer *incoming;
     grpc_slice message; /* the whole message in one piece */
     bool has_message;
@@ -96,6 +100,8 @@ struct ft_rpc_server {
     int port;
     size_t bytes_max;
     size_t waiting_max;
+    void (*over)(void *arg, const struct ft_rpc_end *end);
+    void *arg;
     atomic_size_t bytes;   /* messages in hand */
     atomic_size_t waiting; /* waiting_line.count, to look at without the mutex */
     struct ft_thread **threads;

@@ -205,6 +205,8 @@ enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options, struct ft
     s->n_methods = options->n_methods;
     s->bytes_max = bytes_max(options);
     s->waiting_max = options->waiting_max;
+    s->over = options->over;
+    s->arg = options->arg;
     ft_rpc_line_init(s);
     s->down = (struct ft_rpc_op){.kind = FT_RPC_OP_DOWN};
     s->threads = threads;
@@ -240,6 +242,35 @@ const char *ft_rpc_version(void)
     return grpc_version_string();
 }
 
+const char *ft_rpc_code_name(enum ft_rpc_code code)
+{
+    switch (code) {
+    case FT_RPC_OK:
+        return "OK";
+    case FT_RPC_CANCELLED:
+        return "CANCELLED";
+    case FT_RPC_INVALID_ARGUMENT:
+        return "INVALID_ARGUMENT";
+    case FT_RPC_DEADLINE_EXCEEDED:
+        return "DEADLINE_EXCEEDED";
+    case FT_RPC_NOT_FOUND:
+        return "NOT_FOUND";
+    case FT_RPC_ALREADY_EXISTS:
+        return "ALREADY_EXISTS";
+    case FT_RPC_RESOURCE_EXHAUSTED:
+        return "RESOURCE_EXHAUSTED";
+    case FT_RPC_FAILED_PRECONDITION:
+        return "FAILED_PRECONDITION";
+    case FT_RPC_UNIMPLEMENTED:
+        return "UNIMPLEMENTED";
+    case FT_RPC_INTERNAL:
+        return "INTERNAL";
+    case FT_RPC_UNAVAILABLE:
+        break;
+    }
+    return "UNAVAILABLE";
+}
+
 int ft_rpc_server_port(const struct ft_rpc_server *server)
 {
     return server->port;
@@ -256,6 +287,11 @@ size_t ft_rpc_server_calls(struct ft_rpc_server *server)
 size_t ft_rpc_server_bytes(const struct ft_rpc_server *server)
 {
     return atomic_load(&server->bytes);
+}
+
+size_t ft_rpc_server_waiting(const struct ft_rpc_server *server)
+{
+    return atomic_load(&server->waiting);
 }
 
 void ft_rpc_server_drain(struct ft_rpc_server *server)

@@ -31,6 +31,8 @@ enum ft_rpc_code {
     FT_RPC_UNAVAILABLE = 14
 };
 
+const char *ft_rpc_code_name(enum ft_rpc_code code); /* "OK", "CANCELLED" ... */
+
 struct ft_rpc_call; /* opaque */
 typedef void (*ft_rpc_event)(void *arg, struct ft_rpc_call *call);
 
@@ -51,6 +53,14 @@ struct ft_rpc_method {
     bool light;        /* its messages are small and read at once, whatever the load: health and its like */
 };
 
+/* What became of a call. */
+struct ft_rpc_end {
+    const struct ft_rpc_method *method; /* NULL: there is none of that name */
+    enum ft_rpc_code code;              /* CANCELLED also when the client was gone before it got another */
+    double seconds;                     /* since it came in */
+    uint64_t bytes_in, bytes_out;       /* of its messages */
+};
+
 struct ft_rpc_server; /* opaque */
 struct ft_rpc_options {
     const char *host;                    /* a name or an address; "0.0.0.0" = all of IPv4 */
@@ -63,6 +73,9 @@ struct ft_rpc_options {
                                  large for the room is answered with UNAVAILABLE. gRPC may hold twice as much
                                  before it closes connections */
     size_t waiting_max;       /* calls that may wait to be read for the first time; more: UNAVAILABLE */
+    /* A call is over. On the server's threads: it must not wait. May be NULL. */
+    void (*over)(void *arg, const struct ft_rpc_end *end);
+    void *arg;
 };
 /* Listens and serves at once. FT_UNAVAILABLE: the port is taken or the host is not ours. */
 FT_MUST_CHECK enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options,
@@ -71,6 +84,7 @@ int ft_rpc_server_port(const struct ft_rpc_server *server);
 size_t ft_rpc_server_calls(struct ft_rpc_server *server); /* accepted and not yet over */
 /* Of messages that came in and were not let go, and of answers not yet on the wire. */
 size_t ft_rpc_server_bytes(const struct ft_rpc_server *server);
+size_t ft_rpc_server_waiting(const struct ft_rpc_server *server); /* calls that wait for room to be read */
 /* No new calls; connections get GOAWAY; calls in hand go on. Once. */
 void ft_rpc_server_drain(struct ft_rpc_server *server);
 /* Drains if that was not done, waits up to grace_ms for the calls in hand, cancels the rest, waits until all

@@ -615,6 +615,30 @@ enum ft_status ft_runs_state(struct ft_runs *runs, const char *id, enum ft_run_s
     return st;
 }
 
+static enum ft_status read_count(void *arg, sqlite3_stmt *row, struct ft_err *err)
+{
+    int64_t *counts = arg;
+    const char *text = (const char *)sqlite3_column_text(row, 0);
+    (void)err;
+    for (int s = 0; text != NULL && s < FT_RUN_STATES; s++) {
+        if (strcmp(ft_run_state_name((enum ft_run_state)s), text) == 0) {
+            counts[s] = sqlite3_column_int64(row, 1);
+        }
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_runs_count(struct ft_runs *runs, int64_t counts[FT_RUN_STATES], struct ft_err *err)
+{
+    struct ft_db_query query = {
+        .sql = "SELECT state, COUNT(*) FROM runs GROUP BY state", .row = read_count, .arg = counts};
+    memset(counts, 0, FT_RUN_STATES * sizeof *counts);
+    (void)pthread_mutex_lock(&runs->mutex);
+    enum ft_status st = ft_db_run(runs, &query, err);
+    (void)pthread_mutex_unlock(&runs->mutex);
+    return st;
+}
+
 /* Mutex held. */
 static enum ft_status cancel_locked(struct ft_runs *runs, const char *id, bool *ended, struct ft_err *err)
 {

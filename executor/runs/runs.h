@@ -80,6 +80,9 @@ FT_MUST_CHECK enum ft_status ft_runs_cancel(struct ft_runs *runs, const char *id
 FT_MUST_CHECK enum ft_status ft_runs_delete(struct ft_runs *runs, const char *id, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_runs_state(struct ft_runs *runs, const char *id, enum ft_run_state *state,
                                            struct ft_err *err);
+/* How many runs are in each state. */
+FT_MUST_CHECK enum ft_status ft_runs_count(struct ft_runs *runs, int64_t counts[FT_RUN_STATES],
+                                           struct ft_err *err);
 /* Lines of the run's journal, kinds NULL or "progress", "stage", "note", "metrics": an array of at most
  * `limit` objects, from the from-th of that kind on, counted from the end when from < 0. Each has its number
  * among them in `index`. */

@@ -23,6 +23,7 @@ struct ft_datasets {
     pthread_cond_t idle;   /* a set's last user is gone */
     struct open_set **sets;
     size_t count, capacity;
+    struct ft_set_stats closed; /* sums of those that are no longer open */
 };
 
 bool ft_dataset_name_valid(const char *name)
@@ -36,9 +37,24 @@ bool ft_dataset_name_valid(const char *name)
     return n > 0 && n <= NAME_BYTES && name[0] != '.';
 }
 
-static void close_set(struct open_set *open)
+/* What grows, not what is there. */
+static void add_stats(struct ft_set_stats *sum, const struct ft_set_stats *one)
+{
+    sum->groups += one->groups;
+    sum->stored += one->stored;
+    sum->duplicates += one->duplicates;
+    sum->deleted += one->deleted;
+    sum->written += one->written;
+    sum->failures += one->failures;
+    sum->syncs += one->syncs;
+    sum->seals += one->seals;
+    sum->merges += one->merges;
+}
+
+static void close_set(struct ft_datasets *datasets, struct open_set *open)
 {
     struct ft_set_stats stats = ft_set_stats(open->set);
+    add_stats(&datasets->closed, &stats);
     FT_LOG_INFO_LINE(
         "server", "dataset closed dataset=%s documents=%llu groups=%llu syncs=%llu sealed=%llu merged=%llu",
         open->name, (unsigned long long)stats.ids, (unsigned long long)stats.groups,
@@ -110,7 +126,7 @@ void ft_datasets_free(struct ft_datasets *datasets)
         return;
     }
     for (size_t i = 0; i < datasets->count; i++) {
-        close_set(datasets->sets[i]);
+        close_set(datasets, datasets->sets[i]);
     }
     (void)pthread_mutex_destroy(&datasets->mutex);
     (void)pthread_cond_destroy(&datasets->idle);
@@ -215,6 +231,21 @@ enum ft_status ft_datasets_submit(struct ft_datasets *datasets, const char *name
     return FT_OK;
 }
 
+struct ft_set_stats ft_datasets_stats(struct ft_datasets *datasets)
+{
+    (void)pthread_mutex_lock(&datasets->mutex);
+    struct ft_set_stats sum = datasets->closed;
+    for (size_t i = 0; i < datasets->count; i++) {
+        struct ft_set_stats one = ft_set_stats(datasets->sets[i]->set);
+        add_stats(&sum, &one);
+        sum.ids += one.ids;
+        sum.shards += one.shards;
+        sum.journals += one.journals;
+    }
+    (void)pthread_mutex_unlock(&datasets->mutex);
+    return sum;
+}
+
 static enum ft_status find_dir(struct ft_datasets *datasets, const char *name, char **dir, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(set_path(datasets, name, dir, err));
@@ -263,7 +294,7 @@ static enum ft_status close_open(struct ft_datasets *datasets, const char *name,
             datasets->sets[i] = datasets->sets[--datasets->count];
         }
     }
-    close_set(open);
+    close_set(datasets, open);
     return FT_OK;
 }
 

@@ -7,6 +7,7 @@
 #include "executor/base/log.h"
 #include "executor/server/internal.h"
 #include "executor/server/models.h"
+#include "executor/server/monitor.h"
 
 /*
  * Requests that wait for the model stand in line. A turn of the encode thread computes a batch: as many
@@ -323,7 +324,9 @@ static void encode_main(void *arg)
         } else {
             double start = ft_clock_seconds();
             compute(e);
-            part_ways(e, ft_clock_seconds() - start);
+            double seconds = ft_clock_seconds() - start;
+            ft_monitor_batch(e->service->monitor, e->n_docs, seconds);
+            part_ways(e, seconds);
         }
         (void)pthread_mutex_lock(&e->mutex);
     }

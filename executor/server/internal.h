@@ -22,6 +22,7 @@
 struct ft_datasets; /* datasets.c: the datasets that are open */
 struct ft_encode;   /* encode.c: the thread that owns the device */
 struct ft_v1;       /* v1.c: the calls of finetuner.v1 */
+struct ft_monitor;  /* monitor.c: what is counted, and its page */
 
 struct ft_service {
     const struct ft_config *config;
@@ -30,6 +31,7 @@ struct ft_service {
     struct ft_datasets *datasets;
     struct ft_encode *encode;
     struct ft_v1 *v1;
+    struct ft_monitor *monitor;
     struct ft_rpc_server *rpc;
     struct ft_rpc_method *methods;
     struct ft_queue *requests; /* of struct ft_request */
@@ -51,7 +53,8 @@ struct ft_request {
     struct ft_service *service;
     struct ft_rpc_call *call;
     enum ft_jina_form form;
-    bool stream; /* one of many of a JinaRPC/Call */
+    bool stream;              /* one of many of a JinaRPC/Call */
+    double came_at, began_at; /* ft_clock_seconds(): handed over, in a handler's hands */
     struct ft_jina_request jina;
     struct ft_json
         *options; /* parameters without Jina's own keys, those under our name merged over the rest */
@@ -85,6 +88,9 @@ enum ft_status ft_request_int(const struct ft_request *request, const char *key,
 
 /* dispatch.c: answers or fails the request, or hands it over. */
 void ft_dispatch(struct ft_request *request);
+/* The endpoint's name if it is one of ours, for figures, whose labels clients must not choose; else "other".
+ */
+const char *ft_endpoint_label(const struct ft_config *config, struct ft_bytes endpoint);
 
 /* methods.c: the gRPC methods, FT_METHODS of them. */
 size_t ft_method_count(void);
@@ -96,8 +102,9 @@ void ft_health_changed(struct ft_service *service,
 extern const size_t ft_v1_method_count;
 void ft_v1_methods_fill(struct ft_service *service, struct ft_rpc_method *methods);
 enum ft_status ft_v1_new(struct ft_service *service, struct ft_v1 **v1, struct ft_err *err);
-void ft_v1_stop(struct ft_v1 *v1); /* calls that wait for something end, others once they can */
-void ft_v1_free(struct ft_v1 *v1); /* all calls must be over; NULL is fine */
+void ft_v1_stop(struct ft_v1 *v1);      /* calls that wait for something end, others once they can */
+void ft_v1_free(struct ft_v1 *v1);      /* all calls must be over; NULL is fine */
+size_t ft_v1_waiting(struct ft_v1 *v1); /* calls in line for a step */
 
 /* Endpoints. Each answers, fails or hands over. */
 void ft_endpoint_train(struct ft_request *request);
@@ -161,6 +168,8 @@ bool ft_dataset_name_valid(const char *name);
 enum ft_status ft_datasets_submit(struct ft_datasets *datasets, const char *name,
                                   const struct ft_document *docs, size_t count, ft_set_done done, void *arg,
                                   struct ft_err *err);
+/* Sums since the start; ids, shards and journals: of those that are open. */
+struct ft_set_stats ft_datasets_stats(struct ft_datasets *datasets);
 /* Names of datasets begin with this where they are a call's own: not listed, gone at the next start. */
 #define FT_DATASET_OWN ".call-"
 /* Delete ids, durably. */

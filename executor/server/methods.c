@@ -267,6 +267,7 @@ static void hand_over(struct ft_service *service, struct ft_rpc_call *call, enum
     request->call = call;
     request->form = form;
     request->stream = stream;
+    request->came_at = ft_clock_seconds();
     if (ft_queue_try_push(service->requests, request)) {
         return;
     }

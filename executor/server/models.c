@@ -298,6 +298,17 @@ enum ft_status ft_models_want(struct ft_models *models, const char *path, struct
     return st;
 }
 
+void ft_models_loaded(struct ft_models *models, size_t *count, size_t *bytes)
+{
+    *count = 0;
+    (void)pthread_mutex_lock(&models->mutex);
+    *bytes = bytes_held(models);
+    for (const struct ft_served *s = models->first; s != NULL; s = s->next) {
+        *count += s->state == FT_SERVED_READY ? 1 : 0;
+    }
+    (void)pthread_mutex_unlock(&models->mutex);
+}
+
 void ft_models_drop(struct ft_models *models, struct ft_served *served)
 {
     if (served == NULL) {

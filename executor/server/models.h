@@ -36,6 +36,8 @@ void ft_models_free(struct ft_models *models);
 /* The model of that path, which is loaded if it is not there. *served: ft_models_drop(). */
 FT_MUST_CHECK enum ft_status ft_models_want(struct ft_models *models, const char *path,
                                             struct ft_served **served, struct ft_err *err);
+/* How many are loaded, and the bytes that they take. */
+void ft_models_loaded(struct ft_models *models, size_t *count, size_t *bytes);
 void ft_models_drop(struct ft_models *models, struct ft_served *served);
 enum ft_served_state {
     FT_SERVED_LOADING,

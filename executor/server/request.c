@@ -6,6 +6,7 @@
 #include "executor/base/alloc.h"
 #include "executor/base/log.h"
 #include "executor/server/internal.h"
+#include "executor/server/monitor.h"
 #include "executor/wire/docarray.h"
 
 static void request_free(struct ft_request *request)
@@ -63,6 +64,7 @@ static void send_out(struct ft_request *request, struct ft_buf *message, bool is
     struct ft_rpc_call *call = request->call;
     struct ft_service *service = request->service;
     bool stream = request->stream;
+    ft_monitor_request(service->monitor, request, message->size, is_error);
     request_free(request);
     bool sent = ft_rpc_send(call, message);
     assert(sent); /* one answer a message: the call's queue never fills */
@@ -88,6 +90,7 @@ void ft_request_fail(struct ft_request *request, const struct ft_err *why)
          * cannot be refused that way: it gets its answer like any other error. */
         struct ft_rpc_call *call = request->call;
         struct ft_err busy = *why;
+        ft_monitor_request(request->service->monitor, request, 0, true);
         request_free(request);
         ft_rpc_finish(call, FT_RPC_UNAVAILABLE, busy.text, false);
         return;
@@ -95,6 +98,7 @@ void ft_request_fail(struct ft_request *request, const struct ft_err *why)
     if (ft_jina_error(&request->jina, why, &out, &second) != FT_OK) {
         ft_buf_release(&out);
         struct ft_rpc_call *call = request->call;
+        ft_monitor_request(request->service->monitor, request, 0, true);
         request_free(request);
         ft_rpc_finish(call, FT_RPC_UNAVAILABLE, second.text, false);
         return;

@@ -19,6 +19,9 @@ enum ft_status ft_serve(const struct ft_config *config, const struct ft_cancel *
     FT_RETURN_IF_FAILED(ft_service_start(config, ft_engine_standard(), &service, err));
     FT_LOG_INFO_LINE("server", "serving host=%s port=%d name=%s workspace=\"%s\"", config->host,
                      ft_service_port(service), config->name, config->workspace);
+    if (config->monitoring) {
+        FT_LOG_INFO_LINE("server", "figures for Prometheus port=%d", ft_service_monitor_port(service));
+    }
     while (!ft_cancelled(cancel)) {
         const struct timespec nap = {0, POLL_NS};
         (void)nanosleep(&nap, NULL); /* ends early at a signal */

@@ -7,6 +7,7 @@
 #include "executor/base/log.h"
 #include "executor/server/internal.h"
 #include "executor/server/models.h"
+#include "executor/server/monitor.h"
 
 static void handler_main(void *arg)
 {
@@ -61,6 +62,7 @@ static enum ft_status start_parts(struct ft_service *service, struct ft_err *err
                                          .device = config->device,
                                          .ended = ft_run_has_ended,
                                          .arg = service};
+    FT_RETURN_IF_FAILED(ft_monitor_new(service, &service->monitor, err));
     FT_RETURN_IF_FAILED(ft_encode_new(service, &service->encode, err));
     FT_RETURN_IF_FAILED(ft_runs_open(&runs, &service->runs, err));
     FT_RETURN_IF_FAILED(
@@ -76,9 +78,12 @@ static enum ft_status start_parts(struct ft_service *service, struct ft_err *err
                                        .n_methods = ft_method_count(),
                                        .message_bytes_max = (size_t)config->message_mb << 20,
                                        .memory_bytes_max = memory_bytes_max(config),
-                                       .waiting_max = (size_t)config->request_queue};
+                                       .waiting_max = (size_t)config->request_queue,
+                                       .over = ft_monitor_over,
+                                       .arg = service->monitor};
     atomic_store(&service->serving, true);
-    return ft_rpc_server_new(&rpc, &service->rpc, err);
+    FT_RETURN_IF_FAILED(ft_rpc_server_new(&rpc, &service->rpc, err));
+    return ft_monitor_listen(service->monitor, err);
 }
 
 enum ft_status ft_service_start(const struct ft_config *config, const struct ft_engine *engine,
@@ -107,6 +112,11 @@ int ft_service_port(const struct ft_service *service)
     return ft_rpc_server_port(service->rpc);
 }
 
+int ft_service_monitor_port(const struct ft_service *service)
+{
+    return ft_monitor_port(service->monitor);
+}
+
 size_t ft_service_waiting(const struct ft_service *service)
 {
     return ft_encode_waiting(service->encode);
@@ -132,6 +142,7 @@ void ft_service_stop(struct ft_service *service)
     if (service->v1 != NULL) {
         ft_v1_stop(service->v1);
     }
+    ft_monitor_close(service->monitor); /* its page asks the parts that end from here on */
     ft_rpc_server_free(service->rpc, grace_ms);
     ft_v1_free(service->v1);
     if (service->requests != NULL) {
@@ -143,6 +154,7 @@ void ft_service_stop(struct ft_service *service)
     ft_runs_close(service->runs, grace_ms);
     ft_encode_free(service->encode);
     ft_datasets_free(service->datasets);
+    ft_monitor_free(service->monitor);
     ft_queue_free(service->requests);
     (void)pthread_mutex_destroy(&service->mutex);
     (void)pthread_mutex_destroy(&service->watch_mutex);

@@ -18,7 +18,8 @@ struct ft_service; /* opaque */
 FT_MUST_CHECK enum ft_status ft_service_start(const struct ft_config *config, const struct ft_engine *engine,
                                               struct ft_service **service, struct ft_err *err);
 int ft_service_port(const struct ft_service *service);
-size_t ft_service_waiting(const struct ft_service *service); /* requests in line for a model */
+int ft_service_monitor_port(const struct ft_service *service); /* of the page for Prometheus; 0: none */
+size_t ft_service_waiting(const struct ft_service *service);   /* requests in line for a model */
 /* NOT_SERVING, answer what is in hand for at most config->drain_seconds, stop workers, free. NULL is fine. */
 void ft_service_stop(struct ft_service *service);
 #endif

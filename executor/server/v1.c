@@ -570,6 +570,14 @@ void ft_v1_stop(struct ft_v1 *v1)
     (void)pthread_mutex_unlock(&v1->mutex);
 }
 
+size_t ft_v1_waiting(struct ft_v1 *v1)
+{
+    (void)pthread_mutex_lock(&v1->mutex);
+    size_t waiting = v1->waiting;
+    (void)pthread_mutex_unlock(&v1->mutex);
+    return waiting;
+}
+
 void ft_v1_free(struct ft_v1 *v1)
 {
     if (v1 == NULL) {

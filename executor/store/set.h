@@ -60,6 +60,11 @@ FT_MUST_CHECK enum ft_status ft_set_compact(struct ft_set *set, struct ft_err *e
 struct ft_set_stats {
     uint64_t ids;           /* distinct Documents that are not deleted */
     uint64_t groups;        /* written since opening */
+    uint64_t stored;        /* Documents written since opening, new and replaced ones */
+    uint64_t duplicates;    /* Documents since opening that were stored already */
+    uint64_t deleted;       /* since opening */
+    uint64_t written;       /* bytes of journals since opening */
+    uint64_t failures;      /* batches since opening that the disk refused */
     uint64_t syncs;         /* since opening; fewer than groups when callers shared them */
     uint64_t bytes;         /* of the journal that is appended to */
     uint64_t cut;           /* bytes of unacknowledged tails that opening cut off */

@@ -137,16 +137,33 @@ static struct ft_set_request *take_list(struct ft_set *set)
     return list;
 }
 
+/* Mutex held. */
+static void count_list(struct ft_set *set, const struct ft_set_request *list, uint64_t groups)
+{
+    set->stats.groups += groups;
+    set->stats.syncs += groups > 0 ? 1 : 0;
+    for (const struct ft_set_request *r = list; r != NULL; r = r->next) {
+        set->stats.stored += r->result.stored;
+        set->stats.duplicates += r->result.duplicates;
+        set->stats.deleted += r->result.deleted;
+    }
+}
+
 static void store_list(struct ft_set *set, struct ft_set_request *list)
 {
     struct ft_err err = {0};
     uint64_t groups = 0;
+    uint64_t before = set->active.file.size;
     enum ft_status st = commit_requests(set, list, &groups, &err);
     (void)pthread_mutex_lock(&set->mutex);
     set->stats.ids = set->live;
     set->stats.bytes = set->active.file.size;
-    set->stats.groups += st == FT_OK ? groups : 0;
-    set->stats.syncs += st == FT_OK && groups > 0 ? 1 : 0;
+    if (st == FT_OK) {
+        set->stats.written += set->active.file.size - before;
+        count_list(set, list, groups);
+    } else {
+        set->stats.failures += st == FT_IO ? 1 : 0;
+    }
     if (set->broken || (set->active.file.size >= set->seal_bytes && !set->stats.working)) {
         ft_set_ask(set);
     }
