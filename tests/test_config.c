@@ -191,6 +191,8 @@ static void the_words_of_jina_executor_are_taken(void **state)
                       "cexec/rep-0",
                       "--workspace-id",
                       "0af1",
+                      "--workspace",
+                      "/app/.cache/jina",
                       "--polling",
                       "ANY",
                       "--native",
@@ -208,6 +210,8 @@ static void the_words_of_jina_executor_are_taken(void **state)
                       "{\"model\": \"/m.onnx\", \"threads\": 2.0}",
                       "encode_batch_size: 16",
                       "encode_queue=3",
+                      "{\"cut\": \"x${{ ENV.FT_TEST_CUT }}\"}",
+                      "run_nice=${{ env.FT_TEST_NICE }}",
                       "--uses",
                       path,
                       "--uses-metas",
@@ -218,6 +222,8 @@ static void the_words_of_jina_executor_are_taken(void **state)
                       "1",
                       "2"};
     struct ft_config config;
+    assert_int_equal(setenv("FT_TEST_CUT", "yz", 1), 0);
+    assert_int_equal(setenv("FT_TEST_NICE", "7", 1), 0);
     ASSERT_OK(ft_config_init(&config, &err));
     ASSERT_OK(ft_config_jina_flags(&config, (int)(sizeof docker / sizeof docker[0]), docker, &err));
     assert_string_equal(config.name, "cexec/rep-0");
@@ -230,6 +236,13 @@ static void the_words_of_jina_executor_are_taken(void **state)
     assert_int_equal(config.port_monitoring,
                      49338); /* which Jina gives whether or not there is to be a page */
     assert_false(config.monitoring);
+    assert_string_equal(config.cut, "xyz");
+    assert_int_equal(config.run_nice, 7);
+    assert_string_equal(config.workspace, "/app/.cache/jina/cexec/rep-0");
+    ft_config_release(&config);
+    ASSERT_OK(ft_config_init(&config, &err));
+    char *unset[] = {"--uses-with", "{\"cut\": \"${{ ENV.FT_TEST_UNSET }}\"}"};
+    assert_int_equal(ft_config_jina_flags(&config, 2, unset, &err), FT_INVALID);
     ft_config_release(&config);
     static char *const wrong[][2] = {{"--uses-with", "{\"modle\": 1}"},
                                      {"--uses-with", "modle=1"},

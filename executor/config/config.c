@@ -281,6 +281,19 @@ void ft_config_release(struct ft_config *config)
     memset(config, 0, sizeof *config);
 }
 
+/* What Jina does with a text of its `uses_with`. */
+static enum ft_status set_substituted(struct ft_config *config, const struct ft_setting *setting,
+                                      const char *where, const char *value, struct ft_err *err)
+{
+    struct ft_buf text = {0};
+    enum ft_status st = ft_config_substitute(where, value, &text, err);
+    if (st == FT_OK) {
+        st = ft_setting_text(config, setting, where, (const char *)text.data, err);
+    }
+    ft_buf_release(&text);
+    return st;
+}
+
 enum ft_status ft_config_set(struct ft_config *config, const char *where, const char *key, const char *value,
                              struct ft_err *err)
 {
@@ -300,7 +313,9 @@ enum ft_status ft_config_read_json(struct ft_config *config, const char *where, 
         if (setting == NULL) {
             return ft_setting_unknown(where, ft_json_key(it), err);
         }
-        FT_RETURN_IF_FAILED(ft_setting_json(config, setting, where, ft_json_value(it), err));
+        const char *text = ft_json_text(ft_json_value(it), NULL);
+        FT_RETURN_IF_FAILED(text != NULL ? set_substituted(config, setting, where, text, err)
+                                         : ft_setting_json(config, setting, where, ft_json_value(it), err));
     }
     return FT_OK;
 }

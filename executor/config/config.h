@@ -71,7 +71,8 @@ void ft_config_release(struct ft_config *config); /* a zeroed struct is fine */
  * FT_USAGE: no such key, with the nearest known one; FT_INVALID: bad value, with the accepted range. */
 FT_MUST_CHECK enum ft_status ft_config_set(struct ft_config *config, const char *where, const char *key,
                                            const char *value, struct ft_err *err);
-/* The same from JSON: --uses-with. Every member of `object` is a setting. */
+/* The same from JSON: --uses-with. Every member of `object` is a setting; ${{ ENV.NAME }} in a text is
+ * replaced, FT_INVALID if the environment lacks it. */
 FT_MUST_CHECK enum ft_status ft_config_read_json(struct ft_config *config, const char *where,
                                                  const struct ft_json *object, struct ft_err *err);
 /* config.yml; FT_NOT_FOUND, FT_INVALID naming "path:line". */
@@ -90,7 +91,8 @@ FT_MUST_CHECK enum ft_status ft_config_flags(struct ft_config *config, int argc,
 /* `jina executor` words after the subcommand (jina/SPEC.md 4.5): --uses FILE, --uses-with {JSON} or k=v ...,
  * --name,
  * --workspace, --host, --port and --port-monitoring (first value counts), --monitoring; Jina's other flags
- * and unknown ones warn and go on. */
+ * and unknown ones warn and go on. The workspace becomes the folder of --name below --workspace, where Jina's
+ * replicas share one. */
 FT_MUST_CHECK enum ft_status ft_config_jina_flags(struct ft_config *config, int argc, char **argv,
                                                   struct ft_err *err);
 

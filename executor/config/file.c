@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
@@ -19,8 +20,8 @@ static const char *where_of(const char *path, int line, char out[WHERE_TEXT])
     return out;
 }
 
-/* Jina's ${{ ENV.NAME }}: replaced by the environment's value; a name that is not set is an error. */
-static enum ft_status substitute(const char *where, const char *text, struct ft_buf *out, struct ft_err *err)
+enum ft_status ft_config_substitute(const char *where, const char *text, struct ft_buf *out,
+                                    struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_buf_text(out, "", err));
     for (;;) {
@@ -32,7 +33,7 @@ static enum ft_status substitute(const char *where, const char *text, struct ft_
         const char *name = open + 3 + strspn(open + 3, " ");
         size_t length = strcspn(name, " }");
         char key[256];
-        if (close == NULL || strncmp(name, "ENV.", 4) != 0 || length < 5 || length >= sizeof key) {
+        if (close == NULL || strncasecmp(name, "ENV.", 4) != 0 || length < 5 || length >= sizeof key) {
             return FT_FAIL(err, INVALID, "%s: '%.64s' is not ${{ ENV.NAME }}", where, open);
         }
         (void)snprintf(key, sizeof key, "%.*s", (int)(length - 4), name + 4);
@@ -51,7 +52,8 @@ static enum ft_status set_scalar(struct ft_config *config, const struct ft_setti
 {
     struct ft_buf text = {0};
     bool empty = value->kind == FT_JSON_NULL;
-    enum ft_status st = substitute(where, empty || value->text == NULL ? "" : value->text, &text, err);
+    enum ft_status st =
+        ft_config_substitute(where, empty || value->text == NULL ? "" : value->text, &text, err);
     if (st == FT_OK) {
         st = ft_setting_text(config, setting, where, (const char *)text.data, err);
     }

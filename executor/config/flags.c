@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "executor/base/alloc.h"
 #include "executor/base/file.h"
 #include "executor/base/log.h"
 #include "executor/config/internal.h"
@@ -118,31 +119,43 @@ static bool is_quiet(const char *key)
     return false;
 }
 
-/* Items of --uses-with: JSON objects, "k: v" or "k=v". */
+/* "k: v" or "k=v". */
+static enum ft_status take_pair(struct ft_config *config, const char *word, struct ft_err *err)
+{
+    size_t length = strcspn(word, ":=");
+    char key[KEY_TEXT];
+    if (word[length] == '\0' || length >= sizeof key) {
+        return FT_FAIL(err, USAGE, "--uses-with: '%.64s' is not {JSON}, k=v or 'k: v'", word);
+    }
+    (void)snprintf(key, sizeof key, "%.*s", (int)length, word);
+    const char *value = word + length + 1;
+    struct ft_json *pair = ft_json_object();
+    enum ft_status st = ft_json_set(pair, key, ft_json_of_text(value + strspn(value, " ")), err);
+    if (st == FT_OK) {
+        st = ft_config_read_json(config, "--uses-with", pair, err);
+    }
+    ft_json_free(pair);
+    return st;
+}
+
+/* Items of --uses-with: JSON objects or pairs. */
 static enum ft_status take_with(struct ft_config *config, char *const *words, int count, struct ft_err *err)
 {
     for (int i = 0; i < count; i++) {
         const char *word = words[i] + strspn(words[i], " \t\n");
-        if (word[0] == '{') {
-            struct ft_json *json = NULL;
-            enum ft_status st = ft_json_parse(ft_bytes_of_text(word), &json, err);
-            if (st == FT_OK) {
-                st = ft_config_read_json(config, "--uses-with", json, err);
-            } else {
-                (void)ft_err_wrap(err, "--uses-with");
-            }
-            ft_json_free(json);
-            FT_RETURN_IF_FAILED(st);
+        if (word[0] != '{') {
+            FT_RETURN_IF_FAILED(take_pair(config, word, err));
             continue;
         }
-        size_t length = strcspn(word, ":=");
-        char key[KEY_TEXT];
-        if (word[length] == '\0' || length >= sizeof key) {
-            return FT_FAIL(err, USAGE, "--uses-with: '%.64s' is not {JSON}, k=v or 'k: v'", word);
+        struct ft_json *json = NULL;
+        enum ft_status st = ft_json_parse(ft_bytes_of_text(word), &json, err);
+        if (st == FT_OK) {
+            st = ft_config_read_json(config, "--uses-with", json, err);
+        } else {
+            (void)ft_err_wrap(err, "--uses-with");
         }
-        (void)snprintf(key, sizeof key, "%.*s", (int)length, word);
-        const char *value = word + length + 1;
-        FT_RETURN_IF_FAILED(ft_config_set(config, "--uses-with", key, value + strspn(value, " "), err));
+        ft_json_free(json);
+        FT_RETURN_IF_FAILED(st);
     }
     return FT_OK;
 }
@@ -186,6 +199,28 @@ static enum ft_status take_uses(struct ft_config *config, const char *path, stru
     return ft_config_read_file(config, path, err);
 }
 
+/* Executors of a Flow are given one folder, replicas too: Jina keeps them apart by name, and so do we. */
+static enum ft_status own_workspace(struct ft_config *config, struct ft_err *err)
+{
+    char *path = NULL;
+    FT_RETURN_IF_FAILED(ft_path_join(config->workspace, config->name, &path, err));
+    enum ft_status st = ft_config_set(config, "--workspace", "workspace", path, err);
+    ft_free(path);
+    return st;
+}
+
+static bool has_flag(int argc, char *const *argv, const char *name)
+{
+    for (int i = 0; i < argc; i++) {
+        char key[KEY_TEXT];
+        const char *value = NULL;
+        if (split(argv[i], key, &value) && strcmp(key, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum ft_status ft_config_jina_flags(struct ft_config *config, int argc, char **argv, struct ft_err *err)
 {
     for (int pass = 0; pass < 3; pass++) { /* --uses, then --uses-with, then everything else */
@@ -213,5 +248,5 @@ enum ft_status ft_config_jina_flags(struct ft_config *config, int argc, char **a
             i += value != NULL ? 0 : count;
         }
     }
-    return FT_OK;
+    return has_flag(argc, argv, "workspace") ? own_workspace(config, err) : FT_OK;
 }

@@ -28,6 +28,10 @@ enum ft_status ft_setting_text(struct ft_config *config, const struct ft_setting
                                const char *value, struct ft_err *err);
 enum ft_status ft_setting_json(struct ft_config *config, const struct ft_setting *setting, const char *where,
                                const struct ft_json *value, struct ft_err *err);
+/* Jina's ${{ ENV.NAME }}, also ${{ env.NAME }}: replaced by the environment's value. *out gets the whole
+ * text. FT_INVALID: a name that is not set, or another ${{ }}. */
+enum ft_status ft_config_substitute(const char *where, const char *text, struct ft_buf *out,
+                                    struct ft_err *err);
 /* The value as JSON; NULL: out of memory. */
 struct ft_json *ft_setting_value(const struct ft_config *config, const struct ft_setting *setting);
 #endif
