@@ -58,9 +58,10 @@ struct ft_config {
     int64_t run_threads;
     int64_t run_nice;
     int64_t drain_seconds;
-    bool monitoring;         /* a page for Prometheus */
-    int64_t port_monitoring; /* 0 = any free one */
-    char *log_level;         /* "" = the environment's JINA_LOG_LEVEL */
+    char *tls_cert, *tls_key, *tls_client_ca; /* files in PEM; "" = none */
+    bool monitoring;                          /* a page for Prometheus */
+    int64_t port_monitoring;                  /* 0 = any free one */
+    char *log_level;                          /* "" = the environment's JINA_LOG_LEVEL */
 };
 
 /* Defaults. On failure nothing is owned; else ft_config_release(). */

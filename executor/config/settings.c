@@ -87,6 +87,13 @@ static const struct ft_setting SETTINGS[] = {
     ROW_INT(run_nice, "10", 0, 19, "How far a run stands back behind requests (nice)."),
     ROW_INT(drain_seconds, "8", 0, 600,
             "How long requests in hand may take after SIGTERM; containers are killed after 10 s."),
+    ROW_TEXT(tls_cert, "", NULL,
+             "File with the certificate that clients are shown, and those that vouch for it (PEM); with "
+             "tls_key. A file that is replaced holds for new connections. Empty: plain text."),
+    ROW_TEXT(tls_key, "", NULL, "File with its private key (PEM), without a passphrase."),
+    ROW_TEXT(tls_client_ca, "", NULL,
+             "File with certificates (PEM): only clients that show one signed by these are let in. Empty: "
+             "all are."),
     ROW_BOOL(monitoring, "false", "Serve a page of figures for Prometheus, over HTTP."),
     ROW_INT(port_monitoring, "9090", 0, 65535, "Its port, on the same host; 0 takes any free one."),
     ROW_TEXT(log_level, "", "|DEBUG|INFO|SUCCESS|WARNING|ERROR|CRITICAL",

@@ -9,6 +9,7 @@
 
 #include <grpc/byte_buffer.h>
 #include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
 
 #include "executor/rpc/server.h"
 
@@ -92,7 +93,10 @@ struct ft_rpc_line {
     size_t count;
 };
 
+struct ft_rpc_secure; /* secure.c: TLS, what is shown to new connections and asked of them */
+
 struct ft_rpc_server {
+    struct ft_rpc_secure *secure; /* NULL: plain text */
     grpc_server *grpc;
     grpc_completion_queue *queue;
     const struct ft_rpc_method *methods;
@@ -118,6 +122,15 @@ struct ft_rpc_server {
     bool draining;
     bool down_done;
 };
+
+/* Texts are copied. *secure: ft_rpc_secure_free(), after the server that it is for. */
+FT_MUST_CHECK enum ft_status ft_rpc_secure_new(const struct ft_rpc_server_tls *tls,
+                                               struct ft_rpc_secure **secure, struct ft_err *err);
+void ft_rpc_secure_free(struct ft_rpc_secure *secure); /* NULL is fine */
+/* For connections from now on. */
+FT_MUST_CHECK enum ft_status ft_rpc_secure_renew(struct ft_rpc_secure *secure,
+                                                 const struct ft_rpc_server_tls *tls, struct ft_err *err);
+grpc_server_credentials *ft_rpc_secure_credentials(struct ft_rpc_secure *secure); /* the caller's */
 
 /* Ask gRPC for one more call; without memory for it, the next call that ends asks again. */
 void ft_rpc_accept_next(struct ft_rpc_server *server);

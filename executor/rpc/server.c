@@ -170,9 +170,10 @@ static enum ft_status listen_on(struct ft_rpc_server *server, const char *host, 
     if (length < 0 || (size_t)length >= sizeof address) {
         return FT_FAIL(err, INVALID, "host is longer than %zu bytes", sizeof address - 10);
     }
-    grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
-    server->port = grpc_server_add_http2_port(server->grpc, address, plain);
-    grpc_server_credentials_release(plain);
+    grpc_server_credentials *credentials = server->secure != NULL ? ft_rpc_secure_credentials(server->secure)
+                                                                  : grpc_insecure_server_credentials_create();
+    server->port = grpc_server_add_http2_port(server->grpc, address, credentials);
+    grpc_server_credentials_release(credentials);
     if (server->port == 0) {
         return FT_FAIL(err, UNAVAILABLE,
                        "cannot listen on %s: the port is taken or the address is not of this machine",
@@ -197,10 +198,15 @@ enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options, struct ft
     enum ft_status st = FT_OK;
     struct ft_rpc_server *s = NULL;
     struct ft_thread **threads = NULL;
+    struct ft_rpc_secure *secure = NULL;
     *server = NULL;
     FT_TRY(ft_new(1, sizeof *s, &s, err));
     FT_TRY(ft_new(THREADS, sizeof *threads, &threads, err));
+    if (options->tls != NULL) {
+        FT_TRY(ft_rpc_secure_new(options->tls, &secure, err));
+    }
     init_conditions(s);
+    s->secure = secure;
     s->methods = options->methods;
     s->n_methods = options->n_methods;
     s->bytes_max = bytes_max(options);
@@ -235,6 +241,13 @@ done:
     ft_free(threads);
     ft_free(s);
     return st;
+}
+
+enum ft_status ft_rpc_server_renew(struct ft_rpc_server *server, const struct ft_rpc_server_tls *tls,
+                                   struct ft_err *err)
+{
+    assert(server->secure != NULL);
+    return ft_rpc_secure_renew(server->secure, tls, err);
 }
 
 const char *ft_rpc_version(void)
@@ -353,6 +366,7 @@ void ft_rpc_server_free(struct ft_rpc_server *server, int grace_ms)
     grpc_server_destroy(server->grpc);
     grpc_completion_queue_destroy(server->queue);
     grpc_shutdown();
+    ft_rpc_secure_free(server->secure);
     (void)pthread_cond_destroy(&server->changed);
     (void)pthread_mutex_destroy(&server->mutex);
     ft_free(server->threads);

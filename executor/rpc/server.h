@@ -61,10 +61,19 @@ struct ft_rpc_end {
     uint64_t bytes_in, bytes_out;       /* of its messages */
 };
 
+/* PEM, which the caller has checked: gRPC tells no reasons. */
+struct ft_rpc_server_tls {
+    struct ft_bytes certificate; /* the server's, and those that vouch for it */
+    struct ft_bytes key;         /* without a passphrase */
+    struct ft_bytes
+        client_roots; /* empty: anybody may connect; else clients must show a certificate of these */
+};
+
 struct ft_rpc_server; /* opaque */
 struct ft_rpc_options {
     const char *host;                    /* a name or an address; "0.0.0.0" = all of IPv4 */
     int port;                            /* 0 = any free one */
+    const struct ft_rpc_server_tls *tls; /* copied; NULL: plain text */
     const struct ft_rpc_method *methods; /* borrowed while the server lives */
     size_t n_methods;
     size_t message_bytes_max; /* of one message, unpacked; 0: none. Larger ones: RESOURCE_EXHAUSTED */
@@ -80,6 +89,9 @@ struct ft_rpc_options {
 /* Listens and serves at once. FT_UNAVAILABLE: the port is taken or the host is not ours. */
 FT_MUST_CHECK enum ft_status ft_rpc_server_new(const struct ft_rpc_options *options,
                                                struct ft_rpc_server **server, struct ft_err *err);
+/* For connections from now on; of a server that was made with TLS, with client_roots again or not. */
+FT_MUST_CHECK enum ft_status ft_rpc_server_renew(struct ft_rpc_server *server,
+                                                 const struct ft_rpc_server_tls *tls, struct ft_err *err);
 int ft_rpc_server_port(const struct ft_rpc_server *server);
 size_t ft_rpc_server_calls(struct ft_rpc_server *server); /* accepted and not yet over */
 /* Of messages that came in and were not let go, and of answers not yet on the wire. */

@@ -13,6 +13,7 @@
 #include "executor/rpc/server.h"
 #include "executor/runs/runs.h"
 #include "executor/server/service.h"
+#include "executor/server/tls.h"
 #include "executor/store/set.h"
 #include "executor/wire/control.h"
 #include "executor/wire/document.h"
@@ -36,6 +37,7 @@ struct ft_service {
     struct ft_rpc_method *methods;
     struct ft_queue *requests; /* of struct ft_request */
     struct ft_thread **handlers;
+    struct ft_tls_stamp tls_stamp;
     double started_at;
     atomic_bool serving;
 

@@ -6,7 +6,7 @@
 #include "executor/base/log.h"
 #include "executor/server/service.h"
 
-enum { POLL_NS = 50000000 };
+enum { POLL_NS = 50000000, TEND_POLLS = 20 };
 
 enum ft_status ft_serve(const struct ft_config *config, const struct ft_cancel *cancel, struct ft_err *err)
 {
@@ -22,9 +22,12 @@ enum ft_status ft_serve(const struct ft_config *config, const struct ft_cancel *
     if (config->monitoring) {
         FT_LOG_INFO_LINE("server", "figures for Prometheus port=%d", ft_service_monitor_port(service));
     }
-    while (!ft_cancelled(cancel)) {
+    for (int64_t polls = 1; !ft_cancelled(cancel); polls++) {
         const struct timespec nap = {0, POLL_NS};
         (void)nanosleep(&nap, NULL); /* ends early at a signal */
+        if (polls % TEND_POLLS == 0) {
+            ft_service_tend(service);
+        }
     }
     FT_LOG_INFO_LINE("server", "draining seconds=%lld", (long long)config->drain_seconds);
     ft_service_stop(service);

@@ -52,6 +52,31 @@ static size_t memory_bytes_max(const struct ft_config *config)
     return config->messages_mb > 0 ? (size_t)config->messages_mb << 20 : ft_memory_limit() / 2;
 }
 
+static enum ft_status listen_on(struct ft_service *service, struct ft_err *err)
+{
+    const struct ft_config *config = service->config;
+    enum ft_status st = FT_OK;
+    struct ft_tls tls;
+    (void)ft_tls_changed(config, &service->tls_stamp);
+    FT_TRY(ft_tls_read(config, &tls, err));
+    const struct ft_rpc_options rpc = {.host = config->host,
+                                       .tls = tls.texts.certificate.size > 0 ? &tls.texts : NULL,
+                                       .port = (int)config->port,
+                                       .methods = service->methods,
+                                       .n_methods = ft_method_count(),
+                                       .message_bytes_max = (size_t)config->message_mb << 20,
+                                       .memory_bytes_max = memory_bytes_max(config),
+                                       .waiting_max = (size_t)config->request_queue,
+                                       .over = ft_monitor_over,
+                                       .arg = service->monitor};
+    atomic_store(&service->serving, true);
+    FT_TRY(ft_rpc_server_new(&rpc, &service->rpc, err));
+    FT_TRY(ft_monitor_listen(service->monitor, err));
+done:
+    ft_tls_release(&tls);
+    return st;
+}
+
 static enum ft_status start_parts(struct ft_service *service, struct ft_err *err)
 {
     const struct ft_config *config = service->config;
@@ -72,18 +97,7 @@ static enum ft_status start_parts(struct ft_service *service, struct ft_err *err
     FT_RETURN_IF_FAILED(ft_v1_new(service, &service->v1, err));
     FT_RETURN_IF_FAILED(ft_new(ft_method_count(), sizeof *service->methods, &service->methods, err));
     ft_methods_fill(service, service->methods);
-    const struct ft_rpc_options rpc = {.host = config->host,
-                                       .port = (int)config->port,
-                                       .methods = service->methods,
-                                       .n_methods = ft_method_count(),
-                                       .message_bytes_max = (size_t)config->message_mb << 20,
-                                       .memory_bytes_max = memory_bytes_max(config),
-                                       .waiting_max = (size_t)config->request_queue,
-                                       .over = ft_monitor_over,
-                                       .arg = service->monitor};
-    atomic_store(&service->serving, true);
-    FT_RETURN_IF_FAILED(ft_rpc_server_new(&rpc, &service->rpc, err));
-    return ft_monitor_listen(service->monitor, err);
+    return listen_on(service, err);
 }
 
 enum ft_status ft_service_start(const struct ft_config *config, const struct ft_engine *engine,
@@ -105,6 +119,23 @@ enum ft_status ft_service_start(const struct ft_config *config, const struct ft_
 done:
     ft_service_stop(s);
     return st;
+}
+
+void ft_service_tend(struct ft_service *service)
+{
+    struct ft_err err = {0};
+    struct ft_tls tls;
+    if (!ft_tls_changed(service->config, &service->tls_stamp)) {
+        return;
+    }
+    enum ft_status st = ft_tls_read(service->config, &tls, &err);
+    st = st == FT_OK ? ft_rpc_server_renew(service->rpc, &tls.texts, &err) : st;
+    if (st != FT_OK) { /* half of a renewal, perhaps: the other half is another change */
+        FT_LOG_WARNING_LINE("server", "the old certificate is kept reason=\"%s\"", err.text);
+    } else {
+        FT_LOG_INFO_LINE("server", "the new certificate is taken file=\"%s\"", service->config->tls_cert);
+    }
+    ft_tls_release(&tls);
 }
 
 int ft_service_port(const struct ft_service *service)

@@ -17,6 +17,8 @@ struct ft_service; /* opaque */
 /* Serving when it returns: the model is loaded. config and engine are borrowed while the service lives. */
 FT_MUST_CHECK enum ft_status ft_service_start(const struct ft_config *config, const struct ft_engine *engine,
                                               struct ft_service **service, struct ft_err *err);
+/* To be called about once a second: renewed certificates are taken. From one thread. */
+void ft_service_tend(struct ft_service *service);
 int ft_service_port(const struct ft_service *service);
 int ft_service_monitor_port(const struct ft_service *service); /* of the page for Prometheus; 0: none */
 size_t ft_service_waiting(const struct ft_service *service);   /* requests in line for a model */

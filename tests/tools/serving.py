@@ -32,10 +32,13 @@ class Server:
         self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
         for _ in range(200):
             assert self.process.poll() is None, 'the server ended at once: see server.log'
-            if subprocess.run([str(PROGRAM), 'ping', self.target], capture_output=True).returncode == 0:
+            if self.ready():
                 return
             time.sleep(0.1)
         raise AssertionError('the server does not serve')
+
+    def ready(self):
+        return subprocess.run([str(PROGRAM), 'ping', self.target], capture_output=True).returncode == 0
 
     def memory(self):
         """Resident bytes."""

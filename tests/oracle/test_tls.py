@@ -1,0 +1,187 @@
+"""TLS by files: certificates that openssl makes here, asked by grpcio's client. What is wrong with a file is said at the start."""
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'tools'))
+import serving  # noqa: E402
+
+import grpc  # noqa: E402
+import pytest  # noqa: E402
+
+HEALTH = '/grpc.health.v1.Health/Check'
+SERVING = b'\x08\x01'
+
+
+def openssl(*words, cwd):
+    subprocess.run(['openssl', *words], cwd=cwd, check=True, capture_output=True)
+
+
+def authority(folder, name):
+    openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '30', '-subj', f'/CN={name}',
+            '-keyout', f'{name}.key', '-out', f'{name}.pem', cwd=folder)
+
+
+def signed(folder, name, by, days='20'):
+    """name.pem and name.key, for localhost and 127.0.0.1, signed by that authority."""
+    openssl('req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', f'/CN={name}', '-keyout',
+            f'{name}.key', '-out', f'{name}.csr', cwd=folder)
+    (folder / 'ext').write_text('subjectAltName=DNS:localhost,IP:127.0.0.1\n')
+    openssl('x509', '-req', '-in', f'{name}.csr', '-CA', f'{by}.pem', '-CAkey', f'{by}.key', '-CAcreateserial', '-days', days,
+            '-extfile', 'ext', '-out', f'{name}.pem', cwd=folder)
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('certificates')
+    for ca in ('ours', 'clients', 'theirs'):
+        authority(folder, ca)
+    signed(folder, 'server', 'ours')
+    signed(folder, 'renewed', 'ours')
+    signed(folder, 'client', 'clients')
+    signed(folder, 'stranger', 'theirs')
+    openssl('ec', '-in', 'server.key', '-aes128', '-passout', 'pass:x', '-out', 'locked.key', cwd=folder)
+    (folder / 'empty').write_bytes(b'')
+    (folder / 'noise').write_bytes(b'\x00\xff' * 500)
+    (folder / 'cut.pem').write_bytes((folder / 'server.pem').read_bytes()[:300])
+    text = (folder / 'server.pem').read_text()
+    (folder / 'spoilt.pem').write_text(text + text.replace('MII', 'AII', 1))
+    return folder
+
+
+class Server(serving.Server):
+    """Asked whether it is there by a client that speaks TLS."""
+
+    def __init__(self, folder, files, *flags, client=None):
+        self.files, self.client = files, client
+        super().__init__(folder, serving.VECTORS, '--tls-cert', str(files / 'server.pem'), '--tls-key', str(files / 'server.key'), *flags)
+
+    def ready(self):
+        return ask(self.port, self.files, 'ours', self.client) == SERVING
+
+
+def ask(port, files, roots, client=None, timeout=5):
+    """The answer of a health check, or the status code."""
+    def read(name):
+        return (files / name).read_bytes()
+    own = {} if client is None else {'private_key': read(f'{client}.key'), 'certificate_chain': read(f'{client}.pem')}
+    credentials = grpc.ssl_channel_credentials(root_certificates=read(f'{roots}.pem'), **own)
+    with grpc.secure_channel(f'localhost:{port}', credentials) as channel:
+        try:
+            return channel.unary_unary(HEALTH)(b'', timeout=timeout)
+        except grpc.RpcError as error:
+            return error.code()
+
+
+def ask_plain(port, timeout=5):
+    with grpc.insecure_channel(f'127.0.0.1:{port}') as channel:
+        try:
+            return channel.unary_unary(HEALTH)(b'', timeout=timeout)
+        except grpc.RpcError as error:
+            return error.code()
+
+
+REFUSED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def test_who_trusts_our_authority_is_served(files, tmp_path):
+    server = Server(tmp_path, files)
+    assert ask(server.port, files, 'ours') == SERVING
+    assert ask(server.port, files, 'theirs') in REFUSED
+    assert ask_plain(server.port) in REFUSED
+    assert ask(server.port, files, 'ours') == SERVING  # they did it no harm
+    assert server.stop() == 0
+    assert 'expires=' in (tmp_path / 'server.log').read_text()
+
+
+def test_clients_must_show_a_certificate_that_is_trusted(files, tmp_path):
+    server = Server(tmp_path, files, '--tls-client-ca', str(files / 'clients.pem'), client='client')
+    assert ask(server.port, files, 'ours', 'client') == SERVING
+    assert ask(server.port, files, 'ours') in REFUSED
+    assert ask(server.port, files, 'ours', 'stranger') in REFUSED
+    assert ask(server.port, files, 'ours', 'server') in REFUSED  # of an authority that vouches for servers only
+    assert ask_plain(server.port) in REFUSED
+    assert ask(server.port, files, 'ours', 'client') == SERVING
+    assert server.stop() == 0
+
+
+def test_a_renewed_certificate_is_taken_without_a_restart(files, tmp_path):
+    for name in ('pem', 'key'):
+        (tmp_path / f'server.{name}').write_bytes((files / f'server.{name}').read_bytes())
+    for ca in ('ours', 'theirs'):
+        (tmp_path / f'{ca}.pem').write_bytes((files / f'{ca}.pem').read_bytes())
+    server = Server(tmp_path, tmp_path)
+
+    def shown():
+        done = subprocess.run(['openssl', 's_client', '-connect', f'127.0.0.1:{server.port}', '-alpn', 'h2'], input=b'',
+                              capture_output=True, timeout=20)
+        return done.stdout[done.stdout.index(b'-----BEGIN'):done.stdout.index(b'-----END')]
+    def logged(text):
+        end = time.monotonic() + 30
+        while text not in (tmp_path / 'server.log').read_text():
+            assert time.monotonic() < end, text
+            time.sleep(0.1)
+    first = shown()
+    assert first in (files / 'server.pem').read_bytes()
+    # Half of a renewal: the key is not the certificate's. The old pair is kept.
+    replace(files / 'renewed.key', tmp_path / 'server.key')
+    logged('the old certificate is kept reason="tls_key:')
+    assert shown() == first
+    replace(files / 'renewed.pem', tmp_path / 'server.pem')
+    logged('the new certificate is taken')
+    assert shown() in (files / 'renewed.pem').read_bytes() and shown() != first
+    assert ask(server.port, tmp_path, 'ours') == SERVING
+    assert server.stop() == 0
+
+
+def replace(source, target):
+    fresh = target.with_suffix('.new')
+    fresh.write_bytes(source.read_bytes())
+    os.replace(fresh, target)
+
+
+@pytest.mark.parametrize('cert,key,ca,code,parts', [
+    ('missing', 'server.key', None, 4, ['tls_cert', 'missing']),
+    ('server.pem', 'missing', None, 4, ['tls_key', 'missing']),
+    ('server.pem', 'server.key', 'missing', 4, ['tls_client_ca', 'missing']),
+    ('.', 'server.key', None, 3, ['tls_cert', 'directory']),
+    ('empty', 'server.key', None, 3, ['tls_cert', 'empty', 'no certificate']),
+    ('noise', 'server.key', None, 3, ['tls_cert', 'noise', 'no certificate']),
+    ('cut.pem', 'server.key', None, 3, ['tls_cert', 'cut.pem']),
+    ('spoilt.pem', 'server.key', None, 3, ['tls_cert', 'spoilt.pem', 'certificate 2']),
+    ('server.key', 'server.key', None, 3, ['tls_cert', 'no certificate']),
+    ('server.pem', 'server.pem', None, 3, ['tls_key', 'no private key']),
+    ('server.pem', 'noise', None, 3, ['tls_key', 'no private key']),
+    ('server.pem', 'renewed.key', None, 3, ['tls_key', 'renewed.key', 'does not belong']),
+    ('server.pem', 'locked.key', None, 3, ['tls_key', 'passphrase']),
+    ('server.pem', 'server.key', 'empty', 3, ['tls_client_ca', 'no certificate']),
+    ('server.pem', None, None, 3, ['tls_cert is set and tls_key is not']),
+    (None, 'server.key', None, 3, ['tls_key is set and tls_cert is not']),
+    (None, None, 'clients.pem', 3, ['tls_client_ca is set without']),
+])
+def test_what_is_wrong_is_said_at_the_start(files, tmp_path, cert, key, ca, code, parts):
+    command = [str(serving.PROGRAM), 'serve', '--host', '127.0.0.1', '--port', '0', '--workspace', str(tmp_path)]
+    for flag, name in (('--tls-cert', cert), ('--tls-key', key), ('--tls-client-ca', ca)):
+        command += [] if name is None else [flag, str(files / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('finetuner serve: ') and all(part in last for part in parts), last
+
+
+def test_a_file_that_may_not_be_read(files):
+    """Root reads everything: then it is asked as somebody else, in a folder of his."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o777)
+        for file in ('server.pem', 'server.key'):
+            (folder / file).write_bytes((files / file).read_bytes())
+        (folder / 'server.key').chmod(0)
+        user = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', '--inh-caps', '-all'] if os.getuid() == 0 else []
+        done = subprocess.run([*user, str(serving.PROGRAM), 'serve', '--host', '127.0.0.1', '--port', '0', '--workspace',
+                               str(folder / 'data'), '--tls-cert', str(folder / 'server.pem'), '--tls-key', str(folder / 'server.key')],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and 'tls_key' in done.stderr and 'Permission denied' in done.stderr, done
