@@ -1,6 +1,8 @@
 #include "executor/rpc/client.h"
 
+#include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <grpc/byte_buffer.h>
@@ -10,12 +12,220 @@
 #include <grpc/slice.h>
 #include <grpc/support/time.h>
 
+#include "executor/base/alloc.h"
+#include "executor/base/file.h"
 #include "executor/rpc/internal.h"
 
-/* Everything one call holds; released whole. */
+enum {
+    MAX_PEM_BYTES = 16 << 20,
+    /* A peer that is gone without a word (a cable, a power cut) is found so much later. Servers of gRPC take
+     * it ill to be asked more often than every five minutes. */
+    KEEPALIVE_MS = 310000,
+    KEEPALIVE_TIMEOUT_MS = 20000
+};
+
+struct ft_rpc_channel {
+    grpc_channel *grpc;
+    char *host;
+};
+
+/* ---- channels */
+
+static enum ft_status read_target(const char *target, const char **host, bool *tls, struct ft_err *err)
+{
+    *host = target;
+    *tls = strncmp(target, "grpcs://", 8) == 0;
+    if (*tls) {
+        *host = target + 8;
+    } else if (strncmp(target, "grpc://", 7) == 0) {
+        *host = target + 7;
+    }
+    if (strstr(*host, "://") != NULL || strchr(*host, ':') == NULL) {
+        return FT_FAIL(err, INVALID, "'%s' is not a target: HOST:PORT, grpc://HOST:PORT or grpcs://HOST:PORT",
+                       target);
+    }
+    return FT_OK;
+}
+
+/* Where distributions keep the certificates that the system trusts, as one file. gRPC would use a file of its
+ * own. */
+static enum ft_status system_roots(struct ft_buf *pem, struct ft_err *err)
+{
+    const char *const places[] = {getenv("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt",
+                                  "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+                                  "/etc/ssl/cert.pem"};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        if (places[i] != NULL && ft_path_kind(places[i]) == FT_PATH_FILE) {
+            return ft_file_read(places[i], MAX_PEM_BYTES, pem, err);
+        }
+    }
+    return FT_FAIL(err, NOT_FOUND,
+                   "this system has no file of trusted certificates (Debian: package ca-certificates): name "
+                   "the server's own authority");
+}
+
+/* gRPC asserts on what is no PEM only when it connects: say it here. */
+static enum ft_status pem_text(struct ft_bytes bytes, const char *what, struct ft_buf *text,
+                               struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_buf_append(text, bytes.data, bytes.size, err));
+    if (strstr((const char *)text->data, "-----BEGIN ") == NULL) {
+        return FT_FAIL(err, INVALID, "the %s is not PEM text", what);
+    }
+    return FT_OK;
+}
+
+static enum ft_status make_tls(const struct ft_rpc_tls *tls, grpc_channel_credentials **credentials,
+                               struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf roots = {0};
+    struct ft_buf certificate = {0};
+    struct ft_buf key = {0};
+    bool own = tls->certificate.size > 0;
+    assert(own == (tls->key.size > 0));
+    FT_TRY(tls->roots.size > 0 ? pem_text(tls->roots, "file of trusted certificates", &roots, err)
+                               : system_roots(&roots, err));
+    if (own) {
+        FT_TRY(pem_text(tls->certificate, "client's certificate", &certificate, err));
+        FT_TRY(pem_text(tls->key, "client's key", &key, err));
+    }
+    grpc_ssl_pem_key_cert_pair pair = {(const char *)key.data, (const char *)certificate.data};
+    *credentials = grpc_ssl_credentials_create((const char *)roots.data, own ? &pair : NULL, NULL, NULL);
+    if (*credentials == NULL) {
+        st = FT_FAIL(err, INVALID, "TLS cannot be set up with these certificates");
+    }
+done:
+    ft_buf_release(&roots);
+    ft_buf_release(&certificate);
+    ft_buf_release(&key);
+    return st;
+}
+
+static void add_int(grpc_arg *arg, const char *key, int value)
+{
+    memset(arg, 0, sizeof *arg);
+    arg->type = GRPC_ARG_INTEGER;
+    arg->key = (char *)(uintptr_t)key;
+    arg->value.integer = value;
+}
+
+enum ft_status ft_rpc_channel_open(const char *target, const struct ft_rpc_tls *tls,
+                                   struct ft_rpc_channel **channel, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    const char *host = NULL;
+    bool wants_tls = false;
+    const struct ft_rpc_tls trusting = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
+    struct ft_rpc_channel *c = NULL;
+    grpc_channel_credentials *credentials = NULL;
+    *channel = NULL;
+    FT_RETURN_IF_FAILED(read_target(target, &host, &wants_tls, err));
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *c, &c, err));
+    ft_rpc_log_init();
+    grpc_init();
+    FT_TRY(ft_new_text(host, &c->host, err));
+    if (tls != NULL || wants_tls) {
+        FT_TRY(make_tls(tls != NULL ? tls : &trusting, &credentials, err));
+    } else {
+        credentials = grpc_insecure_credentials_create();
+    }
+    grpc_arg args[5];
+    add_int(&args[0], GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1);
+    add_int(&args[1], GRPC_ARG_ENABLE_HTTP_PROXY, 0); /* that address, not whatever a proxy setting names */
+    add_int(&args[2], GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1); /* a connection of its own */
+    add_int(&args[3], GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS);
+    add_int(&args[4], GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS);
+    const grpc_channel_args list = {5, args};
+    c->grpc = grpc_channel_create(host, credentials, &list);
+    *channel = c;
+    c = NULL;
+done:
+    if (credentials != NULL) {
+        grpc_channel_credentials_release(credentials);
+    }
+    if (c != NULL) {
+        ft_free(c->host);
+        ft_free(c);
+        grpc_shutdown();
+    }
+    return st;
+}
+
+void ft_rpc_channel_close(struct ft_rpc_channel *channel)
+{
+    if (channel == NULL) {
+        return;
+    }
+    grpc_channel_destroy(channel->grpc);
+    ft_free(channel->host);
+    ft_free(channel);
+    grpc_shutdown();
+}
+
+const char *ft_rpc_channel_host(const struct ft_rpc_channel *channel)
+{
+    return channel->host;
+}
+
+grpc_call *ft_rpc_channel_begin(struct ft_rpc_channel *channel, grpc_completion_queue *queue,
+                                const char *method, gpr_timespec deadline)
+{
+    grpc_slice path = grpc_slice_from_copied_string(method);
+    grpc_call *call = grpc_channel_create_call(channel->grpc, NULL, GRPC_PROPAGATE_DEFAULTS, queue, path,
+                                               NULL, deadline, NULL);
+    grpc_slice_unref(path);
+    return call;
+}
+
+/* ---- what comes back */
+
+void ft_rpc_answer_release(struct ft_rpc_answer *answer)
+{
+    ft_buf_release(&answer->message);
+    ft_buf_release(&answer->status);
+}
+
+enum ft_status ft_rpc_take_message(grpc_byte_buffer *message, struct ft_buf *out, struct ft_err *err)
+{
+    grpc_byte_buffer_reader reader;
+    if (grpc_byte_buffer_reader_init(&reader, message) == 0) {
+        return FT_FAIL(err, CORRUPT, "an answer cannot be read");
+    }
+    grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
+    enum ft_status st = ft_buf_append(out, GRPC_SLICE_START_PTR(all), GRPC_SLICE_LENGTH(all), err);
+    grpc_slice_unref(all);
+    grpc_byte_buffer_reader_destroy(&reader);
+    return st;
+}
+
+enum ft_status ft_rpc_take_status(grpc_status_code code, grpc_slice details,
+                                  const grpc_metadata_array *trailing, struct ft_rpc_answer *answer,
+                                  struct ft_err *err)
+{
+    answer->code = (int)code;
+    size_t length = GRPC_SLICE_LENGTH(details);
+    (void)snprintf(answer->details, sizeof answer->details, "%.*s",
+                   (int)(length < sizeof answer->details ? length : sizeof answer->details - 1),
+                   (const char *)GRPC_SLICE_START_PTR(details));
+    for (size_t i = 0; i < trailing->count; i++) {
+        const grpc_metadata *md = &trailing->metadata[i];
+        if (grpc_slice_str_cmp(md->key, "is-error") == 0 && grpc_slice_str_cmp(md->value, "true") == 0) {
+            answer->is_error = true;
+        } else if (grpc_slice_str_cmp(md->key, "grpc-status-details-bin") == 0) {
+            answer->status.size = 0;
+            FT_RETURN_IF_FAILED(ft_buf_append(&answer->status, GRPC_SLICE_START_PTR(md->value),
+                                              GRPC_SLICE_LENGTH(md->value), err));
+        }
+    }
+    return FT_OK;
+}
+
+/* ---- one unary call */
+
+/* Everything it holds; released whole. */
 struct call_state {
     grpc_completion_queue *queue;
-    grpc_channel *channel;
     grpc_call *call;
     grpc_byte_buffer *request, *response;
     grpc_metadata_array initial, trailing;
@@ -23,41 +233,13 @@ struct call_state {
     grpc_slice details;
 };
 
-enum ft_status ft_rpc_target(const char *target, const char **host, struct ft_err *err)
+static void open_call(struct call_state *s, struct ft_rpc_channel *channel, const char *method,
+                      struct ft_bytes request, int timeout_ms)
 {
-    *host = target;
-    if (strncmp(target, "grpcs://", 8) == 0) {
-        return FT_FAIL(err, UNSUPPORTED, "%s: TLS targets are not built", target);
-    }
-    if (strncmp(target, "grpc://", 7) == 0) {
-        *host = target + 7;
-    }
-    if (strstr(*host, "://") != NULL || strchr(*host, ':') == NULL) {
-        return FT_FAIL(err, INVALID, "'%s' is not a target: HOST:PORT or grpc://HOST:PORT", target);
-    }
-    return FT_OK;
-}
-
-static void open_call(struct call_state *s, const char *host, const char *method, struct ft_bytes request,
-                      gpr_timespec deadline)
-{
-    grpc_arg args[2];
-    memset(args, 0, sizeof args);
-    args[0].type = GRPC_ARG_INTEGER;
-    args[0].key = (char *)(uintptr_t)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH;
-    args[0].value.integer = -1;
-    args[1].type = GRPC_ARG_INTEGER; /* a ping asks that address, not whatever a proxy setting names */
-    args[1].key = (char *)(uintptr_t)GRPC_ARG_ENABLE_HTTP_PROXY;
-    args[1].value.integer = 0;
-    grpc_channel_args list = {2, args};
-    grpc_channel_credentials *plain = grpc_insecure_credentials_create();
+    gpr_timespec deadline =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
     s->queue = grpc_completion_queue_create_for_pluck(NULL);
-    s->channel = grpc_channel_create(host, plain, &list);
-    grpc_channel_credentials_release(plain);
-    grpc_slice path = grpc_slice_from_copied_string(method);
-    s->call = grpc_channel_create_call(s->channel, NULL, GRPC_PROPAGATE_DEFAULTS, s->queue, path, NULL,
-                                       deadline, NULL);
-    grpc_slice_unref(path);
+    s->call = ft_rpc_channel_begin(channel, s->queue, method, deadline);
     grpc_slice body = grpc_slice_from_copied_buffer((const char *)request.data, request.size);
     s->request = grpc_raw_byte_buffer_create(&body, 1);
     grpc_slice_unref(body);
@@ -74,7 +256,6 @@ static void close_call(struct call_state *s)
     grpc_metadata_array_destroy(&s->trailing);
     grpc_slice_unref(s->details);
     grpc_call_unref(s->call);
-    grpc_channel_destroy(s->channel);
     grpc_completion_queue_shutdown(s->queue);
     while (grpc_completion_queue_pluck(s->queue, NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).type !=
            GRPC_QUEUE_SHUTDOWN) {
@@ -107,27 +288,30 @@ static void exchange(struct call_state *s)
     (void)grpc_completion_queue_pluck(s->queue, s, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
 }
 
-static enum ft_status read_answer(const struct call_state *s, struct ft_rpc_answer *answer,
-                                  struct ft_err *err)
+enum ft_status ft_rpc_channel_call(struct ft_rpc_channel *channel, const char *method,
+                                   struct ft_bytes request, int timeout_ms, struct ft_rpc_answer *answer,
+                                   struct ft_err *err)
 {
-    answer->code = (int)s->code;
-    size_t length = GRPC_SLICE_LENGTH(s->details);
-    (void)snprintf(answer->details, sizeof answer->details, "%.*s",
-                   (int)(length < sizeof answer->details ? length : sizeof answer->details - 1),
-                   (const char *)GRPC_SLICE_START_PTR(s->details));
-    for (size_t i = 0; i < s->trailing.count; i++) {
-        const grpc_metadata *md = &s->trailing.metadata[i];
-        if (grpc_slice_str_cmp(md->key, "is-error") == 0 && grpc_slice_str_cmp(md->value, "true") == 0) {
-            answer->is_error = true;
+    enum ft_status st = FT_OK;
+    struct call_state s;
+    memset(answer, 0, sizeof *answer);
+    memset(&s, 0, sizeof s);
+    open_call(&s, channel, method, request, timeout_ms);
+    exchange(&s);
+    if (s.code == GRPC_STATUS_UNAVAILABLE || s.code == GRPC_STATUS_DEADLINE_EXCEEDED) {
+        st = FT_FAIL(err, UNAVAILABLE, "%s: %s: %.*s", channel->host,
+                     s.code == GRPC_STATUS_UNAVAILABLE ? "unavailable" : "no answer in time",
+                     (int)GRPC_SLICE_LENGTH(s.details), (const char *)GRPC_SLICE_START_PTR(s.details));
+    } else {
+        st = ft_rpc_take_status(s.code, s.details, &s.trailing, answer, err);
+        if (st == FT_OK && s.response != NULL) {
+            st = ft_rpc_take_message(s.response, &answer->message, err);
         }
     }
-    enum ft_status st = FT_OK;
-    grpc_byte_buffer_reader reader;
-    if (s->response != NULL && grpc_byte_buffer_reader_init(&reader, s->response) != 0) {
-        grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
-        st = ft_buf_append(&answer->message, GRPC_SLICE_START_PTR(all), GRPC_SLICE_LENGTH(all), err);
-        grpc_slice_unref(all);
-        grpc_byte_buffer_reader_destroy(&reader);
+    close_call(&s);
+    if (st != FT_OK) {
+        ft_rpc_answer_release(answer);
+        memset(answer, 0, sizeof *answer);
     }
     return st;
 }
@@ -135,31 +319,11 @@ static enum ft_status read_answer(const struct call_state *s, struct ft_rpc_answ
 enum ft_status ft_rpc_call(const char *target, const char *method, struct ft_bytes request, int timeout_ms,
                            struct ft_rpc_answer *answer, struct ft_err *err)
 {
+    struct ft_rpc_channel *channel = NULL;
     memset(answer, 0, sizeof *answer);
-    const char *host = NULL;
-    FT_RETURN_IF_FAILED(ft_rpc_target(target, &host, err));
-    struct call_state s;
-    memset(&s, 0, sizeof s);
-    ft_rpc_log_init();
-    grpc_init();
-    gpr_timespec deadline =
-        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
-    open_call(&s, host, method, request, deadline);
-    exchange(&s);
-    enum ft_status st = FT_OK;
-    if (s.code == GRPC_STATUS_UNAVAILABLE || s.code == GRPC_STATUS_DEADLINE_EXCEEDED) {
-        st = FT_FAIL(err, UNAVAILABLE, "%s: %s: %.*s", host,
-                     s.code == GRPC_STATUS_UNAVAILABLE ? "unavailable" : "no answer in time",
-                     (int)GRPC_SLICE_LENGTH(s.details), (const char *)GRPC_SLICE_START_PTR(s.details));
-    } else {
-        st = read_answer(&s, answer, err);
-    }
-    close_call(&s);
-    grpc_shutdown();
-    if (st != FT_OK) {
-        ft_buf_release(&answer->message);
-        memset(answer, 0, sizeof *answer);
-    }
+    FT_RETURN_IF_FAILED(ft_rpc_channel_open(target, NULL, &channel, err));
+    enum ft_status st = ft_rpc_channel_call(channel, method, request, timeout_ms, answer, err);
+    ft_rpc_channel_close(channel);
     return st;
 }
 
@@ -175,6 +339,6 @@ enum ft_status ft_rpc_ping(const char *target, int timeout_ms, struct ft_err *er
     } else if (!ft_bytes_equal(ft_buf_bytes(&answer.message), ft_bytes_of(serving, sizeof serving))) {
         st = FT_FAIL(err, UNAVAILABLE, "%s: not serving", target);
     }
-    ft_buf_release(&answer.message);
+    ft_rpc_answer_release(&answer);
     return st;
 }

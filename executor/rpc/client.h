@@ -1,8 +1,9 @@
 /*
- * client.h - one unary gRPC call, and the health check that `finetuner ping` and `jina ping` make.
+ * client.h - a connection to a server, one unary gRPC call on it, and the health check that `finetuner ping`
+ * and `jina ping` make. Calls of many messages are stream.h's.
  *
- * Targets: host:port, optionally with grpc:// in front (grpcs:// is FT_UNSUPPORTED).
- * Thread-safety: any thread; a call opens a connection of its own.
+ * Targets: host:port, optionally with grpc:// in front, or with grpcs:// for TLS.
+ * Thread-safety: any thread may make calls on a channel; opening and closing are its owner's.
  */
 #ifndef FT_RPC_CLIENT_H
 #define FT_RPC_CLIENT_H
@@ -11,14 +12,37 @@
 
 #include "executor/base/bytes.h"
 
+/* PEM texts, borrowed for the call. roots: whose signature a server's certificate must have; empty: those
+ * that the system trusts. certificate and key: what a server that wants to know its clients is shown; both or
+ * neither. */
+struct ft_rpc_tls {
+    struct ft_bytes roots, certificate, key;
+};
+
+struct ft_rpc_channel; /* opaque */
+/* tls NULL: plain, or with the system's roots if the target says grpcs://. Connects at the first call.
+ * FT_INVALID: the target; FT_NOT_FOUND: the system has no roots; FT_INVALID: what is given is no PEM.
+ * ft_rpc_channel_close(), after all calls. */
+FT_MUST_CHECK enum ft_status ft_rpc_channel_open(const char *target, const struct ft_rpc_tls *tls,
+                                                 struct ft_rpc_channel **channel, struct ft_err *err);
+const char *ft_rpc_channel_host(const struct ft_rpc_channel *channel); /* HOST:PORT */
+void ft_rpc_channel_close(struct ft_rpc_channel *channel);             /* NULL is fine */
+
 struct ft_rpc_answer {
     struct ft_buf message; /* empty when the server sent none */
     int code;              /* gRPC status code */
-    char details[256];
-    bool is_error; /* the trailing metadata held is-error: true (jina/SPEC.md 3.5) */
+    char details[FT_ERR_TEXT];
+    bool is_error;        /* the trailing metadata held is-error: true (jina/SPEC.md 3.5) */
+    struct ft_buf status; /* grpc-status-details-bin: a google.rpc.Status; empty when there is none */
 };
-/* FT_OK: the server answered, whatever its code says; release with ft_buf_release(&answer->message).
- * FT_UNAVAILABLE: no answer within timeout_ms or no connection; FT_INVALID: target. */
+void ft_rpc_answer_release(struct ft_rpc_answer *answer);
+
+/* FT_OK: the server answered, whatever its code says; ft_rpc_answer_release(answer).
+ * FT_UNAVAILABLE: no answer within timeout_ms or no connection. */
+FT_MUST_CHECK enum ft_status ft_rpc_channel_call(struct ft_rpc_channel *channel, const char *method,
+                                                 struct ft_bytes request, int timeout_ms,
+                                                 struct ft_rpc_answer *answer, struct ft_err *err);
+/* The same on a connection of its own; FT_INVALID: the target. */
 FT_MUST_CHECK enum ft_status ft_rpc_call(const char *target, const char *method, struct ft_bytes request,
                                          int timeout_ms, struct ft_rpc_answer *answer, struct ft_err *err);
 

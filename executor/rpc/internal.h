@@ -155,6 +155,14 @@ const struct ft_rpc_method *ft_rpc_find(const struct ft_rpc_server *server, grpc
 void ft_rpc_call_unref(struct ft_rpc_call *call);
 /* gRPC's own log lines go where ours go. */
 void ft_rpc_log_init(void);
-/* client.c: HOST:PORT of a target, which may have grpc:// in front. FT_INVALID, FT_UNSUPPORTED. */
-enum ft_status ft_rpc_target(const char *target, const char **host, struct ft_err *err);
+
+/* client.c, for stream.c */
+struct ft_rpc_channel;
+struct ft_rpc_answer;
+grpc_call *ft_rpc_channel_begin(struct ft_rpc_channel *channel, grpc_completion_queue *queue,
+                                const char *method, gpr_timespec deadline);
+enum ft_status ft_rpc_take_message(grpc_byte_buffer *message, struct ft_buf *out, struct ft_err *err);
+enum ft_status ft_rpc_take_status(grpc_status_code code, grpc_slice details,
+                                  const grpc_metadata_array *trailing, struct ft_rpc_answer *answer,
+                                  struct ft_err *err);
 #endif

@@ -1,11 +1,10 @@
 #include "executor/rpc/stream.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include <grpc/byte_buffer.h>
-#include <grpc/byte_buffer_reader.h>
 #include <grpc/grpc.h>
-#include <grpc/grpc_security.h>
 #include <grpc/slice.h>
 #include <grpc/support/time.h>
 
@@ -14,106 +13,189 @@
 
 struct ft_rpc_stream {
     grpc_completion_queue *queue;
-    grpc_channel *channel;
+    struct ft_rpc_channel *own; /* NULL: the channel is the caller's */
     grpc_call *call;
-    grpc_metadata_array initial;
-    bool begun; /* initial metadata went out */
-    bool over;
+    grpc_metadata_array initial, trailing;
+    grpc_byte_buffer *in;
+    grpc_slice details;
+    grpc_status_code code;
+    /* Each is the tag of its own operation, true while that is under way. */
+    bool opening, ending, sending, receiving;
+    bool sent;     /* to be told */
+    bool all_read; /* there is no further message */
+    struct ft_rpc_answer answer;
 };
 
-static void add_int(grpc_arg *arg, const char *key, int value)
+/* False: gRPC does not take it, because the call is over; that is told by its status. */
+static bool start(struct ft_rpc_stream *s, grpc_op *ops, size_t n, bool *tag)
 {
-    memset(arg, 0, sizeof *arg);
-    arg->type = GRPC_ARG_INTEGER;
-    arg->key = (char *)(uintptr_t)key;
-    arg->value.integer = value;
+    *tag = grpc_call_start_batch(s->call, ops, n, tag, NULL) == GRPC_CALL_OK;
+    return *tag;
+}
+
+static void start_call(struct ft_rpc_stream *s)
+{
+    grpc_op ops[2];
+    grpc_op end;
+    memset(ops, 0, sizeof ops);
+    memset(&end, 0, sizeof end);
+    ops[0].op = GRPC_OP_SEND_INITIAL_METADATA;
+    ops[1].op = GRPC_OP_RECV_INITIAL_METADATA;
+    ops[1].data.recv_initial_metadata.recv_initial_metadata = &s->initial;
+    end.op = GRPC_OP_RECV_STATUS_ON_CLIENT;
+    end.data.recv_status_on_client.trailing_metadata = &s->trailing;
+    end.data.recv_status_on_client.status = &s->code;
+    end.data.recv_status_on_client.status_details = &s->details;
+    bool begun = start(s, ops, 2, &s->opening) && start(s, &end, 1, &s->ending);
+    assert(begun); /* the first batches of a call are taken */
+}
+
+enum ft_status ft_rpc_stream_begin(struct ft_rpc_channel *channel, const char *method,
+                                   struct ft_rpc_stream **stream, struct ft_err *err)
+{
+    struct ft_rpc_stream *s = NULL;
+    *stream = NULL;
+    FT_RETURN_IF_FAILED(ft_new(1, sizeof *s, &s, err));
+    s->queue = grpc_completion_queue_create_for_next(NULL);
+    s->call = ft_rpc_channel_begin(channel, s->queue, method, gpr_inf_future(GPR_CLOCK_REALTIME));
+    grpc_metadata_array_init(&s->initial);
+    grpc_metadata_array_init(&s->trailing);
+    s->details = grpc_empty_slice();
+    start_call(s);
+    *stream = s;
+    return FT_OK;
 }
 
 enum ft_status ft_rpc_stream_open(const char *target, const char *method, struct ft_rpc_stream **stream,
                                   struct ft_err *err)
 {
-    struct ft_rpc_stream *s = NULL;
-    const char *host = NULL;
+    struct ft_rpc_channel *channel = NULL;
     *stream = NULL;
-    FT_RETURN_IF_FAILED(ft_rpc_target(target, &host, err));
-    FT_RETURN_IF_FAILED(ft_new(1, sizeof *s, &s, err));
-    ft_rpc_log_init();
-    grpc_init();
-    grpc_arg args[3];
-    add_int(&args[0], GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1);
-    add_int(&args[1], GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-    add_int(&args[2], GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1); /* a connection of its own */
-    const grpc_channel_args list = {3, args};
-    grpc_channel_credentials *plain = grpc_insecure_credentials_create();
-    s->queue = grpc_completion_queue_create_for_pluck(NULL);
-    s->channel = grpc_channel_create(host, plain, &list);
-    grpc_channel_credentials_release(plain);
-    grpc_slice path = grpc_slice_from_copied_string(method);
-    s->call = grpc_channel_create_call(s->channel, NULL, GRPC_PROPAGATE_DEFAULTS, s->queue, path, NULL,
-                                       gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
-    grpc_slice_unref(path);
-    grpc_metadata_array_init(&s->initial);
-    *stream = s;
+    FT_RETURN_IF_FAILED(ft_rpc_channel_open(target, NULL, &channel, err));
+    enum ft_status st = ft_rpc_stream_begin(channel, method, stream, err);
+    if (st != FT_OK) {
+        ft_rpc_channel_close(channel);
+        return st;
+    }
+    (*stream)->own = channel;
     return FT_OK;
 }
 
-/* The first exchange begins the call; *response stays NULL when the server has ended it. */
-static bool exchange(struct ft_rpc_stream *s, grpc_byte_buffer *request, grpc_byte_buffer **response)
+bool ft_rpc_stream_may_send(const struct ft_rpc_stream *stream)
 {
-    grpc_op ops[4];
-    size_t n = 0;
-    memset(ops, 0, sizeof ops);
-    if (!s->begun) {
-        ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
-        ops[n].op = GRPC_OP_RECV_INITIAL_METADATA;
-        ops[n++].data.recv_initial_metadata.recv_initial_metadata = &s->initial;
-        s->begun = true;
-    }
-    ops[n].op = GRPC_OP_SEND_MESSAGE;
-    ops[n++].data.send_message.send_message = request;
-    ops[n].op = GRPC_OP_RECV_MESSAGE;
-    ops[n++].data.recv_message.recv_message = response;
-    if (grpc_call_start_batch(s->call, ops, n, s, NULL) != GRPC_CALL_OK) {
-        return false;
-    }
-    grpc_event event = grpc_completion_queue_pluck(s->queue, s, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
-    return event.success != 0 && *response != NULL;
+    return !stream->sending;
 }
 
-static enum ft_status take(grpc_byte_buffer *response, struct ft_buf *answer, struct ft_err *err)
+void ft_rpc_stream_send(struct ft_rpc_stream *stream, struct ft_bytes message)
 {
-    grpc_byte_buffer_reader reader;
-    if (grpc_byte_buffer_reader_init(&reader, response) == 0) {
-        return FT_FAIL(err, CORRUPT, "an answer cannot be read");
+    assert(!stream->sending);
+    grpc_slice body = grpc_slice_from_copied_buffer((const char *)message.data, message.size);
+    grpc_byte_buffer *request = grpc_raw_byte_buffer_create(&body, 1);
+    grpc_op op;
+    memset(&op, 0, sizeof op);
+    op.op = GRPC_OP_SEND_MESSAGE;
+    op.data.send_message.send_message = request;
+    (void)start(stream, &op, 1, &stream->sending);
+    grpc_byte_buffer_destroy(request);
+    grpc_slice_unref(body);
+}
+
+void ft_rpc_stream_send_end(struct ft_rpc_stream *stream)
+{
+    assert(!stream->sending);
+    grpc_op op;
+    memset(&op, 0, sizeof op);
+    op.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
+    (void)start(stream, &op, 1, &stream->sending);
+}
+
+static void receive(struct ft_rpc_stream *s)
+{
+    grpc_op op;
+    memset(&op, 0, sizeof op);
+    op.op = GRPC_OP_RECV_MESSAGE;
+    op.data.recv_message.recv_message = &s->in;
+    s->all_read = !start(s, &op, 1, &s->receiving);
+}
+
+/* One operation is over. */
+static void note(struct ft_rpc_stream *s, bool *tag, bool ok)
+{
+    *tag = false;
+    if (tag == &s->sending) {
+        s->sent = ok; /* a broken call is told by its status */
+    } else if (tag == &s->receiving) {
+        s->all_read = s->in == NULL;
     }
-    grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
-    enum ft_status st = ft_buf_append(answer, GRPC_SLICE_START_PTR(all), GRPC_SLICE_LENGTH(all), err);
-    grpc_slice_unref(all);
-    grpc_byte_buffer_reader_destroy(&reader);
-    return st;
+}
+
+/* What there is to tell without waiting. */
+static enum ft_status look(struct ft_rpc_stream *s, enum ft_rpc_next *what, struct ft_buf *message,
+                           struct ft_err *err)
+{
+    *what = FT_RPC_NEXT_NOTHING;
+    if (!s->receiving && s->in != NULL) { /* gRPC fills it in before it says so */
+        enum ft_status st = ft_rpc_take_message(s->in, message, err);
+        grpc_byte_buffer_destroy(s->in);
+        s->in = NULL;
+        *what = FT_RPC_NEXT_MESSAGE;
+        return st;
+    }
+    if (s->sent) {
+        s->sent = false;
+        *what = FT_RPC_NEXT_SENT;
+    } else if (s->all_read && !s->ending) {
+        *what = FT_RPC_NEXT_END;
+        return ft_rpc_take_status(s->code, s->details, &s->trailing, &s->answer, err);
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_rpc_stream_next(struct ft_rpc_stream *stream, int timeout_ms, enum ft_rpc_next *what,
+                                  struct ft_buf *message, struct ft_err *err)
+{
+    gpr_timespec until =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
+    message->size = 0;
+    for (;;) {
+        FT_RETURN_IF_FAILED(look(stream, what, message, err));
+        if (*what != FT_RPC_NEXT_NOTHING) {
+            return FT_OK;
+        }
+        if (!stream->receiving && !stream->all_read) {
+            receive(stream);
+        }
+        grpc_event event = grpc_completion_queue_next(stream->queue, until, NULL);
+        if (event.type == GRPC_QUEUE_TIMEOUT) {
+            return FT_OK;
+        }
+        note(stream, event.tag, event.success != 0);
+    }
+}
+
+const struct ft_rpc_answer *ft_rpc_stream_answer(const struct ft_rpc_stream *stream)
+{
+    return &stream->answer;
 }
 
 enum ft_status ft_rpc_stream_exchange(struct ft_rpc_stream *stream, struct ft_bytes message,
                                       struct ft_buf *answer, struct ft_err *err)
 {
-    answer->size = 0;
-    if (stream->over) {
-        return FT_FAIL(err, UNAVAILABLE, "the call is over");
+    enum { LONG_MS = 1 << 30 };
+    enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
+    bool asked = false;
+    while (what != FT_RPC_NEXT_MESSAGE || !asked) {
+        if (!asked && ft_rpc_stream_may_send(stream)) {
+            ft_rpc_stream_send(stream, message);
+            asked = true;
+        }
+        FT_RETURN_IF_FAILED(ft_rpc_stream_next(stream, LONG_MS, &what, answer, err));
+        if (what == FT_RPC_NEXT_END) {
+            answer->size = 0;
+            return FT_FAIL(err, UNAVAILABLE, "the server went away or ended the call");
+        }
     }
-    grpc_slice body = grpc_slice_from_copied_buffer((const char *)message.data, message.size);
-    grpc_byte_buffer *request = grpc_raw_byte_buffer_create(&body, 1);
-    grpc_byte_buffer *response = NULL;
-    grpc_slice_unref(body);
-    enum ft_status st = FT_OK;
-    if (exchange(stream, request, &response)) {
-        st = take(response, answer, err);
-    } else {
-        stream->over = true;
-        st = FT_FAIL(err, UNAVAILABLE, "the server went away or ended the call");
-    }
-    grpc_byte_buffer_destroy(request);
-    grpc_byte_buffer_destroy(response);
-    return st;
+    return FT_OK;
 }
 
 void ft_rpc_stream_close(struct ft_rpc_stream *stream)
@@ -122,14 +204,17 @@ void ft_rpc_stream_close(struct ft_rpc_stream *stream)
         return;
     }
     (void)grpc_call_cancel(stream->call, NULL);
-    grpc_call_unref(stream->call);
-    grpc_metadata_array_destroy(&stream->initial);
-    grpc_channel_destroy(stream->channel);
     grpc_completion_queue_shutdown(stream->queue);
-    while (grpc_completion_queue_pluck(stream->queue, NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).type !=
+    while (grpc_completion_queue_next(stream->queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).type !=
            GRPC_QUEUE_SHUTDOWN) {
     }
+    grpc_call_unref(stream->call);
     grpc_completion_queue_destroy(stream->queue);
-    grpc_shutdown();
+    grpc_byte_buffer_destroy(stream->in);
+    grpc_metadata_array_destroy(&stream->initial);
+    grpc_metadata_array_destroy(&stream->trailing);
+    grpc_slice_unref(stream->details);
+    ft_rpc_answer_release(&stream->answer);
+    ft_rpc_channel_close(stream->own);
     ft_free(stream);
 }
