@@ -30,6 +30,10 @@ enum ft_status ft_cmd_inspect(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_tailor(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_serve(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_datasets(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_push(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_runs(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_watch(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_pull(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_worker(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_ping(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_jina(int argc, char **argv, struct ft_err *err); /* called as `jina`: executor, ping */
@@ -37,6 +41,8 @@ void ft_help_fit(const char *command);
 void ft_help_model(const char *command); /* options of the commands that open a model */
 void ft_help_serve(const char *command);
 void ft_help_datasets(const char *command);
+void ft_help_push(const char *command);
+void ft_help_runs(const char *command); /* runs, watch, pull */
 
 /* The stop flag that SIGINT and SIGTERM set; a second signal ends the process at once. */
 struct ft_cancel *ft_cli_cancel(void);
@@ -68,6 +74,9 @@ FT_MUST_CHECK enum ft_status ft_arg_int(const char *key, const char *value, int6
 /* A flag's value: none, true or 1 is true; false or 0 is false. */
 FT_MUST_CHECK enum ft_status ft_arg_flag(const char *key, const char *value, bool *out, struct ft_err *err);
 
+/* Rows (count, dim) to a .npy file. */
+FT_MUST_CHECK enum ft_status ft_write_rows(const char *path, const float *rows, size_t count, int64_t dim,
+                                           struct ft_err *err);
 /* One JSON object on stdout and a newline. */
 FT_MUST_CHECK enum ft_status ft_print_json(const struct ft_json *json, struct ft_err *err);
 /* "12,345,678" */

@@ -8,8 +8,7 @@
 #include "executor/base/alloc.h"
 #include "executor/base/clock.h"
 #include "executor/base/file.h"
-#include "executor/cli/cli.h"
-#include "executor/codec/npy.h"
+#include "executor/cli/remote.h"
 #include "executor/eval/metrics.h"
 #include "executor/train/encoder.h"
 
@@ -106,19 +105,6 @@ static enum ft_status open_encoder(const struct ft_args *args, const struct ft_m
     return FT_OK;
 }
 
-static enum ft_status write_npy(const char *path, const float *rows, size_t count, int64_t dim,
-                                struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct ft_buf file = {0};
-    FT_TRY(ft_npy_header((int64_t)count, dim, &file, err));
-    FT_TRY(ft_buf_append(&file, rows, count * (size_t)dim * sizeof *rows, err));
-    FT_TRY(ft_file_write(path, ft_buf_bytes(&file), err));
-done:
-    ft_buf_release(&file);
-    return st;
-}
-
 /* tokens, and whether texts ran as they are ("packed") or not, and why. */
 static enum ft_status texts_json(const struct ft_encoder *encoder, struct ft_json *json, struct ft_err *err)
 {
@@ -158,6 +144,9 @@ enum ft_status ft_cmd_encode(int argc, char **argv, struct ft_err *err)
     struct ft_model_args m = {0};
     struct ft_encoder *encoder = NULL;
     struct embedded data = {0};
+    if (ft_remote_wanted(argc, argv)) {
+        return ft_remote_encode(argc, argv, err);
+    }
     FT_TRY(ft_args_parse(argc, argv, ft_model_args_flag, &args, err));
     FT_TRY(ft_model_args_read("encode", &args, &m, err));
     FT_TRY(ft_args_want(&args, 2, ft_command_find("encode")->usage, err));
@@ -169,7 +158,7 @@ enum ft_status ft_cmd_encode(int argc, char **argv, struct ft_err *err)
     double seconds = ft_clock_seconds() - start;
     const char *out = m.out != NULL ? m.out : "embeddings.npy";
     size_t count = ft_dataset_count(data.data);
-    FT_TRY(write_npy(out, data.rows, count, ft_encoder_dim(encoder), err));
+    FT_TRY(ft_write_rows(out, data.rows, count, ft_encoder_dim(encoder), err));
     if (m.json) {
         FT_TRY(encode_json(encoder, count, seconds, out, err));
     } else {
@@ -311,7 +300,8 @@ enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err)
         FT_TRY(embed(encoder, m.quiet, &index, err));
     }
     if (m.out != NULL) {
-        FT_TRY(write_npy(m.out, queries.rows, ft_dataset_count(queries.data), ft_encoder_dim(encoder), err));
+        FT_TRY(
+            ft_write_rows(m.out, queries.rows, ft_dataset_count(queries.data), ft_encoder_dim(encoder), err));
     }
     FT_TRY(measure(&m, &queries, &index, ft_encoder_dim(encoder), &metrics, err));
     if (m.json) {

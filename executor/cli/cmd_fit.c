@@ -6,18 +6,14 @@
 #include "executor/base/alloc.h"
 #include "executor/base/clock.h"
 #include "executor/base/file.h"
-#include "executor/cli/cli.h"
+#include "executor/cli/remote.h"
+#include "executor/cli/screen.h"
 #include "executor/train/fit.h"
 
 /* Options of `fit` that are not the job's: where things are and how to print. */
 struct fit_args {
     const char *eval, *out;
     bool json, quiet;
-};
-
-struct screen {
-    struct ft_bar bar;
-    bool quiet;
 };
 
 static bool is_flag(const char *key)
@@ -44,50 +40,19 @@ void ft_help_fit(const char *command)
          "  finetuner fit classifier.onnx train/ --eval test/ --out tuned.zip\n"
          "  finetuner fit classifier.onnx data.jsonl --freeze all --output-dim 64 --epochs 10\n"
          "  finetuner fit classifier.onnx data.jsonl --loss ContrastiveLoss --miner none \\\n"
-         "      --optimizer SGD --optimizer-options '{\"momentum\": 0.9}' --learning-rate 0.01");
-}
-
-static void on_progress(void *arg, const struct ft_fit_progress *p)
-{
-    struct screen *screen = arg;
-    char title[64];
-    char rest[160];
-    (void)snprintf(title, sizeof title, "Training [%" PRId64 "/%" PRId64 "]", p->epoch, p->epochs);
-    int n = snprintf(rest, sizeof rest, "loss %.4f  %.0f samples/s", p->loss, p->samples_per_second);
-    if (p->active_share >= 0 && n > 0) {
-        (void)snprintf(rest + n, sizeof rest - (size_t)n, "  active %.0f%%", 100.0 * p->active_share);
-    }
-    ft_bar_draw(&screen->bar, title, p->step, p->steps, p->eta_seconds, rest);
-}
-
-static void on_stage(void *arg, const char *title, int64_t done, int64_t total, double eta_seconds)
-{
-    struct screen *screen = arg;
-    ft_bar_draw(&screen->bar, title, done, total, eta_seconds, "");
-}
-
-static void on_note(void *arg, const char *line)
-{
-    struct screen *screen = arg;
-    ft_bar_clear(&screen->bar);
-    if (!screen->quiet) {
-        (void)fprintf(stderr, "%s\n", line);
-    }
-}
-
-static void on_metrics(void *arg, const char *when, int64_t epoch, const struct ft_json *metrics)
-{
-    struct screen *screen = arg;
-    ft_bar_clear(&screen->bar);
-    if (!screen->quiet && strcmp(when, "epoch") == 0) {
-        (void)fprintf(stderr, "epoch %" PRId64 ":", epoch);
-        for (struct ft_json_iter *it = ft_json_first(metrics); it != NULL; it = ft_json_next(metrics, it)) {
-            if (ft_json_is_number(ft_json_value(it))) {
-                (void)fprintf(stderr, " %s %.4f", ft_json_key(it), ft_json_real(ft_json_value(it)));
-            }
-        }
-        (void)fputc('\n', stderr);
-    }
+         "      --optimizer SGD --optimizer-options '{\"momentum\": 0.9}' --learning-rate 0.01\n"
+         "\n"
+         "By a running service (MODEL: a name or a run there; DATA is pushed to it, or --dataset names what "
+         "it "
+         "has):\n" FT_REMOTE_HELP "\n"
+         "  --dataset NAME         where DATA goes (a name made of DATA's own); without DATA: what to train "
+         "on\n"
+         "  --eval-dataset NAME    instead of --eval: documents that the service has\n"
+         "  --detach               print the run's id and go; Ctrl-C does the same later, the run goes on\n"
+         "  --idempotency-key KEY  the same key is the same run, whoever asks again (a random one)\n"
+         "  --out DIR|FILE.zip     fetch the artifact at the end\n"
+         "  finetuner fit classifier train.jsonl --eval test.jsonl --epochs 10 --server gpu-box:8080 --out "
+         "tuned.zip");
 }
 
 static enum ft_status read_args(const struct ft_args *args, struct fit_args *mine,
@@ -197,28 +162,6 @@ static void print_resume(const struct ft_args *args, const struct ft_json *summa
     (void)fputs(" --resume\n", stderr);
 }
 
-static void print_summary(const struct ft_json *summary)
-{
-    const struct ft_json *metrics = ft_json_get(summary, "metrics");
-    const struct ft_json *before = ft_json_get(metrics, "before");
-    const struct ft_json *after = ft_json_get(metrics, "after");
-    if (ft_json_count(after) > 0) {
-        printf("%-20s %9s %9s\n", "metric", "before", "after");
-        for (struct ft_json_iter *it = ft_json_first(after); it != NULL; it = ft_json_next(after, it)) {
-            const struct ft_json *old = ft_json_get(before, ft_json_key(it));
-            printf("%-20s %9.4f %9.4f\n", ft_json_key(it), ft_json_real(old),
-                   ft_json_real(ft_json_value(it)));
-        }
-    }
-    const char *out = ft_json_text(ft_json_get(summary, "out"), NULL);
-    printf("%" PRId64 " steps, %" PRId64 " epochs, %.0f samples/s, %.1f s, peak memory %.0f MB%s%s\n",
-           ft_json_int(ft_json_get(summary, "steps")), ft_json_int(ft_json_get(summary, "epochs")),
-           ft_json_real(ft_json_get(summary, "samples_per_second")),
-           ft_json_real(ft_json_get(summary, "seconds")),
-           ft_json_real(ft_json_get(summary, "peak_memory_bytes")) / 1e6, out != NULL ? "\nartifact: " : "",
-           out != NULL ? out : "");
-}
-
 static enum ft_status run_job(const struct ft_args *args, const struct fit_args *mine,
                               const struct ft_fit_options *options, struct ft_err *err)
 {
@@ -228,8 +171,8 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
     char *out = NULL;
     struct ft_buf command = {0};
     struct ft_fit_result result = {0};
-    struct screen screen = {.quiet = mine->quiet};
-    ft_bar_init(&screen.bar, mine->quiet);
+    struct ft_screen screen;
+    ft_screen_init(&screen, mine->quiet);
     FT_TRY(ft_out_check(mine->out, ".zip", NULL, err));
     FT_TRY(ft_dataset_open(args->positional[1], true, &train, err));
     if (mine->eval != NULL) {
@@ -245,14 +188,14 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
                              .out = out,
                              .command = (const char *)command.data,
                              .cancel = ft_cli_cancel(),
-                             .events = {&screen, on_progress, on_note, on_metrics, on_stage}};
+                             .events = ft_screen_events(&screen)};
     st = ft_fit(&job, &result, err);
     ft_bar_clear(&screen.bar);
     FT_TRY(st);
     if (mine->json) {
         FT_TRY(ft_print_json(result.summary, err));
     } else if (!result.cancelled) {
-        print_summary(result.summary);
+        ft_screen_summary(result.summary);
     }
     if (result.cancelled) {
         print_resume(args, result.summary);
@@ -273,6 +216,9 @@ enum ft_status ft_cmd_fit(int argc, char **argv, struct ft_err *err)
     struct ft_args args;
     struct fit_args mine = {0};
     struct ft_fit_options options = {0};
+    if (ft_remote_wanted(argc, argv)) {
+        return ft_remote_fit(argc, argv, err);
+    }
     FT_TRY(ft_args_parse(argc, argv, is_flag, &args, err));
     FT_TRY(ft_fit_options_init(&options, err));
     FT_TRY(ft_args_want(&args, 2, ft_command_find("fit")->usage, err));

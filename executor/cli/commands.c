@@ -4,10 +4,10 @@
 #include "executor/cli/cli.h"
 
 static const struct ft_command commands[] = {
-    {"fit", "fit MODEL DATA [--eval DATA] [--out DIR|FILE.zip] [options]",
+    {"fit", "fit MODEL DATA [--eval DATA] [--out DIR|FILE.zip] [--server HOST:PORT] [options]",
      "fine-tune: a trained model and labelled data in, a better embedding model out", ft_cmd_fit,
      ft_help_fit},
-    {"encode", "encode MODEL DATA [--out FILE.npy] [options]",
+    {"encode", "encode MODEL DATA [--out FILE.npy] [--server HOST:PORT] [options]",
      "embeddings of documents, one float32 row each, in input order", ft_cmd_encode, ft_help_model},
     {"evaluate", "evaluate MODEL DATA [--index DATA] [--limit 20] [--out FILE.npy] [options]",
      "retrieval quality of a model on labelled documents", ft_cmd_evaluate, ft_help_model},
@@ -21,6 +21,14 @@ static const struct ft_command commands[] = {
      "datasets list|verify NAME ...|export NAME --out FILE.bin|compact NAME|delete NAME [--id ID ...] "
      "[--workspace DIR] [--json]",
      "what a service keeps: list, check, export, compact, delete", ft_cmd_datasets, ft_help_datasets},
+    {"push", "push DATA --server HOST:PORT [--dataset NAME] [options]",
+     "labelled data to a dataset of a running service", ft_cmd_push, ft_help_push},
+    {"runs", "runs [RUN | cancel RUN | delete RUN] --server HOST:PORT [options]",
+     "the runs of a service: list, show, cancel, delete", ft_cmd_runs, ft_help_runs},
+    {"watch", "watch RUN --server HOST:PORT [--from N] [options]", "a service's run, as it goes on",
+     ft_cmd_watch, ft_help_runs},
+    {"pull", "pull RUN --server HOST:PORT [--out DIR|FILE.zip] [options]", "the artifact of a service's run",
+     ft_cmd_pull, ft_help_runs},
     {"ping", "ping HOST:PORT", "is a server there and serving? exit code 0 or 5", ft_cmd_ping, NULL},
     {"worker", "worker --run ID --data-dir DIR", "one run of a service; started by `serve`, not by people",
      ft_cmd_worker, NULL},

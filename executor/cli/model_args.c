@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "executor/base/file.h"
-#include "executor/cli/cli.h"
+#include "executor/cli/remote.h"
 #include "executor/prep/prep.h"
 
 enum kind { FLAG, TEXT, CHOICE, INTEGER, SIZE, JSON, POOLER };
@@ -105,6 +105,11 @@ void ft_help_model(const char *command)
          "       or .zip)\n"
          "DATA   .jsonl, .csv, a folder of class folders, a DocumentArray .bin, or - for JSONL on standard "
          "input");
+    if (strcmp(command, "encode") == 0) {
+        puts("\nBy a running service (MODEL: a model or run there), with --out, --json and "
+             "--quiet:\n" FT_REMOTE_HELP
+             "\n  finetuner encode classifier queries.jsonl --server gpu-box:8080 --out queries.npy");
+    }
 }
 
 enum ft_status ft_arg_int(const char *key, const char *value, int64_t low, int64_t high, int64_t *out,

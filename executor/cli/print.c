@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "executor/base/clock.h"
+#include "executor/base/file.h"
+#include "executor/codec/npy.h"
 
 enum { BAR_WIDTH = 24 };
 
@@ -21,6 +23,19 @@ enum ft_status ft_print_json(const struct ft_json *json, struct ft_err *err)
     }
 done:
     ft_buf_release(&text);
+    return st;
+}
+
+enum ft_status ft_write_rows(const char *path, const float *rows, size_t count, int64_t dim,
+                             struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf file = {0};
+    FT_TRY(ft_npy_header((int64_t)count, dim, &file, err));
+    FT_TRY(ft_buf_append(&file, rows, count * (size_t)dim * sizeof *rows, err));
+    FT_TRY(ft_file_write(path, ft_buf_bytes(&file), err));
+done:
+    ft_buf_release(&file);
     return st;
 }
 

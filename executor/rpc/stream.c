@@ -86,27 +86,41 @@ bool ft_rpc_stream_may_send(const struct ft_rpc_stream *stream)
     return !stream->sending;
 }
 
+/* NULL: only the end. */
+static void send(struct ft_rpc_stream *s, const struct ft_bytes *message, bool end)
+{
+    grpc_op ops[2];
+    size_t n = 0;
+    grpc_byte_buffer *request = NULL;
+    assert(!s->sending);
+    memset(ops, 0, sizeof ops);
+    if (message != NULL) {
+        grpc_slice body = grpc_slice_from_copied_buffer((const char *)message->data, message->size);
+        request = grpc_raw_byte_buffer_create(&body, 1);
+        grpc_slice_unref(body);
+        ops[n].op = GRPC_OP_SEND_MESSAGE;
+        ops[n++].data.send_message.send_message = request;
+    }
+    if (end) {
+        ops[n++].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
+    }
+    (void)start(s, ops, n, &s->sending);
+    grpc_byte_buffer_destroy(request);
+}
+
 void ft_rpc_stream_send(struct ft_rpc_stream *stream, struct ft_bytes message)
 {
-    assert(!stream->sending);
-    grpc_slice body = grpc_slice_from_copied_buffer((const char *)message.data, message.size);
-    grpc_byte_buffer *request = grpc_raw_byte_buffer_create(&body, 1);
-    grpc_op op;
-    memset(&op, 0, sizeof op);
-    op.op = GRPC_OP_SEND_MESSAGE;
-    op.data.send_message.send_message = request;
-    (void)start(stream, &op, 1, &stream->sending);
-    grpc_byte_buffer_destroy(request);
-    grpc_slice_unref(body);
+    send(stream, &message, false);
+}
+
+void ft_rpc_stream_send_last(struct ft_rpc_stream *stream, struct ft_bytes message)
+{
+    send(stream, &message, true);
 }
 
 void ft_rpc_stream_send_end(struct ft_rpc_stream *stream)
 {
-    assert(!stream->sending);
-    grpc_op op;
-    memset(&op, 0, sizeof op);
-    op.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
-    (void)start(stream, &op, 1, &stream->sending);
+    send(stream, NULL, true);
 }
 
 static void receive(struct ft_rpc_stream *s)

@@ -23,6 +23,7 @@ void ft_rpc_stream_close(struct ft_rpc_stream *stream); /* cancels what is under
 bool ft_rpc_stream_may_send(const struct ft_rpc_stream *stream);
 /* Only when it may. What becomes of it shows at ft_rpc_stream_next(). */
 void ft_rpc_stream_send(struct ft_rpc_stream *stream, struct ft_bytes message);
+void ft_rpc_stream_send_last(struct ft_rpc_stream *stream, struct ft_bytes message); /* and no more */
 void ft_rpc_stream_send_end(struct ft_rpc_stream *stream); /* no more messages; only when it may */
 
 enum ft_rpc_next {

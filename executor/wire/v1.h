@@ -108,4 +108,27 @@ enum ft_v1_part {
 /* Append a google.rpc.Status with the details that `fault` has: what grpc-status-details-bin holds. */
 FT_MUST_CHECK enum ft_status ft_v1_status_write(int code, const char *text, const struct ft_v1_fault *fault,
                                                 struct ft_buf *out, struct ft_err *err);
+
+/* ---- what a client reads, v1_client.c */
+
+/* What a google.rpc.Status says beside code and text; other details are passed over. FT_CORRUPT. */
+FT_MUST_CHECK enum ft_status ft_v1_status_read(struct ft_bytes message, struct ft_v1_fault *fault,
+                                               struct ft_err *err);
+/* A Chunk. data borrows from message. FT_CORRUPT: no such message, or a hash of another length. */
+struct ft_v1_chunk {
+    uint64_t offset, size;
+    char sha256[65];
+    struct ft_bytes data;
+};
+FT_MUST_CHECK enum ft_status ft_v1_chunk_read(struct ft_bytes message, struct ft_v1_chunk *chunk,
+                                              struct ft_err *err);
+/* How wide the first row of an EncodeResponse is; its rows (count, dim), of which there must be `count`, all
+ * as wide. FT_CORRUPT. */
+FT_MUST_CHECK enum ft_status ft_v1_embeddings_dim(struct ft_bytes message, size_t *dim, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_v1_embeddings_read(struct ft_bytes message, size_t count, size_t dim,
+                                                   float *rows, struct ft_err *err);
+/* Append the head of a PushRequest or EncodeRequest ("" adds nothing), and a Document to it. */
+FT_MUST_CHECK enum ft_status ft_v1_batch_head(const char *name, struct ft_buf *out, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_v1_batch_add(const struct ft_document *doc, struct ft_buf *scratch,
+                                             struct ft_buf *out, struct ft_err *err);
 #endif

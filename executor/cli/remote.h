@@ -1,0 +1,117 @@
+/*
+ * remote.h - what the remote verbs share: the options that say which service, a connection to it, calls of
+ * finetuner.v1 as JSON, statuses as errors of ours, trying again.
+ *
+ * Errors of a call are ours: INVALID_ARGUMENT and FAILED_PRECONDITION FT_INVALID, NOT_FOUND FT_NOT_FOUND,
+ * UNAVAILABLE and DEADLINE_EXCEEDED FT_UNAVAILABLE, RESOURCE_EXHAUSTED FT_BUSY; the text names the server,
+ * the field at fault, and when trying again may help.
+ */
+#ifndef FT_CLI_REMOTE_H
+#define FT_CLI_REMOTE_H
+
+#include "executor/cli/cli.h"
+#include "executor/rpc/stream.h"
+#include "executor/store/dataset.h"
+#include "executor/train/fit.h"
+#include "executor/wire/v1.h"
+
+struct ft_remote_args {
+    const char *server; /* NULL: none was named */
+    bool tls;
+    const char *tls_ca, *tls_cert, *tls_key;
+};
+#define FT_REMOTE_HELP                                                                                       \
+    "  --server HOST:PORT     the service: where `finetuner serve` listens\n"                                \
+    "  --tls                  talk TLS, trusting whom the system trusts\n"                                   \
+    "  --tls-ca FILE          talk TLS, trusting these certificates (PEM) instead\n"                         \
+    "  --tls-cert FILE        with --tls-key FILE: the certificate that we show, if the service asks for "   \
+    "one"
+bool ft_remote_flag(const char *key);
+/* *known: it is one of these options, and was taken. */
+FT_MUST_CHECK enum ft_status ft_remote_option(struct ft_remote_args *args, const char *key, const char *value,
+                                              bool *known, struct ft_err *err);
+
+struct ft_remote {
+    struct ft_remote_args args;
+    struct ft_buf ca, cert, key;
+    struct ft_rpc_channel *channel;
+    bool reached; /* it answered once */
+};
+/* Connects at the first call. ft_remote_close() also after a failure. FT_USAGE: options that do not go
+ * together. */
+FT_MUST_CHECK enum ft_status ft_remote_open(const struct ft_remote_args *args, struct ft_remote *remote,
+                                            struct ft_err *err);
+void ft_remote_close(struct ft_remote *remote);
+
+/* A unary call of finetuner.v1. *answer (may be asked for as NULL) is the caller's. A service that was there
+ * and is gone is waited for a while; calls here may be made twice. */
+FT_MUST_CHECK enum ft_status ft_remote_call(struct ft_remote *remote, const char *method,
+                                            enum ft_v1_type request_type, const struct ft_json *request,
+                                            enum ft_v1_type answer_type, struct ft_json **answer,
+                                            struct ft_err *err);
+/* {key: value}, the caller's. */
+FT_MUST_CHECK enum ft_status ft_remote_request(const char *key, const char *value, struct ft_json **request,
+                                               struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_remote_stream(struct ft_remote *remote, const char *method,
+                                              struct ft_rpc_stream **stream, struct ft_err *err);
+/* A stream whose one request is that message: sent, and the end of sending too. */
+FT_MUST_CHECK enum ft_status ft_remote_ask(struct ft_remote *remote, const char *method,
+                                           enum ft_v1_type request_type, const struct ft_json *request,
+                                           struct ft_rpc_stream **stream, struct ft_err *err);
+/* How a stream ended; fault may be NULL. */
+FT_MUST_CHECK enum ft_status ft_remote_ended(struct ft_remote *remote, const struct ft_rpc_stream *stream,
+                                             struct ft_v1_fault *fault, struct ft_err *err);
+/* Whether a fault names a Document of a message, and which. */
+bool ft_remote_at_fault(const struct ft_v1_fault *fault, size_t *document);
+
+/* How often work that was cut is taken up again. Zeroed: from the start. */
+struct ft_remote_tries {
+    int count;
+};
+/* A failure with `st` may pass by itself: waits, with a fresh connection afterwards, and true; false when it
+ * may not, nobody was ever reached, it was tried often enough, or somebody asked to stop. */
+bool ft_remote_again(struct ft_remote *remote, struct ft_remote_tries *tries, enum ft_status st, bool quiet,
+                     const struct ft_err *err);
+/* "--server HOST:PORT" and the TLS options, as a shell reads them: for hints. On stderr. */
+void ft_remote_print_options(const struct ft_remote *remote);
+
+/* remote_push.c: DATA to a dataset. */
+struct ft_push_result {
+    size_t documents, stored, duplicates, messages, retries;
+};
+FT_MUST_CHECK enum ft_status ft_remote_push(struct ft_remote *remote, const char *name,
+                                            const struct ft_dataset *data, bool quiet,
+                                            struct ft_push_result *result, struct ft_err *err);
+/* Document i as the service takes it, with the file that its uri names inside. Borrows from data and *own,
+ * *raw. */
+FT_MUST_CHECK enum ft_status ft_remote_document(const struct ft_dataset *data, size_t i, struct ft_buf *own,
+                                                struct ft_buf *raw, struct ft_document *doc,
+                                                struct ft_err *err);
+
+/* remote_watch.c: a run until it ends. *run is the Run as it ended, the caller's. FT_CANCELLED: somebody
+ * asked to stop watching; the run goes on. */
+FT_MUST_CHECK enum ft_status ft_remote_watch(struct ft_remote *remote, const char *id, int64_t from,
+                                             bool quiet, struct ft_json **run, struct ft_err *err);
+/* A run that ended, for fit and watch: prints the table, or with `json` the object of `fit --json`, whose
+ * `run` is the service's id and `out` where the artifact lies here (NULL: it was not fetched). Fails as the
+ * run did. */
+FT_MUST_CHECK enum ft_status ft_remote_tell(const struct ft_json *run, const char *out, bool json,
+                                            struct ft_err *err);
+/* Says how to watch, pull and cancel it. On stderr. */
+void ft_remote_hint(const struct ft_remote *remote, const char *id);
+
+/* remote_pull.c: a run's artifact to a folder or .zip. */
+FT_MUST_CHECK enum ft_status ft_remote_pull(struct ft_remote *remote, const char *id, const char *out,
+                                            bool quiet, struct ft_err *err);
+
+/* remote_model.c: MODEL as a name on the service: a path that exists here is uploaded, unless it is there
+ * already. *name is the caller's. */
+FT_MUST_CHECK enum ft_status ft_remote_model(struct ft_remote *remote, const char *model, bool quiet,
+                                             char **name, struct ft_err *err);
+
+/* remote_fit.c, remote_encode.c: the verbs, once --server was seen among the words of fit and encode. */
+enum ft_status ft_remote_fit(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_remote_encode(int argc, char **argv, struct ft_err *err);
+/* Is --server among them? */
+bool ft_remote_wanted(int argc, char **argv);
+#endif

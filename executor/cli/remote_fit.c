@@ -1,0 +1,295 @@
+/* fit with --server: the model and the data go to the service if they are here, the run is watched, its
+ * artifact fetched. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/file.h"
+#include "executor/cli/remote.h"
+#include "executor/cli/screen.h"
+
+struct wish {
+    struct ft_args args;
+    struct ft_remote_args remote;
+    const char *eval, *eval_dataset, *dataset, *out, *key;
+    bool json, quiet, detach;
+    struct ft_fit_options options;
+    const char *given[FT_ARGS_MAX]; /* fit options on the command line */
+    size_t n_given;
+};
+
+enum { KEY_BYTES = 16, NAME_STEM = 48, DIGEST_SHOWN = 12 };
+
+static bool flag(const char *key)
+{
+    return strcmp(key, "json") == 0 || strcmp(key, "quiet") == 0 || strcmp(key, "detach") == 0 ||
+           strcmp(key, "help") == 0 || ft_remote_flag(key) || ft_fit_options_is_flag(key);
+}
+
+static enum ft_status set_option(struct wish *w, const char *key, const char *value, struct ft_err *err)
+{
+    const struct {
+        const char *key;
+        const char **at;
+    } texts[] = {{"eval", &w->eval},
+                 {"eval-dataset", &w->eval_dataset},
+                 {"dataset", &w->dataset},
+                 {"out", &w->out},
+                 {"idempotency-key", &w->key}};
+    bool known = false;
+    FT_RETURN_IF_FAILED(ft_remote_option(&w->remote, key, value, &known, err));
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        if (strcmp(key, texts[i].key) == 0) {
+            *texts[i].at = value;
+            known = true;
+        }
+    }
+    if (known) {
+        return FT_OK;
+    }
+    if (strcmp(key, "json") == 0) {
+        return ft_arg_flag(key, value, &w->json, err);
+    }
+    if (strcmp(key, "quiet") == 0) {
+        return ft_arg_flag(key, value, &w->quiet, err);
+    }
+    if (strcmp(key, "detach") == 0) {
+        return ft_arg_flag(key, value, &w->detach, err);
+    }
+    if (strcmp(key, "resume") == 0 || strcmp(key, "work-dir") == 0) {
+        return FT_FAIL(err, USAGE, "--%s is the service's own affair: it resumes runs by itself", key);
+    }
+    enum ft_status st = ft_fit_options_set(&w->options, key, value, err);
+    w->given[w->n_given++] = key;
+    return st == FT_OK ? st : ft_usage(err);
+}
+
+static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, flag, &w->args, err));
+    FT_RETURN_IF_FAILED(ft_fit_options_init(&w->options, err));
+    for (int i = 0; i < w->args.n_options; i++) {
+        FT_RETURN_IF_FAILED(set_option(w, w->args.key[i], w->args.value[i], err));
+    }
+    if (w->args.n_positional != 2 && !(w->args.n_positional == 1 && w->dataset != NULL)) {
+        return FT_FAIL(err, USAGE,
+                       "usage: finetuner fit MODEL DATA --server HOST:PORT, or fit MODEL --dataset NAME "
+                       "--server HOST:PORT with data that the service has");
+    }
+    if (w->eval != NULL && w->eval_dataset != NULL) {
+        return FT_FAIL(err, USAGE, "--eval is data here, --eval-dataset names data there: one of both");
+    }
+    if (w->detach && w->out != NULL) {
+        return FT_FAIL(err, USAGE, "--detach waits for nothing, so there is no artifact for --out yet");
+    }
+    return ft_out_check(w->out, ".zip", NULL, err);
+}
+
+/* Data that is equal gets an equal name, so that a fit started again pushes nothing twice, and other data
+ * gets another: "train-3f0a1b2c4d5e" for shoes/train.jsonl. */
+static enum ft_status dataset_name(const char *path, const struct ft_dataset *data, char **name,
+                                   struct ft_err *err)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+    char hex[FT_SHA256_HEX];
+    struct ft_buf text = {0};
+    const char *base = strcmp(path, "-") == 0 ? "stdin" : ft_path_base(path);
+    size_t stem = strcspn(base, ".");
+    FT_RETURN_IF_FAILED(ft_dataset_digest(data, hex, err));
+    enum ft_status st = ft_buf_printf(&text, err, "%.*s-%.*s", (int)(stem < NAME_STEM ? stem : NAME_STEM),
+                                      base, DIGEST_SHOWN, hex);
+    for (size_t i = 0; st == FT_OK && i < text.size; i++) {
+        text.data[i] = strchr(allowed, text.data[i]) != NULL ? text.data[i] : '_';
+    }
+    if (st == FT_OK) {
+        st = ft_new_text((const char *)text.data, name, err);
+    }
+    ft_buf_release(&text);
+    return st;
+}
+
+/* *name: of the dataset, `wanted` or one of our own; the caller's. */
+static enum ft_status push_data(struct ft_remote *remote, const char *path, const char *wanted, bool quiet,
+                                char **name, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_dataset *data = NULL;
+    struct ft_push_result result;
+    FT_TRY(ft_dataset_open(path, true, &data, err));
+    FT_TRY(wanted != NULL ? ft_new_text(wanted, name, err) : dataset_name(path, data, name, err));
+    FT_TRY(ft_remote_push(remote, *name, data, quiet, &result, err));
+    if (!quiet) {
+        (void)fprintf(stderr, "%zu documents in dataset '%s' (%zu were there already)\n", result.documents,
+                      *name, result.duplicates);
+    }
+done:
+    ft_dataset_free(data);
+    return st;
+}
+
+/* Only what was said: the rest is the service's to choose. */
+static enum ft_status given_options(const struct wish *w, struct ft_json **options, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *all = NULL;
+    struct ft_json *given = ft_json_object();
+    *options = NULL;
+    if (given == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory asking");
+    }
+    FT_TRY(ft_fit_options_write(&w->options, &all, err));
+    for (size_t i = 0; i < w->n_given; i++) {
+        char key[FT_FIT_NAME];
+        (void)snprintf(key, sizeof key, "%s", w->given[i]);
+        for (char *p = key; *p != '\0'; p++) {
+            *p = *p == '-' ? '_' : *p;
+        }
+        if (strcmp(key, "name") != 0) { /* the run's, not the job's */
+            FT_TRY(ft_json_set(given, key, ft_json_copy(ft_json_get(all, key)), err));
+        }
+    }
+    *options = given;
+    given = NULL;
+done:
+    ft_json_free(all);
+    ft_json_free(given);
+    return st;
+}
+
+static enum ft_status random_key(char text[2 * KEY_BYTES + 1], struct ft_err *err)
+{
+    unsigned char bytes[KEY_BYTES];
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes) {
+        return FT_FAIL(err, IO, "the system has no random numbers");
+    }
+    for (size_t i = 0; i < KEY_BYTES; i++) {
+        (void)snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+    }
+    return FT_OK;
+}
+
+static enum ft_status ask(struct ft_remote *remote, const struct wish *w, const char *model,
+                          const char *dataset, const char *eval, struct ft_json **run, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *request = NULL;
+    struct ft_json *options = NULL;
+    char key[2 * KEY_BYTES + 1];
+    FT_TRY(random_key(key, err));
+    FT_TRY(ft_remote_request("model", model, &request, err));
+    FT_TRY(ft_json_set(request, "dataset", ft_json_of_text(dataset), err));
+    if (eval != NULL) {
+        FT_TRY(ft_json_set(request, "eval_dataset", ft_json_of_text(eval), err));
+    }
+    if (w->options.name != NULL) {
+        FT_TRY(ft_json_set(request, "name", ft_json_of_text(w->options.name), err));
+    }
+    FT_TRY(ft_json_set(request, "idempotency_key", ft_json_of_text(w->key != NULL ? w->key : key), err));
+    FT_TRY(given_options(w, &options, err));
+    struct ft_json *taken = options;
+    options = NULL;
+    FT_TRY(ft_json_set(request, "options", taken, err));
+    FT_TRY(ft_remote_call(remote, "Fit", FT_V1_FIT_REQUEST, request, FT_V1_RUN, run, err));
+done:
+    ft_json_free(options);
+    ft_json_free(request);
+    return st;
+}
+
+/* What goes there first: model, data, data to measure with. */
+struct there {
+    char *model, *dataset, *eval;
+};
+
+static enum ft_status send_all(struct ft_remote *remote, const struct wish *w, struct there *there,
+                               struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_remote_model(remote, w->args.positional[0], w->quiet, &there->model, err));
+    if (w->args.n_positional == 2) {
+        FT_RETURN_IF_FAILED(
+            push_data(remote, w->args.positional[1], w->dataset, w->quiet, &there->dataset, err));
+    } else {
+        FT_RETURN_IF_FAILED(ft_new_text(w->dataset, &there->dataset, err));
+    }
+    if (w->eval != NULL) {
+        return push_data(remote, w->eval, NULL, w->quiet, &there->eval, err);
+    }
+    return w->eval_dataset != NULL ? ft_new_text(w->eval_dataset, &there->eval, err) : FT_OK;
+}
+
+static enum ft_status watch_and_fetch(struct ft_remote *remote, const struct wish *w, const char *id,
+                                      struct ft_err *err)
+{
+    struct ft_json *run = NULL;
+    const char *status = NULL;
+    enum ft_status st = ft_remote_watch(remote, id, 0, w->quiet, &run, err);
+    if (st == FT_CANCELLED || st == FT_UNAVAILABLE) {
+        ft_remote_hint(remote, id);
+    }
+    FT_TRY(st);
+    status = ft_json_text(ft_json_get(run, "status"), NULL);
+    if (w->out != NULL && status != NULL && strcmp(status, "FINISHED") == 0) {
+        FT_TRY(ft_remote_pull(remote, id, w->out, w->quiet, err));
+    }
+    FT_TRY(ft_remote_tell(run, w->out, w->json, err));
+    if (w->out == NULL && !w->json) {
+        (void)fprintf(stderr,
+                      "the service serves the tuned model as '%s'; fetch it with:\n  finetuner pull %s", id,
+                      id);
+        ft_remote_print_options(remote);
+        (void)fputs(" --out tuned.zip\n", stderr);
+    }
+done:
+    ft_json_free(run);
+    return st;
+}
+
+static enum ft_status run_there(struct ft_remote *remote, const struct wish *w, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct there there = {0};
+    struct ft_json *run = NULL;
+    FT_TRY(send_all(remote, w, &there, err));
+    FT_TRY(ask(remote, w, there.model, there.dataset, there.eval, &run, err));
+    const char *id = ft_json_text(ft_json_get(run, "id"), NULL);
+    const char *status = ft_json_text(ft_json_get(run, "status"), NULL);
+    if (id == NULL) {
+        st = FT_FAIL(err, CORRUPT, "the service started a run without an id");
+        goto done;
+    }
+    if (!w->quiet && !w->detach) {
+        bool waits = status != NULL && strcmp(status, "CREATED") == 0;
+        (void)fprintf(stderr, "run %s%s; Ctrl-C ends the watching, not the run\n", id,
+                      waits ? " waits for its turn" : "");
+    }
+    if (!w->detach) {
+        FT_TRY(watch_and_fetch(remote, w, id, err));
+    } else if (w->json) {
+        FT_TRY(ft_print_json(run, err));
+    } else {
+        printf("%s\n", id);
+        ft_remote_hint(remote, id);
+    }
+done:
+    ft_json_free(run);
+    ft_free(there.model);
+    ft_free(there.dataset);
+    ft_free(there.eval);
+    return st;
+}
+
+enum ft_status ft_remote_fit(int argc, char **argv, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct wish w = {0};
+    struct ft_remote remote = {0};
+    FT_TRY(read_wish(argc, argv, &w, err));
+    FT_TRY(ft_remote_open(&w.remote, &remote, err));
+    FT_TRY(run_there(&remote, &w, err));
+done:
+    ft_remote_close(&remote);
+    ft_fit_options_release(&w.options);
+    return st;
+}

@@ -1,0 +1,193 @@
+/* A run's artifact: to a part file beside its place, checked against its hash, then renamed or unpacked. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "executor/base/alloc.h"
+#include "executor/base/clock.h"
+#include "executor/base/file.h"
+#include "executor/cli/remote.h"
+#include "executor/codec/zip.h"
+#include "executor/model/artifact.h"
+
+enum { POLL_MS = 100 };
+
+struct pull {
+    struct ft_remote *remote;
+    const char *id;
+    char *part; /* path of what is here so far */
+    FILE *file;
+    struct ft_sha256 *sha;
+    uint64_t have, size;
+    char sha256[FT_SHA256_HEX]; /* as the service says; "" before the first chunk */
+    struct ft_bar bar;
+    double start;
+};
+
+static enum ft_status take(struct pull *p, struct ft_bytes message, struct ft_err *err)
+{
+    struct ft_v1_chunk chunk;
+    char rest[64];
+    FT_RETURN_IF_FAILED(ft_v1_chunk_read(message, &chunk, err));
+    p->remote->reached = true;
+    if (chunk.offset != p->have || (p->sha256[0] != '\0' && strcmp(p->sha256, chunk.sha256) != 0)) {
+        return FT_FAIL(err, CORRUPT, "the artifact of run %s came in pieces that do not fit", p->id);
+    }
+    memcpy(p->sha256, chunk.sha256, sizeof p->sha256);
+    if (chunk.data.size > 0 && fwrite(chunk.data.data, 1, chunk.data.size, p->file) != chunk.data.size) {
+        return FT_FAIL(err, IO, "cannot write %.600s: %s", p->part, strerror(errno));
+    }
+    ft_sha256_add(p->sha, chunk.data);
+    p->have += chunk.data.size;
+    p->size = chunk.size;
+    double spent = ft_clock_seconds() - p->start;
+    double pace = spent > 0 ? (double)p->have / spent : 0;
+    (void)snprintf(rest, sizeof rest, "%.1f MB/s", pace / 1e6);
+    ft_bar_draw(&p->bar, "Pulling", (int64_t)p->have, (int64_t)p->size,
+                pace > 0 ? (double)(p->size - p->have) / pace : -1, rest);
+    return FT_OK;
+}
+
+static enum ft_status pull_stream(struct pull *p, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
+    struct ft_json *request = NULL;
+    struct ft_rpc_stream *stream = NULL;
+    struct ft_buf message = {0};
+    FT_TRY(ft_remote_request("run", p->id, &request, err));
+    FT_TRY(ft_json_set(request, "offset", ft_json_of_int((int64_t)p->have), err));
+    FT_TRY(ft_remote_ask(p->remote, "Pull", FT_V1_PULL_REQUEST, request, &stream, err));
+    while (what != FT_RPC_NEXT_END) {
+        if (ft_cancelled(ft_cli_cancel())) {
+            st = FT_FAIL(err, CANCELLED, "stopped; nothing was written");
+            goto done;
+        }
+        FT_TRY(ft_rpc_stream_next(stream, POLL_MS, &what, &message, err));
+        if (what == FT_RPC_NEXT_MESSAGE) {
+            FT_TRY(take(p, ft_buf_bytes(&message), err));
+        }
+    }
+    FT_TRY(ft_remote_ended(p->remote, stream, NULL, err));
+    if (p->sha256[0] == '\0' || p->have != p->size) {
+        st = FT_FAIL(err, UNAVAILABLE, "the service ended the stream before the artifact's end");
+    }
+done:
+    ft_rpc_stream_close(stream);
+    ft_json_free(request);
+    ft_buf_release(&message);
+    return st;
+}
+
+/* All of it, checked and on the disk. */
+static enum ft_status fetch(struct pull *p, bool quiet, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_remote_tries tries = {0};
+    char hex[FT_SHA256_HEX];
+    for (;;) {
+        uint64_t before = p->have;
+        st = pull_stream(p, err);
+        ft_bar_clear(&p->bar);
+        tries.count = p->have > before ? 0 : tries.count;
+        if (st == FT_OK || !ft_remote_again(p->remote, &tries, st, quiet, err)) {
+            break;
+        }
+    }
+    FT_RETURN_IF_FAILED(st);
+    ft_sha256_finish(p->sha, hex);
+    if (strcmp(hex, p->sha256) != 0) {
+        return FT_FAIL(err, CORRUPT, "the artifact of run %s has SHA-256 %s, not %s as the service says",
+                       p->id, hex, p->sha256);
+    }
+    if (fflush(p->file) != 0 || fsync(fileno(p->file)) != 0) {
+        return FT_FAIL(err, IO, "cannot write %.600s: %s", p->part, strerror(errno));
+    }
+    return FT_OK;
+}
+
+/* What may be replaced: nothing, an empty folder, an artifact. */
+static enum ft_status check_place(const char *out, struct ft_err *err)
+{
+    struct ft_dir_list inside = {0};
+    if (ft_path_kind(out) == FT_PATH_NONE || ft_artifact_known(out)) {
+        return FT_OK;
+    }
+    if (ft_path_kind(out) != FT_PATH_DIR) {
+        return FT_FAIL(err, EXISTS, "%.600s exists and is no artifact", out);
+    }
+    FT_RETURN_IF_FAILED(ft_dir_list(out, &inside, err));
+    bool empty = inside.count == 0;
+    ft_dir_list_release(&inside);
+    return empty ? FT_OK : FT_FAIL(err, EXISTS, "%.600s is a folder with other files in it", out);
+}
+
+/* The .zip holds one folder, named after the run. */
+static enum ft_status unpack(const char *zip, const char *out, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf beside = {0};
+    struct ft_dir_list inside = {0};
+    char *folder = NULL;
+    FT_TRY(ft_buf_printf(&beside, err, "%s.unpacked-%d", out, (int)getpid()));
+    const char *dir = (const char *)beside.data;
+    FT_TRY(ft_zip_unpack(zip, dir, FT_MAX_MODEL_BYTES, err));
+    FT_TRY(ft_dir_list(dir, &inside, err));
+    if (inside.count != 1) {
+        st = FT_FAIL(err, CORRUPT, "the artifact holds %zu folders, not one", inside.count);
+        goto done;
+    }
+    FT_TRY(ft_path_join(dir, inside.names[0], &folder, err));
+    FT_TRY(ft_path_remove(out, err));
+    FT_TRY(ft_path_rename(folder, out, err));
+done:
+    if (beside.data != NULL) {
+        struct ft_err left = {0};
+        (void)!ft_path_remove((const char *)beside.data, &left);
+    }
+    ft_free(folder);
+    ft_dir_list_release(&inside);
+    ft_buf_release(&beside);
+    return st;
+}
+
+enum ft_status ft_remote_pull(struct ft_remote *remote, const char *id, const char *out, bool quiet,
+                              struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf part = {0};
+    struct pull p = {.remote = remote, .id = id, .start = ft_clock_seconds()};
+    bool zip = ft_path_has_suffix(out, ".zip");
+    ft_bar_init(&p.bar, quiet);
+    if (!zip) {
+        FT_TRY(check_place(out, err));
+    }
+    FT_TRY(ft_buf_printf(&part, err, "%s.part-%d", out, (int)getpid()));
+    p.part = (char *)part.data;
+    FT_TRY(ft_sha256_new(&p.sha, err));
+    p.file = fopen(p.part, "wbe");
+    if (p.file == NULL) {
+        st = FT_FAIL(err, IO, "cannot write %.600s: %s", p.part, strerror(errno));
+        goto done;
+    }
+    FT_TRY(fetch(&p, quiet, err));
+    int closed = fclose(p.file);
+    p.file = NULL;
+    if (closed != 0) {
+        st = FT_FAIL(err, IO, "cannot write %.600s: %s", p.part, strerror(errno));
+        goto done;
+    }
+    FT_TRY(zip ? ft_path_rename(p.part, out, err) : unpack(p.part, out, err));
+done:
+    if (p.file != NULL) {
+        (void)fclose(p.file);
+    }
+    if (p.part != NULL) {
+        (void)unlink(p.part); /* gone already where it was renamed */
+    }
+    ft_sha256_free(p.sha);
+    ft_buf_release(&part);
+    return st;
+}

@@ -1,0 +1,206 @@
+/* DATA to a dataset of a service: messages of a bounded size, a window of bytes that are not acknowledged. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "executor/base/clock.h"
+#include "executor/cli/remote.h"
+#include "executor/wire/docarray_v1.h"
+#include "executor/wire/docarray.h"
+
+enum {
+    MESSAGE_BYTES = 1 << 20, /* or one Document, if that is larger */
+    MESSAGE_DOCS = 1024,
+    WINDOW_BYTES = 16 << 20, /* sent and not acknowledged */
+    WINDOW = 64,             /* the same in messages */
+    POLL_MS = 100            /* how soon a Ctrl-C is seen */
+};
+
+struct sent {
+    size_t count, bytes;
+};
+
+struct push {
+    struct ft_remote *remote;
+    struct ft_rpc_stream *stream;
+    const struct ft_dataset *data;
+    const char *name;
+    size_t count;
+    size_t next;   /* Document to send */
+    size_t kept;   /* Documents before this one are on the service's disk */
+    size_t origin; /* the stream's Document 0 */
+    struct sent window[WINDOW];
+    size_t first, n_sent; /* in it, a ring */
+    size_t bytes;         /* in it */
+    bool ended;           /* the end was sent */
+    struct ft_buf message, scratch, own, raw, answer;
+    struct ft_bar bar;
+    double start;
+    size_t start_at; /* kept when the clock started */
+    uint64_t total_bytes;
+    struct ft_push_result *result;
+};
+
+enum ft_status ft_remote_document(const struct ft_dataset *data, size_t i, struct ft_buf *own,
+                                  struct ft_buf *raw, struct ft_document *doc, struct ft_err *err)
+{
+    *doc = *ft_dataset_doc(data, i);
+    if (doc->content.kind != FT_CONTENT_URI) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(ft_dataset_content(data, i, own, &doc->content, err));
+    if (doc->raw.size == 0) {
+        return FT_OK;
+    }
+    if (ft_docarray_sniff(doc->raw) == FT_DOCARRAY_V2) {
+        doc->raw = (struct ft_bytes){0}; /* goes as id, label and content */
+        return FT_OK;
+    }
+    const struct ft_document file = {.content = doc->content};
+    raw->size = 0; /* the file's bytes behind what was there: the later field counts */
+    FT_RETURN_IF_FAILED(ft_buf_append(raw, doc->raw.data, doc->raw.size, err));
+    FT_RETURN_IF_FAILED(ft_docarray_v1_write(&file, raw, err));
+    doc->raw = ft_buf_bytes(raw);
+    return FT_OK;
+}
+
+static void draw(struct push *p)
+{
+    char rest[96];
+    double spent = ft_clock_seconds() - p->start;
+    double pace = spent > 0 ? (double)(p->kept - p->start_at) / spent : 0;
+    (void)snprintf(rest, sizeof rest, "%.0f documents/s", pace);
+    ft_bar_draw(&p->bar, "Pushing", (int64_t)p->kept, (int64_t)p->count,
+                pace > 0 ? (double)(p->count - p->kept) / pace : -1, rest);
+}
+
+static enum ft_status send_some(struct push *p, struct ft_err *err)
+{
+    size_t n = 0;
+    p->message.size = 0;
+    FT_RETURN_IF_FAILED(ft_v1_batch_head(p->next == p->origin ? p->name : "", &p->message, err));
+    while (p->next + n < p->count && n < MESSAGE_DOCS && p->message.size < MESSAGE_BYTES) {
+        struct ft_document doc;
+        FT_RETURN_IF_FAILED(ft_remote_document(p->data, p->next + n, &p->own, &p->raw, &doc, err));
+        FT_RETURN_IF_FAILED(ft_v1_batch_add(&doc, &p->scratch, &p->message, err));
+        n++;
+    }
+    ft_rpc_stream_send(p->stream, ft_buf_bytes(&p->message));
+    p->window[(p->first + p->n_sent++) % WINDOW] = (struct sent){n, p->message.size};
+    p->bytes += p->message.size;
+    p->next += n;
+    p->result->messages++;
+    return FT_OK;
+}
+
+static enum ft_status acknowledged(struct push *p, struct ft_err *err)
+{
+    struct ft_json *answer = NULL;
+    struct ft_v1_fault fault = {{0}, 0};
+    FT_RETURN_IF_FAILED(ft_v1_read(FT_V1_PUSH_RESPONSE, ft_buf_bytes(&p->answer), &answer, &fault, err));
+    size_t first = (size_t)ft_json_int(ft_json_get(answer, "first"));
+    size_t count = (size_t)ft_json_int(ft_json_get(answer, "count"));
+    p->result->stored += (size_t)ft_json_int(ft_json_get(answer, "stored"));
+    p->result->duplicates += (size_t)ft_json_int(ft_json_get(answer, "duplicates"));
+    ft_json_free(answer);
+    if (p->n_sent == 0 || p->origin + first != p->kept || count != p->window[p->first].count) {
+        return FT_FAIL(err, CORRUPT, "documents %zu to %zu were acknowledged, not those that were sent",
+                       first, first + count);
+    }
+    p->bytes -= p->window[p->first].bytes;
+    p->first = (p->first + 1) % WINDOW;
+    p->n_sent--;
+    p->kept += count;
+    p->remote->reached = true;
+    draw(p);
+    return FT_OK;
+}
+
+static bool may_send(const struct push *p)
+{
+    return !p->ended && ft_rpc_stream_may_send(p->stream) &&
+           (p->next == p->count || p->n_sent == 0 || (p->n_sent < WINDOW && p->bytes < WINDOW_BYTES));
+}
+
+/* The stream's Document at fault is one of the message after what is kept: name it as the file does. */
+static enum ft_status refused(const struct push *p, enum ft_status st, const struct ft_v1_fault *fault,
+                              struct ft_err *err)
+{
+    size_t i = 0;
+    if (ft_remote_at_fault(fault, &i) && p->kept + i < p->count) {
+        return ft_err_wrap(err, "%.200s", ft_dataset_where(p->data, p->kept + i));
+    }
+    return st;
+}
+
+/* One stream, from what is kept on. */
+static enum ft_status push_stream(struct push *p, struct ft_err *err)
+{
+    enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
+    struct ft_v1_fault fault = {{0}, 0};
+    p->next = p->origin = p->kept;
+    p->first = p->n_sent = p->bytes = 0;
+    p->ended = false;
+    FT_RETURN_IF_FAILED(ft_remote_stream(p->remote, "Push", &p->stream, err));
+    for (;;) {
+        if (ft_cancelled(ft_cli_cancel())) {
+            return FT_FAIL(err, CANCELLED, "stopped");
+        }
+        if (may_send(p)) {
+            if (p->next < p->count) {
+                FT_RETURN_IF_FAILED(send_some(p, err));
+            } else {
+                p->ended = true;
+                ft_rpc_stream_send_end(p->stream);
+            }
+        }
+        FT_RETURN_IF_FAILED(ft_rpc_stream_next(p->stream, POLL_MS, &what, &p->answer, err));
+        if (what == FT_RPC_NEXT_MESSAGE) {
+            FT_RETURN_IF_FAILED(acknowledged(p, err));
+        } else if (what == FT_RPC_NEXT_END) {
+            break;
+        }
+    }
+    enum ft_status st = ft_remote_ended(p->remote, p->stream, &fault, err);
+    if (st == FT_OK && p->kept < p->count) {
+        st = FT_FAIL(err, UNAVAILABLE, "the service ended the stream before its end");
+    }
+    return st == FT_OK ? FT_OK : refused(p, st, &fault, err);
+}
+
+enum ft_status ft_remote_push(struct ft_remote *remote, const char *name, const struct ft_dataset *data,
+                              bool quiet, struct ft_push_result *result, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_remote_tries tries = {0};
+    *result = (struct ft_push_result){.documents = ft_dataset_count(data)};
+    struct push p = {.remote = remote, .data = data, .name = name, .result = result};
+    p.count = result->documents;
+    ft_bar_init(&p.bar, quiet);
+    p.start = ft_clock_seconds();
+    for (;;) {
+        size_t before = p.kept;
+        st = push_stream(&p, err);
+        ft_rpc_stream_close(p.stream);
+        p.stream = NULL;
+        ft_bar_clear(&p.bar);
+        tries.count = p.kept > before ? 0 : tries.count;
+        if (st == FT_OK || !ft_remote_again(remote, &tries, st, quiet, err)) {
+            break;
+        }
+        result->retries++;
+    }
+    if (st != FT_OK && (p.kept > 0 || (remote->reached && st == FT_UNAVAILABLE))) {
+        st = ft_err_wrap(
+            err,
+            "%zu of %zu documents are kept in dataset '%.64s' (the same push again stores what is "
+            "missing, nothing twice)",
+            p.kept, p.count, name);
+    }
+    ft_buf_release(&p.message);
+    ft_buf_release(&p.scratch);
+    ft_buf_release(&p.own);
+    ft_buf_release(&p.raw);
+    ft_buf_release(&p.answer);
+    return st;
+}

@@ -1,0 +1,183 @@
+/* A run of a service, watched from here until it ends; what is told of it then. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "executor/cli/remote.h"
+#include "executor/cli/screen.h"
+
+enum { POLL_MS = 100 };
+
+struct watch {
+    struct ft_remote *remote;
+    const char *id;
+    int64_t next; /* event */
+    struct ft_screen screen;
+    struct ft_json *run; /* as it ended */
+};
+
+static void show(struct watch *w, const struct ft_json *event)
+{
+    const struct ft_fit_events tell = ft_screen_events(&w->screen);
+    const struct ft_json *e = ft_json_get(event, "progress");
+    if (e != NULL) {
+        const struct ft_fit_progress p = {
+            .epoch = ft_json_int(ft_json_get(e, "epoch")),
+            .epochs = ft_json_int(ft_json_get(e, "epochs")),
+            .step = ft_json_int(ft_json_get(e, "step")),
+            .steps = ft_json_int(ft_json_get(e, "steps")),
+            .loss = ft_json_real(ft_json_get(e, "loss")),
+            .samples_per_second = ft_json_real(ft_json_get(e, "samples_per_second")),
+            .eta_seconds = ft_json_real(ft_json_get(e, "eta_seconds")),
+            .active_share = ft_json_real(ft_json_get(e, "active_share")),
+        };
+        tell.progress(tell.arg, &p);
+    }
+    e = ft_json_get(event, "stage");
+    if (e != NULL) {
+        const char *title = ft_json_text(ft_json_get(e, "title"), NULL);
+        tell.stage(tell.arg, title != NULL ? title : "", ft_json_int(ft_json_get(e, "done")),
+                   ft_json_int(ft_json_get(e, "total")), ft_json_real(ft_json_get(e, "eta_seconds")));
+    }
+    e = ft_json_get(event, "note");
+    if (e != NULL) {
+        const char *text = ft_json_text(ft_json_get(e, "text"), NULL);
+        tell.note(tell.arg, text != NULL ? text : "");
+    }
+    e = ft_json_get(event, "metrics");
+    if (e != NULL) {
+        const char *when = ft_json_text(ft_json_get(e, "when"), NULL);
+        tell.metrics(tell.arg, when != NULL ? when : "", ft_json_int(ft_json_get(e, "epoch")),
+                     ft_json_get(e, "metrics"));
+    }
+}
+
+static enum ft_status take(struct watch *w, struct ft_bytes message, struct ft_err *err)
+{
+    struct ft_json *event = NULL;
+    struct ft_v1_fault fault = {{0}, 0};
+    FT_RETURN_IF_FAILED(ft_v1_read(FT_V1_EVENT, message, &event, &fault, err));
+    w->remote->reached = true;
+    w->next = ft_json_int(ft_json_get(event, "index")) + 1;
+    show(w, event);
+    enum ft_status st = FT_OK;
+    const struct ft_json *run = ft_json_get(event, "run");
+    if (run != NULL) {
+        ft_json_free(w->run);
+        w->run = ft_json_copy(run);
+        st = w->run != NULL ? FT_OK : FT_FAIL(err, NOMEM, "out of memory watching");
+    }
+    ft_json_free(event);
+    return st;
+}
+
+static enum ft_status watch_stream(struct watch *w, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
+    struct ft_json *request = NULL;
+    struct ft_rpc_stream *stream = NULL;
+    struct ft_buf message = {0};
+    FT_TRY(ft_remote_request("run", w->id, &request, err));
+    FT_TRY(ft_json_set(request, "from", ft_json_of_int(w->next), err));
+    FT_TRY(ft_remote_ask(w->remote, "Watch", FT_V1_WATCH_REQUEST, request, &stream, err));
+    while (what != FT_RPC_NEXT_END) {
+        if (ft_cancelled(ft_cli_cancel())) {
+            st = FT_FAIL(err, CANCELLED, "not watched any longer; run %s goes on", w->id);
+            goto done;
+        }
+        FT_TRY(ft_rpc_stream_next(stream, POLL_MS, &what, &message, err));
+        if (what == FT_RPC_NEXT_MESSAGE) {
+            FT_TRY(take(w, ft_buf_bytes(&message), err));
+        }
+    }
+    FT_TRY(ft_remote_ended(w->remote, stream, NULL, err));
+    if (w->run == NULL) {
+        st = FT_FAIL(err, UNAVAILABLE, "the service ended the stream before the run's end");
+    }
+done:
+    ft_rpc_stream_close(stream);
+    ft_json_free(request);
+    ft_buf_release(&message);
+    return st;
+}
+
+enum ft_status ft_remote_watch(struct ft_remote *remote, const char *id, int64_t from, bool quiet,
+                               struct ft_json **run, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_remote_tries tries = {0};
+    struct watch w = {.remote = remote, .id = id, .next = from};
+    *run = NULL;
+    ft_screen_init(&w.screen, quiet);
+    for (;;) {
+        int64_t before = w.next;
+        st = watch_stream(&w, err);
+        ft_bar_clear(&w.screen.bar);
+        tries.count = w.next != before ? 0 : tries.count;
+        if (st == FT_OK || !ft_remote_again(remote, &tries, st, quiet, err)) {
+            break;
+        }
+    }
+    if (st != FT_OK) {
+        ft_json_free(w.run);
+        return st;
+    }
+    *run = w.run;
+    return FT_OK;
+}
+
+void ft_remote_hint(const struct ft_remote *remote, const char *id)
+{
+    static const char *const verbs[][2] = {{"watch", ""}, {"pull", " --out tuned.zip"}, {"runs cancel", ""}};
+    (void)fprintf(stderr, "run %s goes on in the service:\n", id);
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        (void)fprintf(stderr, "  finetuner %s %s", verbs[i][0], id);
+        ft_remote_print_options(remote);
+        (void)fprintf(stderr, "%s\n", verbs[i][1]);
+    }
+}
+
+/* What `fit --json` prints, of a run that may have ended otherwise than well. */
+static enum ft_status summary_of(const struct ft_json *run, const char *out, struct ft_json **summary,
+                                 struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    const struct ft_json *told = ft_json_get(run, "summary");
+    struct ft_json *s = told != NULL ? ft_json_copy(told) : ft_json_object();
+    *summary = NULL;
+    if (s == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory telling of a run");
+    }
+    FT_TRY(ft_json_set(s, "run", ft_json_copy(ft_json_get(run, "id")), err));
+    FT_TRY(ft_json_set(s, "status", ft_json_copy(ft_json_get(run, "status")), err));
+    FT_TRY(ft_json_set(s, "out", out != NULL ? ft_json_of_text(out) : ft_json_null(), err));
+    *summary = s;
+    s = NULL;
+done:
+    ft_json_free(s);
+    return st;
+}
+
+enum ft_status ft_remote_tell(const struct ft_json *run, const char *out, bool json, struct ft_err *err)
+{
+    struct ft_json *summary = NULL;
+    const char *status = ft_json_text(ft_json_get(run, "status"), NULL);
+    const char *reason = ft_json_text(ft_json_get(run, "reason"), NULL);
+    bool finished = status != NULL && strcmp(status, "FINISHED") == 0;
+    enum ft_status st = summary_of(run, out, &summary, err);
+    if (st == FT_OK && json) {
+        st = ft_print_json(summary, err);
+    } else if (st == FT_OK && finished) {
+        ft_screen_summary(summary);
+    }
+    ft_json_free(summary);
+    if (st == FT_OK && !finished) {
+        bool cancelled = status != NULL && strcmp(status, "CANCELLED") == 0;
+        const char *id = ft_json_text(ft_json_get(run, "id"), NULL);
+        st = cancelled
+                 ? FT_FAIL(err, CANCELLED, "run %s was cancelled", id)
+                 : FT_FAIL(err, INTERNAL, "run %s failed: %s", id, reason != NULL ? reason : "no reason");
+    }
+    return st;
+}

@@ -1,0 +1,356 @@
+"""The remote verbs of the command line against a service in a process of its own: push, fit, runs, watch, pull, encode, their
+exit codes, a service killed in the middle of a push, Ctrl-C, and TLS towards a server that grpcio makes."""
+import json
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent import futures
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'tools'))
+import serving  # noqa: E402
+
+import grpc  # noqa: E402
+import numpy as np  # noqa: E402
+import onnx  # noqa: E402
+import pytest  # noqa: E402
+
+CLASSES = 4
+FIT = ['--epochs', '2', '--batch-size', '16', '--num-items-per-class', '4', '--learning-rate', '0.01', '--seed', '1']
+
+
+def finetuner(*words, code=0):
+    done = subprocess.run([str(serving.PROGRAM), *map(str, words)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def write_vectors(path, count, seed=0):
+    """Vectors around one centre a class, as JSON lines."""
+    n = onnx.load(serving.VECTORS).graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(CLASSES, n))
+    x = (centres[np.arange(count) % CLASSES] + 0.3 * random.normal(size=(count, n))).astype('f4')
+    with open(path, 'w') as file:
+        for i, row in enumerate(x.tolist()):
+            print(json.dumps({'id': f'{seed}-{i}', 'label': f'class {i % CLASSES}', 'tensor': row}), file=file)
+    return path
+
+
+def stored(server, dataset):
+    """Documents in a dataset: read from the disk beside the service, which verifies every byte."""
+    told = json.loads(finetuner('datasets', 'verify', dataset, '--workspace', server.folder / 'data', '--json').stdout)
+    return [(d['documents'], d['labels']) for d in told['datasets'] if d['dataset'] == dataset]
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+    server = serving.Server(tmp_path_factory.mktemp('remote'), serving.VECTORS)
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return write_vectors(tmp_path_factory.mktemp('data') / 'train.jsonl', 200)
+
+
+@pytest.fixture(scope='module')
+def run(server, data, tmp_path_factory):
+    """A run by `fit --server`: what --json printed, and where its artifact was fetched to."""
+    out = tmp_path_factory.mktemp('out') / 'tuned.zip'
+    done = finetuner('fit', 'classifier', data, '--eval', data, *FIT, '--server', server.target, '--out', out, '--json')
+    assert 'Training [2/2]' in done.stderr and 'Pushing 200/200' in done.stderr
+    return json.loads(done.stdout), out
+
+
+def test_push_stores_each_document_once(server, data):
+    first = json.loads(finetuner('push', data, '--server', server.target, '--dataset', 'once', '--json').stdout)
+    again = json.loads(finetuner('push', data, '--server', server.target, '--dataset', 'once', '--json').stdout)
+    assert (first['documents'], first['stored'], first['duplicates'], first['retries']) == (200, 200, 0, 0)
+    assert (again['stored'], again['duplicates']) == (0, 200)
+    assert stored(server, 'once') == [(200, CLASSES)]
+
+
+def test_fit_there_is_fit_here(server, data, run, tmp_path):
+    summary, artifact = run
+    here = json.loads(finetuner('fit', serving.VECTORS, data, '--eval', data, *FIT, '--threads', '1', '--out',
+                                tmp_path / 'here.zip', '--json').stdout)
+    assert summary['status'] == 'FINISHED' and summary['out'] == str(artifact)
+    assert set(here) == set(summary)
+    assert summary['steps'] == here['steps'] and summary['epochs'] == here['epochs']
+    # The service numbers its Documents class by class, so batches differ; both learn.
+    for metrics in (summary['metrics'], here['metrics']):
+        assert metrics['after']['map_at_r'] > metrics['before']['map_at_r']
+    assert summary['metrics']['before']['map_at_r'] == pytest.approx(here['metrics']['before']['map_at_r'], abs=1e-9)
+    # The dataset is named after the data: the same fit pushes nothing new.
+    done = finetuner('fit', 'classifier', data, *FIT, '--server', server.target, '--detach')
+    assert '200 were there already' in done.stderr
+    second = done.stdout.strip()
+    assert f'finetuner watch {second} --server {server.target}' in done.stderr
+    table = finetuner('watch', second, '--server', server.target)
+    assert 'steps, 2 epochs' in table.stdout
+
+
+def test_encode_there_is_encode_here_bit_for_bit(server, data, run, tmp_path):
+    summary, artifact = run
+    done = finetuner('encode', summary['run'], data, '--server', server.target, '--out', tmp_path / 'there.npy', '--json')
+    finetuner('encode', artifact, data, '--threads', '1', '--out', tmp_path / 'here.npy')
+    there, here = np.load(tmp_path / 'there.npy'), np.load(tmp_path / 'here.npy')
+    assert there.dtype == here.dtype == np.float32 and np.array_equal(there, here)
+    told = json.loads(done.stdout)
+    assert (told['count'], told['dim']) == there.shape and set(told) == {'count', 'dim', 'seconds', 'out'}
+
+
+def test_pull_is_the_artifact(server, data, run, tmp_path):
+    summary, artifact = run
+    finetuner('pull', summary['run'], '--server', server.target, '--out', tmp_path / 'again.zip')
+    assert (tmp_path / 'again.zip').read_bytes() == artifact.read_bytes()
+    finetuner('pull', summary['run'], '--server', server.target, '--out', tmp_path / 'folder')
+    finetuner('encode', tmp_path / 'folder', data, '--out', tmp_path / 'a.npy')
+    finetuner('encode', artifact, data, '--out', tmp_path / 'b.npy')
+    assert (tmp_path / 'a.npy').read_bytes() == (tmp_path / 'b.npy').read_bytes()
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'letter.txt').write_text('kept')
+    refused = finetuner('pull', summary['run'], '--server', server.target, '--out', tmp_path / 'mine', code=3)
+    assert 'other files in it' in refused.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['a.npy', 'again.zip', 'b.npy', 'folder', 'mine']
+
+
+def test_runs_are_listed_shown_cancelled_deleted(server, data, run):
+    summary, _ = run
+    at = ['--server', server.target]
+    finetuner('push', data, *at, '--dataset', 'long')
+    long = finetuner('fit', 'classifier', '--dataset', 'long', '--steps', '1000000', '--name', 'endless', *at,
+                     '--detach').stdout.strip()
+    assert finetuner('runs', 'delete', long, *at, code=3).stderr.count('finetuner runs:') == 1
+    assert json.loads(finetuner('runs', long, *at, '--json').stdout)['name'] == 'endless'
+    finetuner('runs', 'cancel', long, *at)
+    ended = finetuner('watch', long, *at, '--from', '-1', code=1)
+    assert f'run {long} was cancelled' in ended.stderr
+    listed = json.loads(finetuner('runs', *at, '--json').stdout)['runs']
+    assert {long, summary['run']} <= {r['id'] for r in listed}
+    assert 'endless' in finetuner('runs', *at).stdout
+    finetuner('runs', 'delete', long, *at)
+    assert long not in finetuner('runs', *at).stdout
+    assert 'map_at_r' in finetuner('runs', summary['run'], *at).stdout
+
+
+def test_ctrl_c_detaches(server, data):
+    at = ['--server', server.target]
+    finetuner('push', data, *at, '--dataset', 'left')
+    process = subprocess.Popen([str(serving.PROGRAM), 'fit', 'classifier', '--dataset', 'left', '--steps', '1000000', *at],
+                               stderr=subprocess.PIPE, text=True)
+    line = ''
+    while 'Training' not in line:
+        line = process.stderr.readline()
+        assert line != ''
+    process.send_signal(signal.SIGINT)
+    told = process.stderr.read()
+    assert process.wait(timeout=30) == 1
+    run = told.split('finetuner watch ')[1].split()[0]
+    assert f'finetuner runs cancel {run}' in told and f'finetuner pull {run}' in told
+    assert json.loads(finetuner('runs', run, *at, '--json').stdout)['status'] == 'STARTED'
+    finetuner('runs', 'cancel', run, *at)
+
+
+@pytest.mark.parametrize('words, code, told', [
+    (['runs', 'nobody'], 4, "no run 'nobody'"),
+    (['watch', 'nobody'], 4, "no run 'nobody'"),
+    (['pull', 'nobody'], 4, "no run 'nobody'"),
+    (['encode', 'nobody', 'DATA'], 4, "'nobody' is no file or folder here"),
+    (['fit', 'nobody', 'DATA'], 4, "'nobody' is no file or folder here"),
+    (['fit', 'classifier', '--dataset', 'nothing'], 4, 'at fault: dataset'),
+    (['fit', 'classifier', 'DATA', '--epochs', 'many'], 2, 'epochs'),
+    (['fit', 'classifier', 'DATA', '--resume'], 2, '--resume'),
+    (['fit', 'classifier'], 2, 'usage'),
+    (['push', 'DATA', '--dataset', '.hidden'], 3, 'at fault: dataset'),
+    (['push', 'DATA', '--colour', 'red'], 2, '--colour'),
+    (['push'], 2, 'usage'),
+    (['push', '/nowhere.jsonl'], 4, '/nowhere.jsonl'),
+])
+def test_what_is_wrong_is_told(server, data, words, code, told):
+    words = [str(data) if w == 'DATA' else w for w in words]
+    done = finetuner(*words, '--server', server.target, code=code)
+    assert told in done.stderr and done.stdout == ''
+
+
+def test_a_document_at_fault_is_named_by_its_line(server, tmp_path):
+    """A picture that is no picture is found where it is computed: there. Its line is known here."""
+    path = write_vectors(tmp_path / 'bad.jsonl', 100)
+    lines = path.read_text().splitlines()
+    lines[80] = json.dumps({'id': 'bad', 'label': 'class 0', 'tensor': [1.0, 2.0]})
+    path.write_text('\n'.join(lines) + '\n')
+    done = finetuner('encode', 'classifier', path, '--server', server.target, '--out', tmp_path / 'x.npy', code=3)
+    assert 'bad.jsonl:81' in done.stderr
+    assert not (tmp_path / 'x.npy').exists()
+
+
+def test_nobody_listens(data, tmp_path):
+    target = f'127.0.0.1:{serving.free_port()}'
+    for words in (['runs'], ['push', data], ['watch', 'x'], ['pull', 'x', '--out', tmp_path / 'x.zip'],
+                  ['fit', 'classifier', data], ['encode', 'x', data]):
+        done = finetuner(*words, '--server', target, code=5)
+        assert 'finetuner serve' in done.stderr and target in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert '--server HOST:PORT' in finetuner('runs', code=2).stderr
+    assert 'not a target' in finetuner('runs', '--server', 'http://x:1', code=2).stderr
+
+
+class Wire:
+    """Between a client and a server: passes on `limit` bytes from clients, then nothing until it is cut."""
+    def __init__(self, port):
+        self.port, self.limit, self.sockets = port, 0, []
+        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.target = f'127.0.0.1:{self.listener.getsockname()[1]}'
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            try:
+                server = socket.create_connection(('127.0.0.1', self.port))
+            except OSError:
+                client.close()
+                continue
+            self.sockets += [client, server]
+            threading.Thread(target=self.carry, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self.carry, args=(server, client, False), daemon=True).start()
+
+    def carry(self, source, sink, counted):
+        try:
+            while data := source.recv(1 << 16):
+                if counted:
+                    while len(data) > self.limit:
+                        time.sleep(0.01)
+                    self.limit -= len(data)
+                sink.sendall(data)
+        except OSError:
+            pass
+        self.end(source, sink)
+
+    @staticmethod
+    def end(*sockets):
+        for s in sockets:
+            try:
+                s.shutdown(socket.SHUT_RDWR)  # unlike close() it wakes who reads from it
+            except OSError:
+                pass  # over already
+
+    def cut(self):
+        self.end(*self.sockets)
+
+
+def test_a_service_killed_in_the_middle_of_a_push(tmp_path):
+    server = serving.Server(tmp_path, serving.VECTORS)
+    wire = Wire(server.port)
+    count = 3000
+    words = [str(serving.PROGRAM), 'push', '', '--server', wire.target, '--dataset', '', '--json']
+
+    def begin(dataset):
+        """A push that stops on the way, with some of it acknowledged, and the service killed then."""
+        path = tmp_path / f'{dataset}.jsonl'
+        with open(path, 'w') as file:
+            for i in range(count):
+                print(json.dumps({'id': f'{dataset}-{i}', 'label': i % 7, 'text': f'{i} ' * 500}), file=file)
+        words[2], words[6] = str(path), dataset
+        wire.limit = 3 << 20
+        push = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while 'Pushing' not in (line := push.stderr.readline()):
+            assert line != ''
+        server.kill()
+        wire.cut()
+        return push
+
+    push = begin('many')
+    wire.limit = 1 << 40
+    server.start()
+    out, rest = push.communicate(timeout=60)
+    assert push.returncode == 0, rest
+    told = json.loads(out)
+    assert told['retries'] >= 1 and 'went away' in rest and told['documents'] == count
+    assert stored(server, 'many') == [(count, 7)]
+    # Gone for good: what is kept is told, and a push later completes it.
+    push = begin('other')
+    while 'trying again' not in (line := push.stderr.readline()):
+        assert line != ''
+    push.send_signal(signal.SIGINT)
+    _, rest = push.communicate(timeout=30)
+    assert push.returncode == 5 and f'of {count} documents are kept' in rest
+    kept = int(rest.split('finetuner push: ')[1].split()[0])
+    wire.limit = 1 << 40
+    server.start()
+    told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    assert 0 < kept < count and told['duplicates'] >= kept and told['duplicates'] + told['stored'] == count
+    assert stored(server, 'other') == [(count, 7)]
+    assert server.stop() == 0
+
+
+# ---- TLS
+
+
+def openssl(*words):
+    subprocess.run(['openssl', *map(str, words)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope='module')
+def certificates(tmp_path_factory):
+    """ca, server and client, and another ca that signed nothing."""
+    at = tmp_path_factory.mktemp('tls')
+    for ca in ('ca', 'other'):
+        openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', f'/CN={ca}', '-keyout', at / f'{ca}.key',
+                '-out', at / f'{ca}.pem')
+    (at / 'names').write_text('subjectAltName=IP:127.0.0.1,DNS:localhost\n')
+    for name in ('server', 'client'):
+        openssl('req', '-newkey', 'rsa:2048', '-nodes', '-subj', f'/CN={name}', '-keyout', at / f'{name}.key', '-out',
+                at / f'{name}.csr')
+        openssl('x509', '-req', '-in', at / f'{name}.csr', '-CA', at / 'ca.pem', '-CAkey', at / 'ca.key', '-CAcreateserial', '-days',
+                '2', '-extfile', at / 'names', '-out', at / f'{name}.pem')
+    return at
+
+
+class ListsNothing(grpc.GenericRpcHandler):
+    """ListRuns of a service without runs; says who asked."""
+    def __init__(self):
+        self.clients = []
+
+    def service(self, details):
+        def answer(request, context):
+            self.clients.append(context.auth_context().get('x509_common_name'))
+            return b''
+        if details.method == '/finetuner.v1.Finetuner/ListRuns':
+            return grpc.unary_unary_rpc_method_handler(answer)
+        return None
+
+
+@pytest.mark.parametrize('mutual', [False, True])
+def test_tls(certificates, mutual):
+    def pem(name):
+        return (certificates / name).read_bytes()
+    handler = ListsNothing()
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[handler])
+    credentials = grpc.ssl_server_credentials([(pem('server.key'), pem('server.pem'))], pem('ca.pem') if mutual else None, mutual)
+    target = f'127.0.0.1:{server.add_secure_port("127.0.0.1:0", credentials)}'
+    server.start()
+    at = ['--server', target]
+    ca = [*at, '--tls-ca', certificates / 'ca.pem']
+    own = ['--tls-cert', certificates / 'client.pem', '--tls-key', certificates / 'client.key']
+    try:
+        if mutual:
+            finetuner('runs', *ca, code=5)  # does not say who it is
+            assert handler.clients == []
+        told = finetuner('runs', *ca, *(own if mutual else []), '--json')
+        assert json.loads(told.stdout) == {'runs': []}
+        assert handler.clients == [[b'client'] if mutual else None]
+        finetuner('runs', '--server', f'grpcs://{target}', *ca[2:], *own)
+        for words in (at, [*at, '--tls'], [*at, '--tls-ca', certificates / 'other.pem']):  # plain; the system's; a stranger's
+            assert '--tls' in finetuner('runs', *words, code=5).stderr
+        assert len(handler.clients) == 2
+    finally:
+        server.stop(0)
+    assert 'go together' in finetuner('runs', *at, '--tls-cert', certificates / 'client.pem', code=2).stderr
+    assert 'PEM' in finetuner('runs', *at, '--tls-ca', __file__, code=3).stderr
+    finetuner('runs', *at, '--tls-ca', certificates / 'missing.pem', code=4)
