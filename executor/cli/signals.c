@@ -1,5 +1,6 @@
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "executor/cli/cli.h"
 
@@ -9,6 +10,9 @@ static struct ft_cancel cancel;
 static void on_signal(int number)
 {
     if (atomic_exchange(&cancel.asked, true)) {
+        if (getpid() == 1) { /* of a container: it is spared what signals do by default */
+            _exit(128 + number);
+        }
         (void)signal(number, SIG_DFL);
         (void)raise(number);
     }

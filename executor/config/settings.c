@@ -85,8 +85,11 @@ static const struct ft_setting SETTINGS[] = {
     ROW_INT(runs_at_once, "1", 1, 64, "Runs that train at the same time; others wait their turn."),
     ROW_INT(run_threads, "0", 0, 1024, "Threads of a run; 0: one for each processor."),
     ROW_INT(run_nice, "10", 0, 19, "How far a run stands back behind requests (nice)."),
-    ROW_INT(drain_seconds, "8", 0, 600,
-            "How long requests in hand may take after SIGTERM; containers are killed after 10 s."),
+    ROW_INT(
+        drain_seconds, "8", 0, 600,
+        "How long calls in hand may take after SIGTERM, and runs to write a checkpoint. Then calls are cut "
+        "off, and runs are killed: they go on from the checkpoint before. Containers are killed after 10 s. "
+        "A second SIGTERM ends at once."),
     ROW_TEXT(tls_cert, "", NULL,
              "File with the certificate that clients are shown, and those that vouch for it (PEM); with "
              "tls_key. A file that is replaced holds for new connections. Empty: plain text."),

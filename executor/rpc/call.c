@@ -355,6 +355,10 @@ static void accepted(struct ft_rpc_call *call)
         ft_rpc_finish(call, FT_RPC_UNIMPLEMENTED, "no such method", false);
         return;
     }
+    if (atomic_load(&call->server->refusing) && !call->method->to_the_end) {
+        ft_rpc_finish(call, FT_RPC_UNAVAILABLE, "the service is going down", false);
+        return;
+    }
     ft_rpc_read(call);
 }
 

@@ -106,6 +106,7 @@ struct ft_rpc_server {
     size_t waiting_max;
     void (*over)(void *arg, const struct ft_rpc_end *end);
     void *arg;
+    atomic_bool refusing;
     atomic_size_t bytes;   /* messages in hand */
     atomic_size_t waiting; /* waiting_line.count, to look at without the mutex */
     struct ft_thread **threads;

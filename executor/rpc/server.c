@@ -318,14 +318,36 @@ void ft_rpc_server_drain(struct ft_rpc_server *server)
     }
 }
 
-/* True when the server is down and no call is left. Mutex held. */
-static bool wait_down(struct ft_rpc_server *server, int timeout_ms)
+void ft_rpc_server_refuse(struct ft_rpc_server *server)
+{
+    atomic_store(&server->refusing, true);
+}
+
+static struct timespec in_ms(int timeout_ms)
 {
     struct timespec until;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
     int64_t ns = (int64_t)until.tv_nsec + (int64_t)timeout_ms * 1000000;
     until.tv_sec += (time_t)(ns / 1000000000);
     until.tv_nsec = (long)(ns % 1000000000);
+    return until;
+}
+
+void ft_rpc_server_wait(struct ft_rpc_server *server, int timeout_ms)
+{
+    const struct timespec until = in_ms(timeout_ms);
+    int cause = 0;
+    (void)pthread_mutex_lock(&server->mutex);
+    while (cause == 0 && server->calls > 0) {
+        cause = pthread_cond_timedwait(&server->changed, &server->mutex, &until);
+    }
+    (void)pthread_mutex_unlock(&server->mutex);
+}
+
+/* True when the server is down and no call is left. Mutex held. */
+static bool wait_down(struct ft_rpc_server *server, int timeout_ms)
+{
+    const struct timespec until = in_ms(timeout_ms);
     int cause = 0;
     while (cause == 0 && !(server->down_done && server->calls == 0)) {
         cause = timeout_ms < 0 ? pthread_cond_wait(&server->changed, &server->mutex)

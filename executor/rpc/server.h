@@ -50,6 +50,7 @@ struct ft_rpc_method {
      * ft_rpc_user() points to must live until `gone`, in which nothing may be done with the call. */
     ft_rpc_event sent; /* a message of ours is on the wire: there is room for another */
     ft_rpc_event gone; /* the call's last event */
+    bool to_the_end;   /* answered also once the server refuses calls: health */
     bool light;        /* its messages are small and read at once, whatever the load: health and its like */
 };
 
@@ -97,6 +98,11 @@ size_t ft_rpc_server_calls(struct ft_rpc_server *server); /* accepted and not ye
 /* Of messages that came in and were not let go, and of answers not yet on the wire. */
 size_t ft_rpc_server_bytes(const struct ft_rpc_server *server);
 size_t ft_rpc_server_waiting(const struct ft_rpc_server *server); /* calls that wait for room to be read */
+/* From now on new calls are answered with UNAVAILABLE, but for methods that go on to the end: who asks for
+ * the health shall hear NOT_SERVING rather than nothing. Connections stay. */
+void ft_rpc_server_refuse(struct ft_rpc_server *server);
+/* Until no call is in hand, at most that long. */
+void ft_rpc_server_wait(struct ft_rpc_server *server, int timeout_ms);
 /* No new calls; connections get GOAWAY; calls in hand go on. Once. */
 void ft_rpc_server_drain(struct ft_rpc_server *server);
 /* Drains if that was not done, waits up to grace_ms for the calls in hand, cancels the rest, waits until all

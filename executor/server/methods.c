@@ -300,7 +300,7 @@ static void single_document(void *arg, struct ft_rpc_call *call)
 }
 
 static const struct ft_rpc_method METHODS[] = {
-    {.path = "/grpc.health.v1.Health/Check", .message = health_check, .light = true},
+    {.path = "/grpc.health.v1.Health/Check", .message = health_check, .to_the_end = true, .light = true},
     {.path = "/grpc.health.v1.Health/Watch", .message = health_watch, .closed = watch_closed, .light = true},
     {.path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
      .message = reflection,

@@ -161,20 +161,30 @@ void ft_service_stop(struct ft_service *service)
         return;
     }
     int grace_ms = (int)service->config->drain_seconds * 1000;
+    double until = ft_clock_seconds() + (double)service->config->drain_seconds;
     atomic_store(&service->serving, false);
     if (service->runs != NULL) {
         ft_runs_stop(service->runs, grace_ms); /* workers checkpoint while requests drain */
     }
     if (service->rpc != NULL) {
-        ft_rpc_server_drain(service->rpc);
+        ft_rpc_server_refuse(service->rpc);
     }
     ft_health_changed(service, true);
     ft_release_waiters(service);
     if (service->v1 != NULL) {
         ft_v1_stop(service->v1);
     }
+    if (service->rpc != NULL) {
+        ft_rpc_server_wait(service->rpc, grace_ms);
+        size_t left = ft_rpc_server_calls(service->rpc);
+        if (left > 0) {
+            FT_LOG_WARNING_LINE("server", "the time is over, calls are cut off calls=%zu drain_seconds=%lld",
+                                left, (long long)service->config->drain_seconds);
+        }
+    }
     ft_monitor_close(service->monitor); /* its page asks the parts that end from here on */
-    ft_rpc_server_free(service->rpc, grace_ms);
+    double time_left = until - ft_clock_seconds();
+    ft_rpc_server_free(service->rpc, time_left > 0 ? (int)(time_left * 1000) : 0);
     ft_v1_free(service->v1);
     if (service->requests != NULL) {
         ft_queue_close(service->requests);
