@@ -10,11 +10,44 @@
 #include <unistd.h>
 
 #include "executor/base/clock.h"
+#include "executor/base/log_json.h"
 
 enum { LINE_BYTES = 4096, UNSET = -1 };
 
-/* The threshold is one for the process by nature: it is set once at the start and only read afterwards. */
+/* Both are one for the process by nature: they are set once at the start and only read afterwards. */
 static atomic_int threshold = UNSET;
+static atomic_int form = UNSET;
+
+bool ft_log_format_parse(const char *text, enum ft_log_format *format)
+{
+    bool json = strcasecmp(text, "json") == 0;
+    if (!json && strcasecmp(text, "text") != 0) {
+        return false;
+    }
+    *format = json ? FT_LOG_JSON : FT_LOG_TEXT;
+    return true;
+}
+
+void ft_log_format_set(enum ft_log_format format)
+{
+    atomic_store_explicit(&form, (int)format, memory_order_relaxed);
+}
+
+enum ft_log_format ft_log_format(void)
+{
+    int now = atomic_load_explicit(&form, memory_order_relaxed);
+    if (now == UNSET) {
+        const char *text = getenv(FT_LOG_FORMAT_VARIABLE);
+        enum ft_log_format parsed = FT_LOG_TEXT;
+        if (text != NULL) {
+            (void)ft_log_format_parse(text, &parsed);
+        }
+        int expected = UNSET;
+        (void)atomic_compare_exchange_strong(&form, &expected, (int)parsed);
+        now = atomic_load_explicit(&form, memory_order_relaxed);
+    }
+    return (enum ft_log_format)now;
+}
 
 bool ft_log_level_parse(const char *text, enum ft_log_level *level)
 {
@@ -54,6 +87,11 @@ static int level_now(void)
     return level;
 }
 
+enum ft_log_level ft_log_level(void)
+{
+    return (enum ft_log_level)level_now();
+}
+
 static const char *level_name(enum ft_log_level level)
 {
     switch (level) {
@@ -89,6 +127,14 @@ static size_t finish_line(char line[LINE_BYTES], size_t size)
     return size + 1;
 }
 
+static size_t write_text(char line[LINE_BYTES], const struct ft_log_head *head, const char *fmt, va_list args)
+{
+    int before = snprintf(line, LINE_BYTES, "%s %s %s ", head->time, head->level, head->room);
+    size_t size = before < 0 ? 0 : (size_t)before < LINE_BYTES ? (size_t)before : LINE_BYTES - 1;
+    int n = vsnprintf(line + size, LINE_BYTES - size, fmt, args);
+    return finish_line(line, size + (n < 0 ? 0 : (size_t)n));
+}
+
 void ft_log_line(enum ft_log_level level, const char *room, const char *fmt, ...)
 {
     if ((int)level < level_now() || level == FT_LOG_OFF) {
@@ -97,18 +143,12 @@ void ft_log_line(enum ft_log_level level, const char *room, const char *fmt, ...
     char line[LINE_BYTES];
     char when[FT_CLOCK_TEXT];
     ft_clock_iso(ft_clock_unix_ms(), when);
-    int head = snprintf(line, sizeof line, "%s %s %s ", when, level_name(level), room);
-    if (head < 0 || head >= (int)sizeof line) {
-        return;
-    }
+    const struct ft_log_head head = {when, level_name(level), room};
     va_list args;
     va_start(args, fmt);
-    int n = vsnprintf(line + head, sizeof line - (size_t)head, fmt, args);
+    size_t size = ft_log_format() == FT_LOG_JSON ? ft_log_json(line, sizeof line, &head, fmt, args)
+                                                 : write_text(line, &head, fmt, args);
     va_end(args);
-    if (n < 0) {
-        return;
-    }
-    size_t size = finish_line(line, (size_t)head + (size_t)n);
     /* A caller may look at errno after logging; a log that cannot be written has nowhere to complain. */
     int saved = errno;
     ssize_t written = write(STDERR_FILENO, line, size);

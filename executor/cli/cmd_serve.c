@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "executor/base/log.h"
 #include "executor/cli/cli.h"
 #include "executor/rpc/client.h"
 #include "executor/runs/worker.h"
@@ -24,10 +25,31 @@ void ft_help_serve(const char *command)
     ft_buf_release(&text);
 }
 
+/* What is said while settings are read has their form already, and workers inherit it: a look ahead in
+ * silence. What is wrong with them is told by the second reading. */
+static void set_log_format(int argc, char **argv, read_flags read)
+{
+    struct ft_err err = {0};
+    struct ft_config config = {0};
+    enum ft_log_format format = FT_LOG_TEXT;
+    enum ft_log_level level = ft_log_level();
+    ft_log_level_set(FT_LOG_OFF);
+    if (ft_config_init(&config, &err) == FT_OK) {
+        (void)!read(&config, argc, argv, &err);
+        if (ft_log_format_parse(config.log_format, &format)) {
+            ft_log_format_set(format);
+            (void)setenv(FT_LOG_FORMAT_VARIABLE, config.log_format, 1);
+        }
+    }
+    ft_config_release(&config);
+    ft_log_level_set(level);
+}
+
 static enum ft_status serve(int argc, char **argv, read_flags read, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_config config = {0};
+    set_log_format(argc, argv, read);
     FT_TRY(ft_config_init(&config, err));
     FT_TRY(read(&config, argc, argv, err));
     FT_TRY(ft_serve(&config, ft_cli_cancel(), err));

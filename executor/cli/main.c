@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "executor/base/file.h"
+#include "executor/base/log.h"
 #include "executor/cli/cli.h"
 
 static int exit_code(enum ft_status status)
@@ -69,7 +70,10 @@ static int report(const char *command, enum ft_status st, struct ft_err *err)
     if (st == FT_OK && (fflush(stdout) != 0 || ferror(stdout) != 0)) {
         st = FT_FAIL(err, IO, "cannot write to standard output");
     }
-    if (st != FT_OK) {
+    if (st != FT_OK && ft_log_format() == FT_LOG_JSON) {
+        FT_LOG_ERROR_LINE("cli", "the command failed command=%s code=%d reason=\"%s\"", command,
+                          exit_code(st), err->text);
+    } else if (st != FT_OK) {
         (void)fprintf(stderr, "finetuner %s: %s\n", command, err->text);
     }
     return exit_code(st);

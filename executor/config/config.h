@@ -61,6 +61,7 @@ struct ft_config {
     char *tls_cert, *tls_key, *tls_client_ca; /* files in PEM; "" = none */
     bool monitoring;                          /* a page for Prometheus */
     int64_t port_monitoring;                  /* 0 = any free one */
+    char *log_format;                         /* "" = the environment's FINETUNER_LOG_FORMAT */
     char *log_level;                          /* "" = the environment's JINA_LOG_LEVEL */
 };
 

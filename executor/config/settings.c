@@ -99,6 +99,10 @@ static const struct ft_setting SETTINGS[] = {
              "all are."),
     ROW_BOOL(monitoring, "false", "Serve a page of figures for Prometheus, over HTTP."),
     ROW_INT(port_monitoring, "9090", 0, 65535, "Its port, on the same host; 0 takes any free one."),
+    ROW_TEXT(
+        log_format, "", "|text|json",
+        "How a line of the log looks, of runs too: text, or one JSON object; empty: FINETUNER_LOG_FORMAT, "
+        "or text."),
     ROW_TEXT(log_level, "", "|DEBUG|INFO|SUCCESS|WARNING|ERROR|CRITICAL",
              "Least level that is logged; empty: JINA_LOG_LEVEL, or INFO."),
 };

@@ -4,6 +4,7 @@
 
 #include "executor/base/alloc.h"
 #include "executor/base/clock.h"
+#include "executor/base/log.h"
 #include "executor/base/metrics.h"
 #include "executor/rpc/page.h"
 #include "executor/server/models.h"
@@ -250,6 +251,9 @@ void ft_monitor_over(void *arg, const struct ft_rpc_end *end)
     struct ft_monitor *monitor = arg;
     const char *method = end->method != NULL ? end->method->path + 1 : "unknown";
     const char *const labels[] = {method, ft_rpc_code_name(end->code)};
+    FT_LOG_DEBUG_LINE("rpc", "call over method=%s status=%s seconds=%.6f bytes_in=%llu bytes_out=%llu",
+                      method, labels[1], end->seconds, (unsigned long long)end->bytes_in,
+                      (unsigned long long)end->bytes_out);
     ft_series_count(ft_metrics_series(monitor->metrics, REQUESTS, labels), 1);
     ft_series_add(series(monitor, REQUEST_SECONDS, method), end->seconds);
     ft_series_count(series(monitor, RECEIVED_BYTES, method), (double)end->bytes_in);

@@ -82,7 +82,8 @@ void ft_request_fail(struct ft_request *request, const struct ft_err *why)
 {
     struct ft_buf out = {0};
     struct ft_err second = {0};
-    FT_LOG_DEBUG_LINE("server", "request refused endpoint=%.*s reason=\"%s\"",
+    FT_LOG_DEBUG_LINE("server", "request refused request=\"%.*s\" endpoint=\"%.*s\" reason=\"%s\"",
+                      ft_bytes_shown(request->jina.id), (const char *)request->jina.id.data,
                       ft_bytes_shown(request->jina.endpoint), (const char *)request->jina.endpoint.data,
                       why->text);
     if (why->code == FT_BUSY && !request->stream) {
