@@ -7,11 +7,13 @@
 
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
+#include "executor/codec/pem.h"
 
 enum {
     UNARY_MS = 60000, /* a call that only looks something up */
     MAX_PEM_BYTES = 16 << 20,
-    TRIES = 7 /* in a row without progress: 0.5, 1, 2, 4, 8, 8, 8 s */
+    LONGEST_WAIT_S = 60, /* that a service may ask for */
+    TRIES = 7            /* in a row without progress: 0.5, 1, 2, 4, 8, 8, 8 s */
 };
 
 /* Codes of gRPC that are told apart here. */
@@ -84,6 +86,26 @@ static enum ft_status read_pem(const char *path, struct ft_buf *pem, struct ft_e
     return path != NULL ? ft_file_read(path, MAX_PEM_BYTES, pem, err) : FT_OK;
 }
 
+static enum ft_status named(enum ft_status st, const char *path, struct ft_err *err)
+{
+    return st == FT_OK ? FT_OK : ft_err_wrap(err, "%s", path);
+}
+
+/* gRPC takes what is no certificate and then only says that nobody answers. */
+static enum ft_status check_pem(const struct ft_remote *r, struct ft_err *err)
+{
+    int64_t expires = 0;
+    struct ft_bytes cert = ft_buf_bytes(&r->cert);
+    if (r->args.tls_ca != NULL) {
+        FT_RETURN_IF_FAILED(named(ft_pem_roots(ft_buf_bytes(&r->ca), err), r->args.tls_ca, err));
+    }
+    if (r->args.tls_cert == NULL) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(named(ft_pem_certificate(cert, &expires, err), r->args.tls_cert, err));
+    return named(ft_pem_key(ft_buf_bytes(&r->key), cert, err), r->args.tls_key, err);
+}
+
 enum ft_status ft_remote_open(const struct ft_remote_args *args, struct ft_remote *remote, struct ft_err *err)
 {
     *remote = (struct ft_remote){.args = *args};
@@ -96,6 +118,7 @@ enum ft_status ft_remote_open(const struct ft_remote_args *args, struct ft_remot
     FT_RETURN_IF_FAILED(read_pem(args->tls_ca, &remote->ca, err));
     FT_RETURN_IF_FAILED(read_pem(args->tls_cert, &remote->cert, err));
     FT_RETURN_IF_FAILED(read_pem(args->tls_key, &remote->key, err));
+    FT_RETURN_IF_FAILED(check_pem(remote, err));
     return connect_to(remote, err);
 }
 
@@ -172,7 +195,7 @@ static const char *advice(const struct ft_remote *remote, const char *text)
     return "; is it a finetuner service, and is TLS (--tls) used on both sides or on none?";
 }
 
-static enum ft_status failed(const struct ft_remote *remote, const struct ft_rpc_answer *answer,
+static enum ft_status failed(struct ft_remote *remote, const struct ft_rpc_answer *answer,
                              struct ft_v1_fault *fault, struct ft_err *err)
 {
     struct ft_v1_fault told = {{0}, 0};
@@ -183,6 +206,8 @@ static enum ft_status failed(const struct ft_remote *remote, const struct ft_rpc
     if (ft_v1_status_read(ft_buf_bytes(&answer->status), &told, &none) != FT_OK) {
         told = (struct ft_v1_fault){{0}, 0};
     }
+    remote->retry_seconds = told.retry_seconds;
+    remote->reached = remote->reached || told.retry_seconds > 0; /* who is not there gives no advice */
     if (fault != NULL) {
         *fault = told;
     }
@@ -238,6 +263,8 @@ bool ft_remote_again(struct ft_remote *remote, struct ft_remote_tries *tries, en
         return false;
     }
     double wait = tries->count < 4 ? 0.5 * (double)(1 << tries->count) : 8;
+    wait = remote->retry_seconds > wait && remote->retry_seconds <= LONGEST_WAIT_S ? remote->retry_seconds
+                                                                                   : wait;
     tries->count++;
     if (!quiet) {
         (void)fprintf(stderr, "%s; trying again in %.3g s (%d of %d)\n", err->text, wait, tries->count,

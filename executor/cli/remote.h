@@ -35,7 +35,8 @@ struct ft_remote {
     struct ft_remote_args args;
     struct ft_buf ca, cert, key;
     struct ft_rpc_channel *channel;
-    bool reached; /* it answered once */
+    bool reached;         /* it answered once */
+    double retry_seconds; /* that its last refusal asked for; 0: none */
 };
 /* Connects at the first call. ft_remote_close() also after a failure. FT_USAGE: options that do not go
  * together. */

@@ -21,7 +21,8 @@ struct ft_rpc_tls {
 
 struct ft_rpc_channel; /* opaque */
 /* tls NULL: plain, or with the system's roots if the target says grpcs://. Connects at the first call.
- * FT_INVALID: the target; FT_NOT_FOUND: the system has no roots; FT_INVALID: what is given is no PEM.
+ * codec/pem.h says before whether the texts are what they should be: bad ones are calls that nobody answers.
+ * FT_INVALID: the target, or gRPC takes no such texts; FT_NOT_FOUND: the system has no roots.
  * ft_rpc_channel_close(), after all calls. */
 FT_MUST_CHECK enum ft_status ft_rpc_channel_open(const char *target, const struct ft_rpc_tls *tls,
                                                  struct ft_rpc_channel **channel, struct ft_err *err);

@@ -352,5 +352,9 @@ def test_tls(certificates, mutual):
     finally:
         server.stop(0)
     assert 'go together' in finetuner('runs', *at, '--tls-cert', certificates / 'client.pem', code=2).stderr
-    assert 'PEM' in finetuner('runs', *at, '--tls-ca', __file__, code=3).stderr
+    cut = certificates / 'cut.pem'
+    cut.write_bytes((certificates / 'client.pem').read_bytes()[:300])
+    for words, file in [(['--tls-ca', __file__], __file__), (['--tls-ca', cut], cut), (['--tls-cert', cut, *own[2:]], cut),
+                        ([*own[:3], certificates / 'server.key'], certificates / 'server.key')]:
+        assert str(file) in finetuner('runs', *at, *words, code=3).stderr
     finetuner('runs', *at, '--tls-ca', certificates / 'missing.pem', code=4)

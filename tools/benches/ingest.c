@@ -73,8 +73,13 @@ static enum ft_status push(struct client *c, struct batch *b, struct ft_err *err
     FT_TRY(ft_new(c->bytes, 1, &b->body, err));
     memset(b->body, 'x', c->bytes);
     FT_TRY(ft_rpc_stream_open(c->target, push_method, &stream, err));
-    while ((ft_clock_seconds() < c->until || atomic_load(&c->goal->stored) < c->goal->documents) &&
-           c->requests < MAX_LATENCIES) {
+    while (ft_clock_seconds() < c->until || atomic_load(&c->goal->stored) < c->goal->documents) {
+        if (c->requests == MAX_LATENCIES) {
+            st = FT_FAIL(err, LIMIT,
+                         "a client keeps %d times at most: more of them, or more Documents a request",
+                         MAX_LATENCIES);
+            goto done;
+        }
         size_t count = 0;
         fill(c, b);
         FT_TRY(push_request("ingest", b->docs, c->batch, &b->request, err));

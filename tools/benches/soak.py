@@ -254,6 +254,9 @@ def judge(soak, documents, versions, exit_code):
         passed = passed and ok
         print(f'{"ok    " if ok else "FAILED"} {what}', flush=True)
 
+    if not soak.memory:
+        say(False, 'it ended before memory was looked at' + ''.join(f'\n       {e}' for e in soak.errors))
+        return False
     minutes = soak.memory[-1][0]
     figures = ', '.join(f'{kind} {n} ({n / minutes / 60:.0f}/s)' for kind, n in sorted(soak.answered.items()))
     lost = {k: n - soak.answered[k] for k, n in soak.sent.items() if n != soak.answered[k]}
