@@ -19,6 +19,28 @@
 #include "executor/codec/digest.h"
 #include "executor/runs/internal.h"
 
+/* Who has the lock, as it wrote down. A text, for people: the lock itself is the system's. */
+static void read_holder(int fd, char text[64])
+{
+    char number[24] = "";
+    ssize_t n = pread(fd, number, sizeof number - 1, 0);
+    long pid = n > 0 ? strtol(number, NULL, 10) : 0;
+    text[0] = '\0';
+    if (pid > 0) {
+        (void)snprintf(text, 64, ": process %ld", pid);
+    }
+}
+
+/* On a full disk nobody is told; that is no reason not to start. */
+static void write_holder(int fd)
+{
+    char number[24];
+    int n = snprintf(number, sizeof number, "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) == 0) {
+        (void)!pwrite(fd, number, (size_t)n, 0);
+    }
+}
+
 /* One service or shell command at a time writes a DATA_DIR: the lock goes with the process, however it ends.
  */
 enum ft_status ft_runs_lock(const char *data_dir, int *fd, struct ft_err *err)
@@ -31,9 +53,13 @@ enum ft_status ft_runs_lock(const char *data_dir, int *fd, struct ft_err *err)
     if (*fd < 0) {
         st = FT_FAIL(err, IO, "%s: %s", path, strerrorname_np(errno));
     } else if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        char holder[64];
+        read_holder(*fd, holder);
         (void)close(*fd);
         *fd = -1;
-        st = FT_FAIL(err, BUSY, "workspace %s is in use by another process", data_dir);
+        st = FT_FAIL(err, BUSY, "workspace %s is in use by another process%s", data_dir, holder);
+    } else {
+        write_holder(*fd);
     }
     ft_free(path);
     return st;
