@@ -7,9 +7,12 @@
 
 #include "executor/base/log.h"
 #include "executor/cli/cli.h"
+#include "executor/cli/remote.h"
 #include "executor/rpc/client.h"
 #include "executor/runs/worker.h"
 #include "executor/server/serve.h"
+
+enum { PING_MS = 3000 };
 
 typedef enum ft_status (*read_flags)(struct ft_config *config, int argc, char **argv, struct ft_err *err);
 
@@ -93,11 +96,25 @@ enum ft_status ft_cmd_worker(int argc, char **argv, struct ft_err *err)
 enum ft_status ft_cmd_ping(int argc, char **argv, struct ft_err *err)
 {
     struct ft_args args;
-    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, no_flags, &args, err));
+    struct ft_remote_args where = {0};
+    struct ft_remote remote = {0};
+    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, ft_remote_flag, &args, err));
     FT_RETURN_IF_FAILED(ft_args_want(&args, 1, ft_command_find("ping")->usage, err));
-    FT_RETURN_IF_FAILED(ft_rpc_ping(args.positional[0], 3000, err));
-    puts("serving");
-    return FT_OK;
+    for (int i = 0; i < args.n_options; i++) {
+        bool known = false;
+        FT_RETURN_IF_FAILED(ft_remote_option(&where, args.key[i], args.value[i], &known, err));
+        if (!known) {
+            return FT_FAIL(err, USAGE, "unknown option --%s", args.key[i]);
+        }
+    }
+    where.server = args.positional[0];
+    enum ft_status st = ft_remote_open(&where, &remote, err);
+    st = st == FT_OK ? ft_rpc_channel_ping(remote.channel, PING_MS, err) : st;
+    ft_remote_close(&remote);
+    if (st == FT_OK) {
+        puts("serving");
+    }
+    return st;
 }
 
 struct ping {

@@ -29,7 +29,8 @@ static const struct ft_command commands[] = {
      ft_cmd_watch, ft_help_runs},
     {"pull", "pull RUN --server HOST:PORT [--out DIR|FILE.zip] [options]", "the artifact of a service's run",
      ft_cmd_pull, ft_help_runs},
-    {"ping", "ping HOST:PORT", "is a server there and serving? exit code 0 or 5", ft_cmd_ping, NULL},
+    {"ping", "ping HOST:PORT [--tls] [--tls-ca FILE] [--tls-cert FILE --tls-key FILE]",
+     "is a server there and serving? exit code 0 or 5", ft_cmd_ping, NULL},
     {"worker", "worker --run ID --data-dir DIR", "one run of a service; started by `serve`, not by people",
      ft_cmd_worker, NULL},
 };

@@ -316,11 +316,12 @@ enum ft_status ft_rpc_call(const char *target, const char *method, struct ft_byt
     return st;
 }
 
-enum ft_status ft_rpc_ping(const char *target, int timeout_ms, struct ft_err *err)
+enum ft_status ft_rpc_channel_ping(struct ft_rpc_channel *channel, int timeout_ms, struct ft_err *err)
 {
     struct ft_rpc_answer answer;
-    FT_RETURN_IF_FAILED(
-        ft_rpc_call(target, "/grpc.health.v1.Health/Check", ft_bytes_of(NULL, 0), timeout_ms, &answer, err));
+    const char *target = channel->host;
+    FT_RETURN_IF_FAILED(ft_rpc_channel_call(channel, "/grpc.health.v1.Health/Check", ft_bytes_of(NULL, 0),
+                                            timeout_ms, &answer, err));
     static const uint8_t serving[] = {0x08, 0x01}; /* HealthCheckResponse{status: SERVING} */
     enum ft_status st = FT_OK;
     if (answer.code != 0) {
@@ -329,5 +330,14 @@ enum ft_status ft_rpc_ping(const char *target, int timeout_ms, struct ft_err *er
         st = FT_FAIL(err, UNAVAILABLE, "%s: not serving", target);
     }
     ft_rpc_answer_release(&answer);
+    return st;
+}
+
+enum ft_status ft_rpc_ping(const char *target, int timeout_ms, struct ft_err *err)
+{
+    struct ft_rpc_channel *channel = NULL;
+    FT_RETURN_IF_FAILED(ft_rpc_channel_open(target, NULL, &channel, err));
+    enum ft_status st = ft_rpc_channel_ping(channel, timeout_ms, err);
+    ft_rpc_channel_close(channel);
     return st;
 }

@@ -49,5 +49,7 @@ FT_MUST_CHECK enum ft_status ft_rpc_call(const char *target, const char *method,
 
 /* grpc.health.v1.Health/Check of the whole server. FT_OK only for SERVING; FT_UNAVAILABLE otherwise, saying
  * why. */
+FT_MUST_CHECK enum ft_status ft_rpc_channel_ping(struct ft_rpc_channel *channel, int timeout_ms,
+                                                 struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_rpc_ping(const char *target, int timeout_ms, struct ft_err *err);
 #endif

@@ -137,6 +137,19 @@ def test_a_renewed_certificate_is_taken_without_a_restart(files, tmp_path):
     assert server.stop() == 0
 
 
+def test_ping_speaks_tls(files, tmp_path):
+    server = Server(tmp_path, files, '--tls-client-ca', str(files / 'clients.pem'), client='client')
+
+    def ping(*flags):
+        return subprocess.run([serving.PROGRAM, 'ping', f'localhost:{server.port}', *flags], capture_output=True, timeout=60).returncode
+    own = ['--tls-cert', files / 'client.pem', '--tls-key', files / 'client.key']
+    assert ping('--tls-ca', files / 'ours.pem', *own) == 0
+    assert ping('--tls-ca', files / 'theirs.pem', *own) == 5
+    assert ping('--tls-ca', files / 'ours.pem') == 5
+    assert ping() == 5
+    assert server.stop() == 0
+
+
 def replace(source, target):
     fresh = target.with_suffix('.new')
     fresh.write_bytes(source.read_bytes())
