@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -186,8 +187,13 @@ enum ft_status ft_set_open(const char *dir, uint64_t seal_bytes, struct ft_set *
     s->active = (struct ft_set_journal){.number = UINT64_MAX, .file.fd = -1}; /* none is open yet */
     s->last = &s->first;
     s->seal_bytes = seal_bytes > 0 ? seal_bytes : FT_SET_SEAL_BYTES;
-    if (pthread_mutex_init(&s->mutex, NULL) != 0 || pthread_cond_init(&s->turn, NULL) != 0 ||
-        pthread_cond_init(&s->wake, NULL) != 0 || pthread_cond_init(&s->filled, NULL) != 0) {
+    pthread_condattr_t monotonic; /* the wall clock may be set back while somebody waits */
+    bool made = pthread_condattr_init(&monotonic) == 0 &&
+                pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0 &&
+                pthread_mutex_init(&s->mutex, NULL) == 0 && pthread_cond_init(&s->turn, NULL) == 0 &&
+                pthread_cond_init(&s->wake, &monotonic) == 0 && pthread_cond_init(&s->filled, NULL) == 0;
+    (void)pthread_condattr_destroy(&monotonic);
+    if (!made) {
         ft_free(s);
         return FT_FAIL(err, NOMEM, "cannot make a mutex or a condition");
     }

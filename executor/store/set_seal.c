@@ -380,7 +380,7 @@ static enum ft_status work(struct ft_set *set, bool force, struct ft_err *err)
 static void nap(struct ft_set *set)
 {
     struct timespec until = {0};
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += RETRY_SECONDS;
     (void)pthread_cond_timedwait(&set->wake, &set->mutex, &until);
 }
