@@ -44,6 +44,7 @@ static enum MHD_Result respond(struct MHD_Connection *connection, unsigned statu
     return done;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the library says how many arguments there are */
 static enum MHD_Result answer(void *arg, struct MHD_Connection *connection, const char *path,
                               const char *method, const char *version, const char *data, size_t *data_size,
                               void **seen)
