@@ -69,7 +69,10 @@ static void batch(struct ft_bytes message)
     struct ft_arena arena = {0};
     struct ft_v1_batch b;
     struct ft_buf out = {0};
-    enum ft_status st = ft_v1_batch_scan(message, &arena, &b, &fault, &err);
+    enum ft_status st = ft_v1_batch_look(message, &b, &fault, &err);
+    if (st == FT_OK) {
+        st = ft_v1_batch_scan(message, &arena, &b, &fault, &err);
+    }
     assert(st == FT_OK || st == FT_CORRUPT || st == FT_INVALID || st == FT_UNSUPPORTED || st == FT_LIMIT);
     for (size_t i = 0; st == FT_OK && i < b.count; i++) {
         written_again(&b.docs[i], &arena);

@@ -5,6 +5,9 @@
  */
 #include <math.h>
 
+#include "executor/base/alloc.h"
+#include "executor/base/limits.h"
+
 #include "executor/wire/docarray_v1.h"
 #include "executor/wire/struct.h"
 #include "executor/wire/v1.h"
@@ -219,12 +222,31 @@ static void bad_documents_name_their_field(void **state)
         struct ft_arena arena = {0};
         struct ft_v1_batch batch;
         fault = (struct ft_v1_fault){{0}, 0};
-        enum ft_status st =
-            ft_v1_batch_scan(ft_bytes_of(cases[i].bytes, cases[i].size), &arena, &batch, &fault, &err);
+        struct ft_bytes message = ft_bytes_of(cases[i].bytes, cases[i].size);
+        ASSERT_OK(ft_v1_batch_look(message, &batch, &fault, &err));
+        enum ft_status st = ft_v1_batch_scan(message, &arena, &batch, &fault, &err);
         assert_int_not_equal(st, FT_OK);
         assert_string_equal(fault.field, cases[i].field);
         ft_arena_release(&arena);
     }
+}
+
+/* Two bytes are a Document: their number is bounded before memory is taken for them. */
+static void more_documents_than_may_be_are_refused(void **state)
+{
+    (void)state;
+    struct ft_v1_batch batch;
+    size_t size = 2 * ((size_t)FT_MAX_DOCUMENTS + 1);
+    uint8_t *bytes = ft_calloc(size, 1);
+    for (size_t i = 0; i < size; i += 2) {
+        bytes[i] = 0x12;
+    }
+    ASSERT_OK(ft_v1_batch_look(ft_bytes_of(bytes, size - 2), &batch, &fault, &err));
+    assert_int_equal(batch.count, FT_MAX_DOCUMENTS);
+    assert_int_equal(ft_v1_batch_look(ft_bytes_of(bytes, size), &batch, &fault, &err), FT_LIMIT);
+    assert_non_null(strstr(err.text, "more than 1048576 Documents"));
+    assert_string_equal(fault.field, "documents");
+    ft_free(bytes);
 }
 
 static void every_allocation_may_fail(void **state)
@@ -275,6 +297,7 @@ int main(void)
         cmocka_unit_test(a_document_borrows_from_its_message),
         cmocka_unit_test(tags_are_kept_and_may_hold_the_label),
         cmocka_unit_test(bad_documents_name_their_field),
+        cmocka_unit_test(more_documents_than_may_be_are_refused),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(details_name_the_field_and_when_to_come_back),
     };

@@ -10,7 +10,7 @@ images="libfreetype-dev fonts-dejavu-core fonts-dejavu-extra fonts-liberation fo
  fonts-roboto-unhinted fonts-linuxlibertine fonts-crosextra-carlito fonts-crosextra-caladea fonts-cantarell fonts-open-sans
  fonts-texgyre fonts-comfortaa fonts-hack fonts-firacode fonts-noto-core fonts-noto-mono fonts-ebgaramond fonts-inconsolata
  fonts-junicode fonts-droid-fallback"
-test="g++ libgrpc++-dev protobuf-compiler-grpc git clang clang-format clang-tidy libomp-dev libclang-rt-14-dev llvm-14 python3-venv python3-pip python3-dev"
+test="g++ libgrpc++-dev protobuf-compiler-grpc ruby-grpc git clang clang-format clang-tidy libomp-dev libclang-rt-14-dev llvm-14 python3-venv python3-pip python3-dev"
 want=""
 for purpose in "$@"; do
     case $purpose in

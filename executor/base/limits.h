@@ -13,6 +13,7 @@ enum {
     FT_MAX_ID_BYTES = 1024,             /* a Document's id */
     FT_MAX_LINE_BYTES = 256 << 20,      /* a JSONL line or CSV record: a large image in base64 */
     FT_MAX_DOC_BYTES = 256 << 20,       /* a Document on the wire */
+    FT_MAX_DOCUMENTS = 1 << 20,         /* in one message: they take some 200 bytes each beside it */
     FT_MAX_CONFIG_BYTES = 1 << 20,      /* config.yml, metadata.yml, run options */
     FT_MAX_MODEL_JSON_BYTES = 16 << 20, /* config.json and its like in a Hugging Face folder */
     FT_MAX_IMAGE_PIXELS = 178956970,    /* Pillow's default DecompressionBombError limit */

@@ -79,7 +79,7 @@ static enum ft_status folder_of(const struct wish *w, const char *name, char **d
 {
     struct ft_buf tail = {0};
     *dir = NULL;
-    if (strchr(name, '/') != NULL || name[0] == '.' || name[0] == '\0') {
+    if (!ft_dataset_name_valid(name)) {
         return FT_FAIL(err, USAGE, "'%.200s' is no dataset's name", name);
     }
     FT_RETURN_IF_FAILED(ft_buf_printf(&tail, err, "datasets/%s", name));
@@ -184,10 +184,10 @@ static enum ft_status list(const struct wish *w, struct ft_err *err)
         goto done;
     }
     FT_TRY(ft_dir_list(dir, &names, err));
-    size_t count = 0; /* without those of a running service that come and go: they begin with a dot */
+    size_t count = 0;
     for (size_t i = 0; i < names.count; i++) {
         char *name = names.names[i];
-        if (name[0] != '.') {
+        if (!ft_dataset_name_hidden(name)) {
             names.names[i] = names.names[count];
             names.names[count++] = name;
         }

@@ -748,41 +748,102 @@ static enum ft_status write_break(bool comma, int indent, int depth, struct ft_b
     return indent > 0 ? ft_buf_printf(out, err, "\n%*s", indent * depth, "") : FT_OK;
 }
 
-static enum ft_status write_value(const struct ft_json *json, int indent, int depth, struct ft_buf *out,
-                                  struct ft_err *err)
+/* How a value is written; indent 0: on one line. */
+struct style {
+    int indent;
+    bool sorted;
+};
+
+static enum ft_status write_value(const struct ft_json *json, struct style style, int depth,
+                                  struct ft_buf *out, struct ft_err *err);
+
+static enum ft_status write_member(const char *key, const struct ft_json *value, struct style style,
+                                   int depth, struct ft_buf *out, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(write_text(key, strlen(key), out, err));
+    FT_RETURN_IF_FAILED(ft_buf_text(out, ": ", err));
+    return write_value(value, style, depth, out, err);
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static enum ft_status write_sorted(const struct ft_json *object, struct style style, int depth,
+                                   struct ft_buf *out, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    size_t count = ft_json_count(object);
+    const char **keys = NULL;
+    FT_TRY(ft_new(count, sizeof *keys, &keys, err));
+    struct ft_json_iter *it = ft_json_first(object);
+    for (size_t i = 0; i < count; i++, it = ft_json_next(object, it)) {
+        keys[i] = ft_json_key(it);
+    }
+    qsort(keys, count, sizeof *keys, compare_keys);
+    for (size_t i = 0; i < count; i++) {
+        FT_TRY(write_break(i > 0, style.indent, depth, out, err));
+        FT_TRY(write_member(keys[i], ft_json_get(object, keys[i]), style, depth, out, err));
+    }
+done:
+    ft_free(keys);
+    return st;
+}
+
+static enum ft_status write_items(const struct ft_json *json, struct style style, int depth,
+                                  struct ft_buf *out, struct ft_err *err)
+{
+    bool array = ft_json_kind(json) == FT_JSON_ARRAY;
+    if (!array && style.sorted) {
+        return write_sorted(json, style, depth, out, err);
+    }
+    struct ft_json_iter *it = ft_json_first(json);
+    for (size_t i = 0; i < ft_json_count(json); i++) {
+        FT_RETURN_IF_FAILED(write_break(i > 0, style.indent, depth, out, err));
+        if (array) {
+            FT_RETURN_IF_FAILED(write_value(ft_json_at(json, i), style, depth, out, err));
+        } else {
+            FT_RETURN_IF_FAILED(write_member(ft_json_key(it), ft_json_value(it), style, depth, out, err));
+            it = ft_json_next(json, it);
+        }
+    }
+    return FT_OK;
+}
+
+static enum ft_status write_value(const struct ft_json *json, struct style style, int depth,
+                                  struct ft_buf *out, struct ft_err *err)
 {
     enum ft_json_kind kind = ft_json_kind(json);
-    size_t count = ft_json_count(json);
     if (kind != FT_JSON_ARRAY && kind != FT_JSON_OBJECT) {
         return write_scalar(json, out, err);
     }
-    if (count == 0) {
+    if (ft_json_count(json) == 0) {
         return ft_buf_text(out, kind == FT_JSON_ARRAY ? "[]" : "{}", err);
     }
     FT_RETURN_IF_FAILED(ft_buf_text(out, kind == FT_JSON_ARRAY ? "[" : "{", err));
-    struct ft_json_iter *it = ft_json_first(json);
-    for (size_t i = 0; i < count; i++) {
-        FT_RETURN_IF_FAILED(write_break(i > 0, indent, depth + 1, out, err));
-        if (kind == FT_JSON_ARRAY) {
-            FT_RETURN_IF_FAILED(write_value(ft_json_at(json, i), indent, depth + 1, out, err));
-            continue;
-        }
-        const char *key = ft_json_key(it);
-        FT_RETURN_IF_FAILED(write_text(key, strlen(key), out, err));
-        FT_RETURN_IF_FAILED(ft_buf_text(out, ": ", err));
-        FT_RETURN_IF_FAILED(write_value(ft_json_value(it), indent, depth + 1, out, err));
-        it = ft_json_next(json, it);
-    }
-    FT_RETURN_IF_FAILED(write_break(false, indent, depth, out, err));
+    FT_RETURN_IF_FAILED(write_items(json, style, depth + 1, out, err));
+    FT_RETURN_IF_FAILED(write_break(false, style.indent, depth, out, err));
     return ft_buf_text(out, kind == FT_JSON_ARRAY ? "]" : "}", err);
 }
 
-enum ft_status ft_json_write(const struct ft_json *json, int indent, struct ft_buf *out, struct ft_err *err)
+static enum ft_status write_whole(const struct ft_json *json, struct style style, struct ft_buf *out,
+                                  struct ft_err *err)
 {
     size_t before = out->size;
-    enum ft_status st = write_value(json, indent, 0, out, err);
+    enum ft_status st = write_value(json, style, 0, out, err);
     if (st != FT_OK) {
         out->size = before;
     }
     return st;
+}
+
+enum ft_status ft_json_write(const struct ft_json *json, int indent, struct ft_buf *out, struct ft_err *err)
+{
+    return write_whole(json, (struct style){.indent = indent}, out, err);
+}
+
+enum ft_status ft_json_write_sorted(const struct ft_json *json, struct ft_buf *out, struct ft_err *err)
+{
+    return write_whole(json, (struct style){.sorted = true}, out, err);
 }

@@ -76,4 +76,8 @@ FT_MUST_CHECK enum ft_status ft_json_push(struct ft_json *array, struct ft_json 
  * most 17) and always with a point or an exponent. */
 FT_MUST_CHECK enum ft_status ft_json_write(const struct ft_json *json, int indent, struct ft_buf *out,
                                            struct ft_err *err);
+/* The same on one line, members sorted by the bytes of their keys: equal texts of equal values, whatever the
+ * order in which they were set. */
+FT_MUST_CHECK enum ft_status ft_json_write_sorted(const struct ft_json *json, struct ft_buf *out,
+                                                  struct ft_err *err);
 #endif

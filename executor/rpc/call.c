@@ -12,8 +12,6 @@
 #include "executor/base/log.h"
 #include "executor/rpc/internal.h"
 
-enum { LIGHT_BYTES = 1 << 16 }; /* messages of a light method that are taken whatever is in hand */
-
 void ft_rpc_accept_next(struct ft_rpc_server *server)
 {
     struct ft_rpc_call *call = ft_calloc(1, sizeof *call);
@@ -32,7 +30,6 @@ void ft_rpc_accept_next(struct ft_rpc_server *server)
     atomic_init(&call->refs, 1);
     (void)pthread_mutex_init(&call->mutex, NULL);
     call->status_text = grpc_empty_slice();
-    call->status_details = grpc_empty_slice();
     grpc_call_details_init(&call->details);
     grpc_metadata_array_init(&call->metadata);
     grpc_call_error cause =
@@ -50,13 +47,15 @@ static size_t message_bytes(const struct ft_rpc_call *call)
 static void drop_answer(struct ft_rpc_server *server, struct ft_rpc_answer_out *answer)
 {
     (void)atomic_fetch_sub(&server->bytes, answer->size);
+    (void)atomic_fetch_sub(&server->out, answer->size);
     grpc_byte_buffer_destroy(answer->buffer);
     *answer = (struct ft_rpc_answer_out){0};
 }
 
 static void drop_message(struct ft_rpc_call *call)
 {
-    (void)atomic_fetch_sub(&call->server->bytes, message_bytes(call));
+    (void)atomic_fetch_sub(&call->server->bytes, message_bytes(call) + call->held);
+    call->held = 0;
     if (call->has_message) {
         grpc_slice_unref(call->message);
         call->has_message = false;
@@ -71,6 +70,14 @@ static void tell_end(const struct ft_rpc_call *call)
                                    .bytes_in = atomic_load(&call->bytes_in),
                                    .bytes_out = atomic_load(&call->bytes_out)};
     call->server->over(call->server->arg, &end);
+}
+
+static void drop_metadata(struct ft_rpc_metadata *metadata)
+{
+    for (size_t i = 0; i < metadata->count; i++) {
+        grpc_slice_unref(metadata->items[i].key);
+        grpc_slice_unref(metadata->items[i].value);
+    }
 }
 
 void ft_rpc_call_unref(struct ft_rpc_call *call)
@@ -93,7 +100,8 @@ void ft_rpc_call_unref(struct ft_rpc_call *call)
         drop_answer(server, &call->pending[i]);
     }
     grpc_slice_unref(call->status_text);
-    grpc_slice_unref(call->status_details);
+    drop_metadata(&call->initial);
+    drop_metadata(&call->trailing);
     grpc_call_details_destroy(&call->details);
     grpc_metadata_array_destroy(&call->metadata);
     if (accepted) {
@@ -113,18 +121,15 @@ static void start(struct ft_rpc_call *call, const grpc_op *ops, size_t count, st
     assert(cause == GRPC_CALL_OK);
 }
 
-static size_t fill_trailers(struct ft_rpc_call *call)
+void ft_rpc_add_metadata(struct ft_rpc_call *call, bool trailing, const char *key, struct ft_bytes value)
 {
-    size_t n = 0;
-    if (call->is_error) {
-        call->trailers[n].key = grpc_slice_from_static_string("is-error");
-        call->trailers[n++].value = grpc_slice_from_static_string("true");
-    }
-    if (GRPC_SLICE_LENGTH(call->status_details) > 0) {
-        call->trailers[n].key = grpc_slice_from_static_string("grpc-status-details-bin");
-        call->trailers[n++].value = call->status_details;
-    }
-    return n;
+    struct ft_rpc_metadata *metadata = trailing ? &call->trailing : &call->initial;
+    (void)pthread_mutex_lock(&call->mutex);
+    assert(metadata->count < FT_RPC_METADATA && !(trailing ? call->finishing : call->started));
+    grpc_metadata *item = &metadata->items[metadata->count++];
+    item->key = grpc_slice_from_copied_string(key);
+    item->value = grpc_slice_from_copied_buffer((const char *)value.data, value.size);
+    (void)pthread_mutex_unlock(&call->mutex);
 }
 
 /* Send what waits: initial metadata, one message, and the status once no message is left. Mutex held. */
@@ -138,6 +143,8 @@ static void pump(struct ft_rpc_call *call)
     memset(ops, 0, sizeof ops);
     size_t n = 0;
     if (!call->started) {
+        ops[n].data.send_initial_metadata.count = call->initial.count;
+        ops[n].data.send_initial_metadata.metadata = call->initial.items;
         ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
         call->started = true;
     }
@@ -149,8 +156,8 @@ static void pump(struct ft_rpc_call *call)
         ops[n++].data.send_message.send_message = call->sending.buffer;
     }
     if (status) {
-        ops[n].data.send_status_from_server.trailing_metadata_count = fill_trailers(call);
-        ops[n].data.send_status_from_server.trailing_metadata = call->trailers;
+        ops[n].data.send_status_from_server.trailing_metadata_count = call->trailing.count;
+        ops[n].data.send_status_from_server.trailing_metadata = call->trailing.items;
         ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
         ops[n].data.send_status_from_server.status = (grpc_status_code)call->code;
         ops[n++].data.send_status_from_server.status_details = &call->status_text;
@@ -179,6 +186,7 @@ bool ft_rpc_send(struct ft_rpc_call *call, struct ft_buf *take_message)
         grpc_slice slice = grpc_empty_slice();
         (void)atomic_fetch_add(&call->server->bytes, size);
         (void)atomic_fetch_add(&call->bytes_out, size);
+        (void)atomic_fetch_add(&call->server->out, size);
         if (size > 0) {
             slice = grpc_slice_new(take_message->data, size, free_slice);
             *take_message = (struct ft_buf){0};
@@ -194,13 +202,35 @@ bool ft_rpc_send(struct ft_rpc_call *call, struct ft_buf *take_message)
     return taken;
 }
 
+bool ft_rpc_has_room(const struct ft_rpc_call *call, size_t size)
+{
+    const struct ft_rpc_server *server = call->server;
+    size_t most = server->bytes_max / 2; /* the other half is for what comes in */
+    size_t out = atomic_load(&server->out);
+    return size <= most && out <= most - size;
+}
+
+bool ft_rpc_hold(struct ft_rpc_call *call, size_t size)
+{
+    struct ft_rpc_server *server = call->server;
+    size_t before = atomic_fetch_add(&server->bytes, size);
+    if (size > server->bytes_max || before > server->bytes_max - size) {
+        (void)atomic_fetch_sub(&server->bytes, size);
+        return false;
+    }
+    call->held += size;
+    return true;
+}
+
 void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *details, bool is_error)
 {
+    if (is_error) {
+        ft_rpc_add_metadata(call, true, "is-error", ft_bytes_of_text("true"));
+    }
     (void)pthread_mutex_lock(&call->mutex);
     assert(!call->finishing);
     call->finishing = true;
     call->code = code;
-    call->is_error = is_error;
     drop_message(call); /* it may be large, and the answer may take its time */
     if (details != NULL && details[0] != '\0') {
         call->status_text = grpc_slice_from_copied_string(details);
@@ -216,10 +246,7 @@ void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *
 void ft_rpc_finish_detailed(struct ft_rpc_call *call, enum ft_rpc_code code, const char *text,
                             struct ft_bytes details)
 {
-    (void)pthread_mutex_lock(&call->mutex);
-    grpc_slice_unref(call->status_details);
-    call->status_details = grpc_slice_from_copied_buffer((const char *)details.data, details.size);
-    (void)pthread_mutex_unlock(&call->mutex);
+    ft_rpc_add_metadata(call, true, "grpc-status-details-bin", details);
     ft_rpc_finish(call, code, text, false);
 }
 
@@ -256,6 +283,8 @@ static void refuse(struct ft_rpc_call *call, enum ft_rpc_code code, const char *
 {
     grpc_byte_buffer_destroy(call->incoming);
     call->incoming = NULL;
+    call->refusal = why;
+    call->refusal_code = code;
     if (call->method->refused != NULL) {
         call->method->refused(call->method->arg, call);
     } else {
@@ -266,9 +295,7 @@ static void refuse(struct ft_rpc_call *call, enum ft_rpc_code code, const char *
 void ft_rpc_read(struct ft_rpc_call *call)
 {
     drop_message(call);
-    if (call->method->light) {
-        ft_rpc_call_receive(call);
-    } else if (!ft_rpc_line_join(call)) {
+    if (!ft_rpc_line_join(call)) {
         refuse(call, FT_RPC_UNAVAILABLE, "too many calls wait to be read: try again");
     }
 }
@@ -279,7 +306,11 @@ static bool take_message(struct ft_rpc_call *call)
     struct ft_rpc_server *server = call->server;
     size_t size = grpc_byte_buffer_length(call->incoming);
     grpc_byte_buffer_reader reader;
-    bool light = call->method->light && size <= LIGHT_BYTES;
+    bool light = call->method->light;
+    if (light && size > FT_RPC_LIGHT_BYTES) {
+        refuse(call, FT_RPC_INVALID_ARGUMENT, "the message is larger than the 64 KiB that this method takes");
+        return false;
+    }
     if (atomic_fetch_add(&server->bytes, size) + size > server->bytes_max && !light) {
         (void)atomic_fetch_sub(&server->bytes, size);
         refuse(call, FT_RPC_UNAVAILABLE, "too many bytes of messages are in hand: try again");
@@ -418,6 +449,12 @@ struct ft_bytes ft_rpc_metadata(const struct ft_rpc_call *call, const char *key)
         }
     }
     return ft_bytes_of(NULL, 0);
+}
+
+const char *ft_rpc_refusal(const struct ft_rpc_call *call, enum ft_rpc_code *code)
+{
+    *code = call->refusal_code;
+    return call->refusal;
 }
 
 bool ft_rpc_cancelled(const struct ft_rpc_call *call)

@@ -35,6 +35,13 @@ static inline void *ft_rpc_tag(struct ft_rpc_op *op)
     return op;
 }
 
+/* Metadata on its way out. */
+enum { FT_RPC_METADATA = 4 };
+struct ft_rpc_metadata {
+    grpc_metadata items[FT_RPC_METADATA];
+    size_t count;
+};
+
 /* A message on its way out. */
 struct ft_rpc_answer_out {
     grpc_byte_buffer *buffer; /* gRPC empties it while it sends: the size stands beside it */
@@ -61,7 +68,10 @@ struct ft_rpc_call {
     grpc_byte_buffer *incoming;
     grpc_slice message; /* the whole message in one piece */
     bool has_message;
-    bool got_any; /* at least one message came in */
+    size_t held;         /* ft_rpc_hold() */
+    bool got_any;        /* at least one message came in */
+    const char *refusal; /* why a message was not taken */
+    enum ft_rpc_code refusal_code;
 
     /* Guarded by the server's mutex: a call waits, or it is read, in the order of coming. */
     enum ft_rpc_place place;
@@ -82,16 +92,22 @@ struct ft_rpc_call {
     bool status_out;
     bool broken; /* a SEND failed: nothing can be sent any more */
     enum ft_rpc_code code;
-    bool is_error;
     grpc_slice status_text;
-    grpc_slice status_details; /* empty: none */
-    grpc_metadata trailers[2];
+    struct ft_rpc_metadata initial, trailing;
 };
 
 struct ft_rpc_line {
     struct ft_rpc_call *first, *last;
     size_t count;
 };
+/* Calls of light methods have a lane of their own: no crowd of others stands before them. */
+struct ft_rpc_lane {
+    struct ft_rpc_line waiting; /* to be read once there is room */
+    struct ft_rpc_line reading; /* being read, for whose messages room is kept */
+};
+enum { FT_RPC_LANE_COMMON, FT_RPC_LANE_LIGHT, FT_RPC_LANES };
+/* What a message of a light method may have. */
+enum { FT_RPC_LIGHT_BYTES = 1 << 16 };
 
 struct ft_rpc_secure; /* secure.c: TLS, what is shown to new connections and asked of them */
 
@@ -107,17 +123,17 @@ struct ft_rpc_server {
     void (*over)(void *arg, const struct ft_rpc_end *end);
     void *arg;
     atomic_bool refusing;
-    atomic_size_t bytes;   /* messages in hand */
-    atomic_size_t waiting; /* waiting_line.count, to look at without the mutex */
+    atomic_size_t bytes;   /* messages in hand, either way, and what they led to */
+    atomic_size_t out;     /* of these: answers not yet on the wire */
+    atomic_size_t waiting; /* calls in both lanes, to look at without the mutex */
     struct ft_thread **threads;
     struct ft_rpc_op down;
 
-    pthread_mutex_t mutex;           /* guards all below */
-    pthread_cond_t changed;          /* down_done, or calls went to 0 */
-    struct ft_rpc_line waiting_line; /* to be read once there is room */
-    struct ft_rpc_line reading_line; /* being read, for whose messages room is kept */
-    size_t expected;                 /* of all in reading_line */
-    size_t guess;                    /* bytes that a message may have: see line.c */
+    pthread_mutex_t mutex;  /* guards all below */
+    pthread_cond_t changed; /* down_done, or calls went to 0 */
+    struct ft_rpc_lane lanes[FT_RPC_LANES];
+    size_t expected; /* of all that the common lane reads */
+    size_t guess;    /* bytes that a message may have: see line.c */
     size_t calls;
     size_t lost_slots; /* calls that could not be asked for: no memory */
     bool draining;

@@ -43,15 +43,17 @@ struct ft_rpc_method {
         half_closed;     /* the client sends no more. NULL: unary in; no message at all is answered for you */
     ft_rpc_event closed; /* cancelled, or its connection is gone: still to be finished. May be NULL */
     void *arg;
-    /* A message cannot be taken: no room for it, or it cannot be decompressed. The call is still to be
-     * finished. NULL: that is done for you. */
+    /* A message cannot be taken: ft_rpc_refusal() says why. The call is still to be finished. NULL: that is
+     * done for you. */
     ft_rpc_event refused;
     /* For calls that answer with many messages; may be NULL. Both may come after ft_rpc_finish(): what
      * ft_rpc_user() points to must live until `gone`, in which nothing may be done with the call. */
     ft_rpc_event sent; /* a message of ours is on the wire: there is room for another */
     ft_rpc_event gone; /* the call's last event */
     bool to_the_end;   /* answered also once the server refuses calls: health */
-    bool light;        /* its messages are small and read at once, whatever the load: health and its like */
+    /* Its messages are small and read at once, whatever the load: health and its like. Larger than 64 KiB:
+     * INVALID_ARGUMENT. */
+    bool light;
 };
 
 /* What became of a call. */
@@ -116,6 +118,12 @@ struct ft_bytes ft_rpc_message(const struct ft_rpc_call *call);
 /* A value of the request's metadata; empty: none. Valid until ft_rpc_finish(). Keys are lower case. */
 struct ft_bytes ft_rpc_metadata(const struct ft_rpc_call *call, const char *key);
 void ft_rpc_read(struct ft_rpc_call *call);
+/* Why a message was not taken, and the status it deserves: UNAVAILABLE, no room for it now; INVALID_ARGUMENT,
+ * it never can be. */
+const char *ft_rpc_refusal(const struct ft_rpc_call *call, enum ft_rpc_code *code);
+/* Memory that the message in hand leads to, counted with it until ft_rpc_read() or ft_rpc_finish(). False,
+ * not counted: there is no room for it. */
+FT_MUST_CHECK bool ft_rpc_hold(struct ft_rpc_call *call, size_t size);
 bool ft_rpc_cancelled(const struct ft_rpc_call *call);
 /* The caller's own pointer. */
 void ft_rpc_set_user(struct ft_rpc_call *call, void *user);
@@ -125,6 +133,13 @@ void *ft_rpc_user(const struct ft_rpc_call *call);
  * (the buffer is kept) beyond that. After a cancellation messages are dropped, true. */
 enum { FT_RPC_SENDS = 16 };
 FT_MUST_CHECK bool ft_rpc_send(struct ft_rpc_call *call, struct ft_buf *take_message);
+/* A key and value of ours, copied: before the first message is sent, or `trailing`, before the last word.
+ * Keys are lower case; those that end in -bin may have any bytes. A few a call, ours included. */
+void ft_rpc_add_metadata(struct ft_rpc_call *call, bool trailing, const char *key, struct ft_bytes value);
+/* Whether an answer of that size finds room: those of all calls that are not yet on the wire have half of
+ * memory_bytes_max. For answers that can be made later, where clients may be slow to read; ft_rpc_send()
+ * takes others all the same. */
+bool ft_rpc_has_room(const struct ft_rpc_call *call, size_t size);
 /* The last word, after all messages sent before: the status (details may be NULL) and, if is_error, the
  * trailing metadata is-error: true of jina/SPEC.md 3.5. The call must not be used afterwards. */
 void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *details, bool is_error);

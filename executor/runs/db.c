@@ -38,9 +38,10 @@ enum ft_status ft_run_path(const char *data_dir, const char *id, const char *nam
     return st;
 }
 
-static enum ft_status db_fail(struct ft_runs *runs, int cause, const char *what, struct ft_err *err)
+static enum ft_status db_fail(const struct ft_runs *runs, sqlite3 *db, int cause, const char *what,
+                              struct ft_err *err)
 {
-    const char *text = sqlite3_errmsg(runs->db);
+    const char *text = sqlite3_errmsg(db);
     switch (cause) {
     case SQLITE_NOMEM:
         return FT_FAIL(err, NOMEM, "out of memory in finetuner.db: %s", what);
@@ -55,11 +56,12 @@ static enum ft_status db_fail(struct ft_runs *runs, int cause, const char *what,
     }
 }
 
-enum ft_status ft_db_run(struct ft_runs *runs, const struct ft_db_query *query, struct ft_err *err)
+static enum ft_status run_query(const struct ft_runs *runs, sqlite3 *db, const struct ft_db_query *query,
+                                struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     sqlite3_stmt *statement = NULL;
-    int cause = sqlite3_prepare_v2(runs->db, query->sql, -1, &statement, NULL);
+    int cause = sqlite3_prepare_v2(db, query->sql, -1, &statement, NULL);
     for (int i = 0; cause == SQLITE_OK && i < query->n_texts; i++) {
         cause = sqlite3_bind_text(statement, i + 1, query->texts[i], -1, SQLITE_STATIC);
     }
@@ -71,9 +73,22 @@ enum ft_status ft_db_run(struct ft_runs *runs, const struct ft_db_query *query, 
         }
     }
     if (st == FT_OK && cause != SQLITE_DONE) {
-        st = db_fail(runs, cause, "query", err);
+        st = db_fail(runs, db, cause, "query", err);
     }
     (void)sqlite3_finalize(statement);
+    return st;
+}
+
+enum ft_status ft_db_run(struct ft_runs *runs, const struct ft_db_query *query, struct ft_err *err)
+{
+    return run_query(runs, runs->db, query, err);
+}
+
+enum ft_status ft_db_read(struct ft_runs *runs, const struct ft_db_query *query, struct ft_err *err)
+{
+    (void)pthread_mutex_lock(&runs->read_mutex);
+    enum ft_status st = run_query(runs, runs->reader, query, err);
+    (void)pthread_mutex_unlock(&runs->read_mutex);
     return st;
 }
 
@@ -107,33 +122,46 @@ static enum ft_status read_version(void *arg, sqlite3_stmt *row, struct ft_err *
     return FT_OK;
 }
 
+static enum ft_status open_file(const struct ft_runs *runs, const char *path, int flags, sqlite3 **db,
+                                struct ft_err *err)
+{
+    int cause = sqlite3_open_v2(path, db, flags | SQLITE_OPEN_FULLMUTEX, NULL);
+    if (cause != SQLITE_OK) {
+        return *db != NULL ? db_fail(runs, *db, cause, "open", err)
+                           : FT_FAIL(err, NOMEM, "%s: out of memory", path);
+    }
+    (void)sqlite3_busy_timeout(*db, 5000);
+    return FT_OK;
+}
+
 enum ft_status ft_db_open(struct ft_runs *runs, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     char *path = NULL;
     int version = 0;
     FT_TRY(ft_path_join(runs->data_dir, "finetuner.db", &path, err));
-    int cause = sqlite3_open_v2(path, &runs->db,
-                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL);
-    if (cause != SQLITE_OK) {
-        st = runs->db != NULL ? db_fail(runs, cause, "open", err)
-                              : FT_FAIL(err, NOMEM, "%s: out of memory", path);
-        goto done;
-    }
-    (void)sqlite3_busy_timeout(runs->db, 5000);
+    FT_TRY(open_file(runs, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &runs->db, err));
     struct ft_db_query query = {.sql = "PRAGMA user_version", .row = read_version, .arg = &version};
     FT_TRY(ft_db_run(runs, &query, err));
     if (version > 2) {
         st = FT_FAIL(err, UNSUPPORTED, "%s was written by a newer version of finetuner", path);
         goto done;
     }
-    cause = sqlite3_exec(runs->db, SCHEMA, NULL, NULL, NULL);
+    int cause = sqlite3_exec(runs->db, SCHEMA, NULL, NULL, NULL);
     if (cause != SQLITE_OK) {
-        st = db_fail(runs, cause, "schema", err);
+        st = db_fail(runs, runs->db, cause, "schema", err);
+        goto done;
     }
+    FT_TRY(open_file(runs, path, SQLITE_OPEN_READWRITE, &runs->reader, err));
 done:
     ft_free(path);
     return st;
+}
+
+void ft_db_close(struct ft_runs *runs)
+{
+    (void)sqlite3_close(runs->reader);
+    (void)sqlite3_close(runs->db);
 }
 
 enum ft_status ft_db_set_state(struct ft_runs *runs, const char *id, enum ft_run_state state,
@@ -173,7 +201,9 @@ static enum ft_status read_state(void *arg, sqlite3_stmt *row, struct ft_err *er
     return FT_FAIL(err, CORRUPT, "finetuner.db: a run is in no known state");
 }
 
-enum ft_status ft_db_state(struct ft_runs *runs, const char *id, enum ft_run_state *state, struct ft_err *err)
+/* By one connection or the other. */
+static enum ft_status query_state(struct ft_runs *runs, bool reading, const char *id,
+                                  enum ft_run_state *state, struct ft_err *err)
 {
     struct state_row row = {0};
     struct ft_db_query query = {.sql = "SELECT state FROM runs WHERE id=?1",
@@ -181,12 +211,23 @@ enum ft_status ft_db_state(struct ft_runs *runs, const char *id, enum ft_run_sta
                                 .n_texts = 1,
                                 .row = read_state,
                                 .arg = &row};
-    FT_RETURN_IF_FAILED(ft_db_run(runs, &query, err));
+    FT_RETURN_IF_FAILED(reading ? ft_db_read(runs, &query, err) : ft_db_run(runs, &query, err));
     if (!row.found) {
         return FT_FAIL(err, NOT_FOUND, "there is no run '%.64s'", id);
     }
     *state = row.state;
     return FT_OK;
+}
+
+enum ft_status ft_db_state(struct ft_runs *runs, const char *id, enum ft_run_state *state, struct ft_err *err)
+{
+    return query_state(runs, false, id, state, err);
+}
+
+enum ft_status ft_runs_state(struct ft_runs *runs, const char *id, enum ft_run_state *state,
+                             struct ft_err *err)
+{
+    return query_state(runs, true, id, state, err);
 }
 
 static enum ft_status read_id(void *arg, sqlite3_stmt *row, struct ft_err *err)
@@ -197,12 +238,21 @@ static enum ft_status read_id(void *arg, sqlite3_stmt *row, struct ft_err *err)
     return FT_OK;
 }
 
+void ft_db_set_newest(struct ft_runs *runs, const char *id)
+{
+    (void)pthread_mutex_lock(&runs->newest_mutex);
+    (void)snprintf(runs->newest, sizeof runs->newest, "%s", id);
+    (void)pthread_mutex_unlock(&runs->newest_mutex);
+}
+
 enum ft_status ft_db_newest(struct ft_runs *runs, struct ft_err *err)
 {
-    runs->newest[0] = '\0';
+    char id[FT_RUN_ID] = "";
     struct ft_db_query query = {
         .sql = "SELECT id FROM runs WHERE state='FINISHED' ORDER BY ended_seq DESC LIMIT 1",
         .row = read_id,
-        .arg = runs->newest};
-    return ft_db_run(runs, &query, err);
+        .arg = id};
+    FT_RETURN_IF_FAILED(ft_db_run(runs, &query, err));
+    ft_db_set_newest(runs, id);
+    return FT_OK;
 }

@@ -27,13 +27,18 @@ struct ft_runs {
     int lock_fd;
     struct ft_thread *thread;
 
-    pthread_mutex_t mutex; /* guards all below */
+    /* SQLite writes ahead: what reads sees the last commit and waits for nobody who writes. */
+    pthread_mutex_t read_mutex; /* guards the reader; may be taken while `mutex` is held, not the other way */
+    sqlite3 *reader;
+    pthread_mutex_t newest_mutex; /* guards `newest`; taken last */
+    char newest[FT_RUN_ID];       /* "" = none has finished */
+
+    pthread_mutex_t mutex; /* guards all below; held across fsync */
     pthread_cond_t wake;   /* a run was submitted, or closing */
     sqlite3 *db;
     struct ft_worker *workers; /* at_once of them; pid 0 = free */
     bool closing;
     int grace_ms;
-    char newest[FT_RUN_ID]; /* "" = none has finished */
 };
 
 /* One statement, prepared, bound with texts (NULL = SQL NULL) and stepped; `row` is called for each row, may
@@ -48,17 +53,27 @@ struct ft_db_query {
 };
 enum ft_status ft_db_open(struct ft_runs *runs, struct ft_err *err);
 enum ft_status ft_db_run(struct ft_runs *runs, const struct ft_db_query *query, struct ft_err *err);
+/* The same of a query that changes nothing, by the reader. Without the mutex. */
+enum ft_status ft_db_read(struct ft_runs *runs, const struct ft_db_query *query, struct ft_err *err);
+void ft_db_close(struct ft_runs *runs);
 /* reason may be NULL, result too (JSON text). */
 enum ft_status ft_db_set_state(struct ft_runs *runs, const char *id, enum ft_run_state state,
                                const char *reason, const char *result, struct ft_err *err);
 enum ft_status ft_db_state(struct ft_runs *runs, const char *id, enum ft_run_state *state,
                            struct ft_err *err);
-enum ft_status ft_db_newest(struct ft_runs *runs, struct ft_err *err); /* reads runs->newest */
+void ft_db_set_newest(struct ft_runs *runs, const char *id);
+enum ft_status ft_db_newest(struct ft_runs *runs, struct ft_err *err); /* into runs->newest */
 bool ft_run_id_valid(const char *id);
 
 /* DATA_DIR/runs/ID/name; *path is the caller's. */
 enum ft_status ft_run_path(const char *data_dir, const char *id, const char *name, char **path,
                            struct ft_err *err);
+
+/* Events of a journal's text from a place on, those of `kind` (NULL: all) and with numbers from `first` on,
+ * at most `limit`; the place is then behind them. */
+enum ft_status ft_events_collect(struct ft_bytes text, const char *kind, struct ft_runs_place *place,
+                                 int64_t first, int64_t limit, struct ft_json *array, struct ft_err *err);
+int64_t ft_events_count(struct ft_bytes text, const char *kind);
 
 /* The thread's body: starts what waits, reaps what ended. */
 void ft_supervise(void *arg);

@@ -18,6 +18,7 @@
 #include "executor/base/log.h"
 #include "executor/codec/digest.h"
 #include "executor/runs/internal.h"
+#include "executor/store/folder.h"
 
 /* Who has the lock, as it wrote down. A text, for people: the lock itself is the system's. */
 static void read_holder(int fd, char text[64])
@@ -86,6 +87,8 @@ static void init_lock(struct ft_runs *runs)
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     (void)pthread_mutex_init(&runs->mutex, NULL);
+    (void)pthread_mutex_init(&runs->read_mutex, NULL);
+    (void)pthread_mutex_init(&runs->newest_mutex, NULL);
     (void)pthread_cond_init(&runs->wake, &monotonic);
     (void)pthread_condattr_destroy(&monotonic);
     runs->lock_fd = -1;
@@ -138,12 +141,14 @@ void ft_runs_close(struct ft_runs *runs, int grace_ms)
     }
     ft_runs_stop(runs, grace_ms);
     ft_thread_join(runs->thread);
-    (void)sqlite3_close(runs->db);
+    ft_db_close(runs);
     if (runs->lock_fd >= 0) {
         (void)close(runs->lock_fd);
     }
     (void)pthread_cond_destroy(&runs->wake);
     (void)pthread_mutex_destroy(&runs->mutex);
+    (void)pthread_mutex_destroy(&runs->read_mutex);
+    (void)pthread_mutex_destroy(&runs->newest_mutex);
     ft_free(runs->data_dir);
     ft_free(runs->device);
     ft_free(runs->workers);
@@ -192,95 +197,14 @@ done:
     return st;
 }
 
-/* Objects' keys in order: clients do not keep that of a map. */
-static enum ft_status sort_keys(const struct ft_json *from, struct ft_json **to, struct ft_err *err);
-
-static int compare_keys(const void *a, const void *b)
+/* What a caller asks for, in its own words: clients do not keep the order of a map. */
+static enum ft_status hash_asked(const struct ft_json *asked, char hash[FT_SHA256_HEX], struct ft_err *err)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static enum ft_status sort_object(const struct ft_json *from, struct ft_json *to, struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    size_t count = ft_json_count(from);
-    const char **keys = NULL;
-    FT_TRY(ft_new(count + 1, sizeof *keys, &keys, err));
-    struct ft_json_iter *it = ft_json_first(from);
-    for (size_t i = 0; i < count; i++, it = ft_json_next(from, it)) {
-        keys[i] = ft_json_key(it);
-    }
-    qsort(keys, count, sizeof *keys, compare_keys);
-    for (size_t i = 0; i < count; i++) {
-        struct ft_json *value = NULL;
-        FT_TRY(sort_keys(ft_json_get(from, keys[i]), &value, err));
-        FT_TRY(ft_json_set(to, keys[i], value, err));
-    }
-done:
-    ft_free(keys);
-    return st;
-}
-
-static enum ft_status sort_array(const struct ft_json *from, struct ft_json *to, struct ft_err *err)
-{
-    for (size_t i = 0; i < ft_json_count(from); i++) {
-        struct ft_json *item = NULL;
-        FT_RETURN_IF_FAILED(sort_keys(ft_json_at(from, i), &item, err));
-        FT_RETURN_IF_FAILED(ft_json_push(to, item, err));
-    }
-    return FT_OK;
-}
-
-static enum ft_status sort_keys(const struct ft_json *from, struct ft_json **to, struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    if (ft_json_kind(from) == FT_JSON_OBJECT) {
-        *to = ft_json_object();
-        st = *to != NULL ? sort_object(from, *to, err) : FT_OK;
-    } else if (ft_json_kind(from) == FT_JSON_ARRAY) {
-        *to = ft_json_array();
-        st = *to != NULL ? sort_array(from, *to, err) : FT_OK;
-    } else {
-        *to = ft_json_copy(from);
-    }
-    if (*to == NULL) {
-        return FT_FAIL(err, NOMEM, "out of memory reading options");
-    }
-    if (st != FT_OK) {
-        ft_json_free(*to);
-        *to = NULL;
-    }
-    return st;
-}
-
-/* A path as a service that was moved would have it. */
-static const char *inside(const struct ft_runs *runs, const char *path)
-{
-    size_t n = strlen(runs->data_dir);
-    return path != NULL && strncmp(path, runs->data_dir, n) == 0 ? path + n : path;
-}
-
-/* What a caller asks for, without what the service adds: a key's hash is of this. */
-static enum ft_status hash_asked(const struct ft_runs *runs, const struct ft_run_spec *spec,
-                                 char asked[FT_SHA256_HEX], struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
     struct ft_buf text = {0};
-    struct ft_json *options = NULL;
-    struct ft_json *json = ft_json_object();
-    if (json == NULL) {
-        return FT_FAIL(err, NOMEM, "out of memory reading options");
+    enum ft_status st = ft_json_write_sorted(asked, &text, err);
+    if (st == FT_OK) {
+        ft_sha256_of(ft_buf_bytes(&text), hash);
     }
-    FT_TRY(set_text(json, "name", spec->name, err));
-    FT_TRY(set_text(json, "model", inside(runs, spec->model), err));
-    FT_TRY(set_text(json, "dataset", inside(runs, spec->dataset), err));
-    FT_TRY(set_text(json, "eval_dataset", inside(runs, spec->eval_dataset), err));
-    FT_TRY(sort_keys(spec->options, &options, err));
-    FT_TRY(ft_json_set(json, "options", options, err));
-    FT_TRY(ft_json_write(json, 0, &text, err));
-    ft_sha256_of(ft_buf_bytes(&text), asked);
-done:
-    ft_json_free(json);
     ft_buf_release(&text);
     return st;
 }
@@ -315,15 +239,33 @@ static enum ft_status read_key(void *arg, sqlite3_stmt *row, struct ft_err *err)
     return FT_OK;
 }
 
-/* The run of a key; row->run stays "" when there is none. Mutex held. */
-static enum ft_status find_key(struct ft_runs *runs, const char *key, struct key_row *row, struct ft_err *err)
+/* The run of a key that was asked for the same things; id is "" when there is none. `reading`: by the reader,
+ * else mutex held. */
+static enum ft_status find_key(struct ft_runs *runs, bool reading, const char *key, const char *asked,
+                               char id[FT_RUN_ID], struct ft_err *err)
 {
+    struct key_row row = {{0}, {0}};
     struct ft_db_query query = {.sql = "SELECT run, asked FROM keys WHERE key=?1",
                                 .texts = {key},
                                 .n_texts = 1,
                                 .row = read_key,
-                                .arg = row};
-    return ft_db_run(runs, &query, err);
+                                .arg = &row};
+    FT_RETURN_IF_FAILED(reading ? ft_db_read(runs, &query, err) : ft_db_run(runs, &query, err));
+    if (row.run[0] != '\0' && strcmp(row.asked, asked) != 0) {
+        return FT_FAIL(err, EXISTS, "the key '%.128s' is that of run '%s', which was asked for other things",
+                       key, row.run);
+    }
+    (void)snprintf(id, FT_RUN_ID, "%s", row.run);
+    return FT_OK;
+}
+
+enum ft_status ft_runs_find_key(struct ft_runs *runs, const char *key, const struct ft_json *asked,
+                                char id[FT_RUN_ID], struct ft_err *err)
+{
+    char hash[FT_SHA256_HEX];
+    id[0] = '\0';
+    FT_RETURN_IF_FAILED(hash_asked(asked, hash, err));
+    return find_key(runs, true, key, hash, id, err);
 }
 
 static enum ft_status run_sql(struct ft_runs *runs, const char *sql, struct ft_err *err)
@@ -366,22 +308,22 @@ enum ft_status ft_runs_submit(struct ft_runs *runs, const struct ft_run_spec *sp
 {
     enum ft_status st = FT_OK;
     struct ft_buf text = {0};
-    struct key_row row = {{0}, {0}};
-    char asked[FT_SHA256_HEX];
-    FT_TRY(hash_asked(runs, spec, asked, err));
+    char before[FT_RUN_ID] = "";
+    char asked[FT_SHA256_HEX] = "";
+    bool keyed = spec->key != NULL && spec->key[0] != '\0';
+    if (keyed) {
+        FT_TRY(hash_asked(spec->asked, asked, err));
+    }
     FT_TRY(make_id(id, err));
     FT_TRY(make_spec(runs, spec, id, &text, err));
     (void)pthread_mutex_lock(&runs->mutex);
-    st = spec->key != NULL && spec->key[0] != '\0' ? find_key(runs, spec->key, &row, err) : FT_OK;
-    if (st == FT_OK && row.run[0] == '\0') {
+    st = keyed ? find_key(runs, false, spec->key, asked, before, err) : FT_OK;
+    if (st == FT_OK && before[0] == '\0') {
         st = write_spec(runs, id, ft_buf_bytes(&text), err);
         st = st == FT_OK ? insert_run(runs, spec, id, asked, (const char *)text.data, err) : st;
         (void)pthread_cond_broadcast(&runs->wake);
-    } else if (st == FT_OK && strcmp(row.asked, asked) != 0) {
-        st = FT_FAIL(err, EXISTS, "the key '%.128s' is that of run '%s', which was asked for other things",
-                     spec->key, row.run);
     } else if (st == FT_OK) {
-        (void)snprintf(id, FT_RUN_ID, "%s", row.run);
+        (void)snprintf(id, FT_RUN_ID, "%s", before);
     }
     (void)pthread_mutex_unlock(&runs->mutex);
 done:
@@ -469,8 +411,9 @@ static enum ft_status add_spec(struct ft_json *record, sqlite3_stmt *row, struct
     FT_TRY(ft_json_parse(ft_bytes_of_text(text != NULL ? text : "{}"), &spec, err));
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const char *value = ft_json_text(ft_json_get(spec, keys[i]), NULL);
-        if (value != NULL) { /* clients see names, not where they lie on our disk */
-            FT_TRY(set_text(record, keys[i], ft_path_base(value), err));
+        const char *name = value != NULL ? ft_path_base(value) : NULL; /* not where it lies on our disk */
+        if (name != NULL && !ft_dataset_name_hidden(name)) {
+            FT_TRY(set_text(record, keys[i], name, err));
         }
     }
 done:
@@ -521,9 +464,7 @@ static enum ft_status query_records(struct ft_runs *runs, const struct ft_db_que
     }
     query.row = read_record;
     query.arg = out;
-    (void)pthread_mutex_lock(&runs->mutex);
-    enum ft_status st = ft_db_run(runs, &query, err);
-    (void)pthread_mutex_unlock(&runs->mutex);
+    enum ft_status st = ft_db_read(runs, &query, err);
     if (st != FT_OK) {
         ft_json_free(out->array);
         out->array = NULL;
@@ -632,15 +573,6 @@ enum ft_status ft_runs_delete(struct ft_runs *runs, const char *id, struct ft_er
     return st;
 }
 
-enum ft_status ft_runs_state(struct ft_runs *runs, const char *id, enum ft_run_state *state,
-                             struct ft_err *err)
-{
-    (void)pthread_mutex_lock(&runs->mutex);
-    enum ft_status st = ft_db_state(runs, id, state, err);
-    (void)pthread_mutex_unlock(&runs->mutex);
-    return st;
-}
-
 static enum ft_status read_count(void *arg, sqlite3_stmt *row, struct ft_err *err)
 {
     int64_t *counts = arg;
@@ -659,10 +591,7 @@ enum ft_status ft_runs_count(struct ft_runs *runs, int64_t counts[FT_RUN_STATES]
     struct ft_db_query query = {
         .sql = "SELECT state, COUNT(*) FROM runs GROUP BY state", .row = read_count, .arg = counts};
     memset(counts, 0, FT_RUN_STATES * sizeof *counts);
-    (void)pthread_mutex_lock(&runs->mutex);
-    enum ft_status st = ft_db_run(runs, &query, err);
-    (void)pthread_mutex_unlock(&runs->mutex);
-    return st;
+    return ft_db_read(runs, &query, err);
 }
 
 /* Mutex held. */
@@ -719,9 +648,9 @@ enum ft_status ft_runs_newest(struct ft_runs *runs, char **path, struct ft_err *
     char id[FT_RUN_ID];
     struct ft_buf tail = {0};
     *path = NULL;
-    (void)pthread_mutex_lock(&runs->mutex);
+    (void)pthread_mutex_lock(&runs->newest_mutex);
     (void)snprintf(id, sizeof id, "%s", runs->newest);
-    (void)pthread_mutex_unlock(&runs->mutex);
+    (void)pthread_mutex_unlock(&runs->newest_mutex);
     if (id[0] == '\0') {
         return FT_OK;
     }

@@ -7,7 +7,7 @@
  * processes of this program started with posix_spawn(); one thread starts and reaps them. A run found STARTED
  * when the service starts was cut off: it goes on from its checkpoint once, a second time it is FAILED. One
  * process at a time holds a DATA_DIR. Thread-safety: any thread. Calls touch the disk: never from a gRPC
- * callback.
+ * callback. Those that change nothing read beside those that do, and never wait for their fsync.
  */
 #ifndef FT_RUNS_RUNS_H
 #define FT_RUNS_RUNS_H
@@ -60,11 +60,17 @@ struct ft_run_spec {
     const char *eval_dataset;      /* NULL = none */
     const struct ft_json *options; /* fit options, checked by the caller */
     const char *key;               /* of idempotency; NULL or "" = none */
+    const struct ft_json *asked;   /* with a key: what it was asked for, in the caller's words */
 };
 /* FT_OK: the run is CREATED, durably. A key that was used before, for the same things, gives that run;
  * FT_EXISTS: for others. */
 FT_MUST_CHECK enum ft_status ft_runs_submit(struct ft_runs *runs, const struct ft_run_spec *spec,
                                             char id[FT_RUN_ID], struct ft_err *err);
+/* The run that such a key gave before, "" when there is none: it is so also when what it was made of has gone
+ * since. FT_EXISTS: it was asked for other things. */
+FT_MUST_CHECK enum ft_status ft_runs_find_key(struct ft_runs *runs, const char *key,
+                                              const struct ft_json *asked, char id[FT_RUN_ID],
+                                              struct ft_err *err);
 /* {run, name, status, reason, created, started, finished, resumes, metrics, summary, progress}; FT_NOT_FOUND.
  * *record is the caller's. */
 FT_MUST_CHECK enum ft_status ft_runs_get(struct ft_runs *runs, const char *id, struct ft_json **record,
@@ -89,6 +95,15 @@ FT_MUST_CHECK enum ft_status ft_runs_count(struct ft_runs *runs, int64_t counts[
 FT_MUST_CHECK enum ft_status ft_runs_events(struct ft_runs *runs, const char *id, const char *kind,
                                             int64_t from, int64_t limit, struct ft_json **events,
                                             struct ft_err *err);
+/* The next lines of any kind, those with numbers from `from` on, at most `limit`; *place, zeroed for the
+ * beginning, is then behind them. What is before it is not read again. */
+struct ft_runs_place {
+    int64_t index; /* of the next line */
+    size_t at;     /* where it begins */
+};
+FT_MUST_CHECK enum ft_status ft_runs_events_on(struct ft_runs *runs, const char *id,
+                                               struct ft_runs_place *place, int64_t from, int64_t limit,
+                                               struct ft_json **events, struct ft_err *err);
 /* Path of the artifact of a FINISHED run; FT_NOT_FOUND: no such run; FT_UNAVAILABLE: it has not finished.
  * *path is the caller's. */
 FT_MUST_CHECK enum ft_status ft_runs_artifact(struct ft_runs *runs, const char *id, char **path,

@@ -162,7 +162,7 @@ enum ft_status ft_run_end(struct ft_runs *runs, const char *id, enum ft_run_stat
 {
     FT_RETURN_IF_FAILED(ft_db_set_state(runs, id, state, reason, result, err));
     if (state == FT_RUN_FINISHED) {
-        (void)snprintf(runs->newest, sizeof runs->newest, "%s", id);
+        ft_db_set_newest(runs, id);
     }
     drop_snapshots(runs, id);
     FT_LOG_INFO_LINE("runs", "run ended run=%s status=%s reason=\"%s\"", id, ft_run_state_name(state),

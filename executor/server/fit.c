@@ -110,6 +110,7 @@ done:
 /* What a run is made of; all of it is checked before one is registered. */
 struct order {
     const struct ft_fit_ask *ask;
+    const struct ft_json *asked; /* with a key: borrowed */
     char *model, *dataset, *eval_dataset;
 };
 
@@ -201,6 +202,7 @@ static enum ft_status submit(struct ft_service *service, const struct order *ord
                                .dataset = order->dataset,
                                .eval_dataset = order->eval_dataset,
                                .key = order->ask->key,
+                               .asked = order->asked,
                                .options = order->ask->options};
     (void)pthread_mutex_lock(&service->mutex);
     enum ft_status st = FT_OK;
@@ -224,15 +226,52 @@ static enum ft_status submit(struct ft_service *service, const struct order *ord
     return st;
 }
 
+static enum ft_status set_text(struct ft_json *object, const char *key, const char *text, struct ft_err *err)
+{
+    return text != NULL ? ft_json_set(object, key, ft_json_of_text(text), err) : FT_OK;
+}
+
+/* The names as they were given: what they stand for may change, and be gone when a request is sent again. */
+static enum ft_status asked_json(const struct ft_fit_ask *ask, struct ft_json **json, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *j = ft_json_object();
+    if (j == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory starting a run");
+    }
+    FT_TRY(set_text(j, "model", ask->model, err));
+    FT_TRY(set_text(j, "dataset", ask->dataset, err));
+    FT_TRY(set_text(j, "eval_dataset", ask->eval_dataset, err));
+    FT_TRY(set_text(j, "name", ask->name, err));
+    FT_TRY(ft_json_set(j, "options", ft_json_copy(ask->options), err));
+    *json = j;
+    j = NULL;
+done:
+    ft_json_free(j);
+    return st;
+}
+
 enum ft_status ft_fit_submit(struct ft_service *service, const struct ft_fit_ask *ask, char id[FT_RUN_ID],
                              const char **field, struct ft_err *err)
 {
+    enum ft_status st = FT_OK;
     struct order order = {0};
-    enum ft_status st = read_order(service, ask, &order, field, err);
-    if (st == FT_OK) {
-        st = submit(service, &order, NULL, id, err);
+    struct ft_json *asked = NULL;
+    *field = "";
+    if (ask->key != NULL) {
+        FT_TRY(asked_json(ask, &asked, err));
+        *field = "idempotency_key";
+        FT_TRY(ft_runs_find_key(service->runs, ask->key, asked, id, err));
+        if (id[0] != '\0') {
+            goto done;
+        }
     }
+    order.asked = asked;
+    FT_TRY(read_order(service, ask, &order, field, err));
+    FT_TRY(submit(service, &order, NULL, id, err));
+done:
     order_release(&order);
+    ft_json_free(asked);
     return st;
 }
 

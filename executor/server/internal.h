@@ -14,6 +14,7 @@
 #include "executor/runs/runs.h"
 #include "executor/server/service.h"
 #include "executor/server/tls.h"
+#include "executor/store/folder.h"
 #include "executor/store/set.h"
 #include "executor/wire/control.h"
 #include "executor/wire/document.h"
@@ -128,7 +129,8 @@ struct ft_fit_ask {
     const char *model, *dataset, *eval_dataset, *name, *key;
     const struct ft_json *options; /* fit options, an object; borrowed */
 };
-/* Checks all of it and registers the run; *field: the member at fault, a literal, or "". */
+/* Checks all of it and registers the run, or finds the one that its key gave before; *field: the member at
+ * fault, a literal, or "". */
 enum ft_status ft_fit_submit(struct ft_service *service, const struct ft_fit_ask *ask, char id[FT_RUN_ID],
                              const char **field, struct ft_err *err);
 /* DATA_DIR/models/name, as it is or with a suffix we can read. *path stays NULL when there is none. */
@@ -164,9 +166,8 @@ void ft_encode_free(struct ft_encode *encode); /* what is in line is computed fi
 enum ft_status ft_datasets_new(const char *data_dir, int64_t seal_bytes, struct ft_datasets **datasets,
                                struct ft_err *err);
 void ft_datasets_free(struct ft_datasets *datasets);
-bool ft_dataset_name_valid(const char *name);
 /* FT_OK: `done` is called once they are durable or refused (store/set.h), perhaps before this returns. Else
- * it is not called. */
+ * it is not called. FT_BUSY: too many datasets are in use. May wait for the disk. */
 enum ft_status ft_datasets_submit(struct ft_datasets *datasets, const char *name,
                                   const struct ft_document *docs, size_t count, ft_set_done done, void *arg,
                                   struct ft_err *err);
@@ -175,6 +176,9 @@ struct ft_set_stats ft_datasets_stats(struct ft_datasets *datasets);
 /* Names of datasets begin with this where they are a call's own: not listed, gone at the next start. */
 #define FT_DATASET_OWN ".call-"
 /* Delete ids, durably. */
+/* Names of datasets begin with this where they are a call's own: hidden, gone at the next start. */
+#define FT_DATASET_OWN FT_DATASET_HIDDEN "call-"
+/* Delete ids, durably. FT_NOT_FOUND: no such dataset. */
 enum ft_status ft_datasets_delete_ids(struct ft_datasets *datasets, const char *name,
                                       const struct ft_bytes *ids, size_t count, size_t *deleted,
                                       struct ft_err *err);

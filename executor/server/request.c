@@ -165,6 +165,12 @@ enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err)
     if (jina->n_docs == 0) {
         return FT_OK;
     }
+    if (!ft_rpc_hold(request->call, ft_documents_bytes(jina->n_docs))) {
+        return FT_FAIL(err, BUSY,
+                       "%zu Documents take %zu bytes beside their message, and there is no room for them "
+                       "(messages_mb): try again, or send fewer at once",
+                       jina->n_docs, ft_documents_bytes(jina->n_docs));
+    }
     FT_RETURN_IF_FAILED(
         ft_arena_new(&request->arena, jina->n_docs, sizeof *request->docs, &request->docs, err));
     for (size_t i = 0; i < jina->n_docs; i++) {

@@ -25,50 +25,65 @@ struct row { /* what a method's arg points to */
     const struct ft_v1_kind *kind;
 };
 
+struct line {
+    struct ft_v1 *v1;
+    struct ft_thread **threads;
+
+    /* Under the mutex. */
+    pthread_cond_t changed;
+    struct ft_v1_call *first, **last;
+    struct ft_v1_call *asleep, *last_asleep; /* in the order in which they wake: all sleep equally long */
+};
+enum { LINE_QUICK, LINE_DISK, LINES };
+
 struct ft_v1 {
     struct ft_service *service;
     struct row rows[ROWS];
-    struct ft_thread **threads;
-    size_t n_threads;
+    size_t n_threads; /* of each line */
 
     pthread_mutex_t mutex; /* guards all below and what calls say is the line's */
-    pthread_cond_t changed;
-    struct ft_v1_call *first, **last; /* the line */
-    size_t waiting;                   /* in it */
-    struct ft_v1_call *calls;         /* all that are not finished or still referred to */
+    struct line lines[LINES];
+    size_t waiting;           /* in lines */
+    struct ft_v1_call *calls; /* all that are not finished or still referred to */
     size_t n_calls;
     bool stopping, closed;
 };
 
-#define UNARY(name, REQUEST, RESPONSE, answer)                                                               \
+#define UNARY(name, touches_disk, is_light, REQUEST, RESPONSE, answers)                                      \
     {                                                                                                        \
-        "/finetuner.v1.Finetuner/" name, FT_V1_##REQUEST, FT_V1_##RESPONSE, answer, NULL, 0, NULL, NULL      \
+        .path = "/finetuner.v1.Finetuner/" name, .disk = (touches_disk), .light = (is_light),                \
+        .request = FT_V1_##REQUEST, .response = FT_V1_##RESPONSE, .answer = (answers)                        \
     }
 
 static const struct ft_v1_kind UNARY_KINDS[] = {
-    UNARY("Fit", FIT_REQUEST, RUN, ft_v1_fit),
-    UNARY("GetRun", GET_RUN_REQUEST, RUN, ft_v1_get_run),
-    UNARY("ListRuns", LIST_RUNS_REQUEST, LIST_RUNS_RESPONSE, ft_v1_list_runs),
-    UNARY("CancelRun", CANCEL_RUN_REQUEST, RUN, ft_v1_cancel_run),
-    UNARY("DeleteRun", DELETE_RUN_REQUEST, DELETE_RUN_RESPONSE, ft_v1_delete_run),
-    UNARY("ListDatasets", LIST_DATASETS_REQUEST, LIST_DATASETS_RESPONSE, ft_v1_list_datasets),
-    UNARY("GetDataset", GET_DATASET_REQUEST, DATASET, ft_v1_get_dataset),
-    UNARY("DeleteDataset", DELETE_DATASET_REQUEST, DELETE_DATASET_RESPONSE, ft_v1_delete_dataset),
-    UNARY("DeleteDocuments", DELETE_DOCUMENTS_REQUEST, DELETE_DOCUMENTS_RESPONSE, ft_v1_delete_documents),
-    UNARY("ListModels", LIST_MODELS_REQUEST, LIST_MODELS_RESPONSE, ft_v1_list_models),
-    UNARY("GetModel", GET_MODEL_REQUEST, MODEL, ft_v1_get_model),
-    UNARY("DeleteModel", DELETE_MODEL_REQUEST, DELETE_MODEL_RESPONSE, ft_v1_delete_model),
+    UNARY("Fit", true, false, FIT_REQUEST, RUN, ft_v1_fit),
+    UNARY("GetRun", false, true, GET_RUN_REQUEST, RUN, ft_v1_get_run),
+    UNARY("ListRuns", false, true, LIST_RUNS_REQUEST, LIST_RUNS_RESPONSE, ft_v1_list_runs),
+    UNARY("CancelRun", true, true, CANCEL_RUN_REQUEST, RUN, ft_v1_cancel_run),
+    UNARY("DeleteRun", true, true, DELETE_RUN_REQUEST, DELETE_RUN_RESPONSE, ft_v1_delete_run),
+    UNARY("ListDatasets", true, true, LIST_DATASETS_REQUEST, LIST_DATASETS_RESPONSE, ft_v1_list_datasets),
+    UNARY("GetDataset", true, true, GET_DATASET_REQUEST, DATASET, ft_v1_get_dataset),
+    UNARY("DeleteDataset", true, true, DELETE_DATASET_REQUEST, DELETE_DATASET_RESPONSE, ft_v1_delete_dataset),
+    UNARY("DeleteDocuments", true, false, DELETE_DOCUMENTS_REQUEST, DELETE_DOCUMENTS_RESPONSE,
+          ft_v1_delete_documents),
+    UNARY("ListModels", true, true, LIST_MODELS_REQUEST, LIST_MODELS_RESPONSE, ft_v1_list_models),
+    UNARY("GetModel", true, true, GET_MODEL_REQUEST, MODEL, ft_v1_get_model),
+    UNARY("DeleteModel", true, true, DELETE_MODEL_REQUEST, DELETE_MODEL_RESPONSE, ft_v1_delete_model),
 };
 enum { N_UNARY = sizeof UNARY_KINDS / sizeof UNARY_KINDS[0] };
 
 static const struct ft_v1_kind PUSH = {.path = "/finetuner.v1.Finetuner/Push",
+                                       .disk = true,
                                        .step = ft_v1_push_step,
                                        .state_bytes = sizeof(struct ft_v1_push),
                                        .release = ft_v1_push_call_release};
 static const struct ft_v1_kind WATCH = {.path = "/finetuner.v1.Finetuner/Watch",
+                                        .light = true,
                                         .step = ft_v1_watch_step,
                                         .state_bytes = sizeof(struct ft_v1_watch)};
 static const struct ft_v1_kind PULL = {.path = "/finetuner.v1.Finetuner/Pull",
+                                       .disk = true,
+                                       .light = true,
                                        .step = ft_v1_pull_step,
                                        .state_bytes = sizeof(struct ft_v1_pull),
                                        .release = ft_v1_pull_release};
@@ -77,6 +92,7 @@ static const struct ft_v1_kind ENCODE = {.path = "/finetuner.v1.Finetuner/Encode
                                          .state_bytes = sizeof(struct ft_v1_encode),
                                          .release = ft_v1_encode_release};
 static const struct ft_v1_kind FINETUNE = {.path = "/finetuner.v1.Finetuner/Finetune",
+                                           .disk = true,
                                            .step = ft_v1_finetune_step,
                                            .state_bytes = sizeof(struct ft_v1_finetune),
                                            .ended = ft_v1_finetune_ended,
@@ -92,6 +108,53 @@ static_assert(N_UNARY + N_STREAMS == ROWS, "rows of struct ft_v1");
 
 /* ---- a call's life */
 
+static struct line *line_of(struct ft_v1 *v1, const struct ft_v1_call *call)
+{
+    return &v1->lines[call->kind->disk ? LINE_DISK : LINE_QUICK];
+}
+
+/* The line's own things: mutex held. */
+
+static void wake_up(struct line *line, struct ft_v1_call *call)
+{
+    if (call->wake_at == 0) {
+        return;
+    }
+    call->wake_at = 0;
+    *(call->earlier != NULL ? &call->earlier->later : &line->asleep) = call->later;
+    *(call->later != NULL ? &call->later->earlier : &line->last_asleep) = call->earlier;
+}
+
+/* Somebody must keep the time: the one who waits without a limit learns that there is one. */
+static void fall_asleep(struct line *line, struct ft_v1_call *call)
+{
+    call->wake_at = ft_clock_seconds() + FT_V1_TICK_MS / 1000.0;
+    call->earlier = line->last_asleep;
+    call->later = NULL;
+    *(call->earlier != NULL ? &call->earlier->later : &line->asleep) = call;
+    line->last_asleep = call;
+    if (line->asleep == call) {
+        (void)pthread_cond_signal(&line->changed);
+    }
+}
+
+/* Into the line unless it is there, or is being stepped and will be put there after. */
+static void put_in_line(struct ft_v1 *v1, struct ft_v1_call *call)
+{
+    struct line *line = line_of(v1, call);
+    if (call->in_line || call->running) {
+        return;
+    }
+    wake_up(line, call);
+    (void)atomic_fetch_add(&call->refs, 1);
+    call->in_line = true;
+    call->next_in_line = NULL;
+    *line->last = call;
+    line->last = &call->next_in_line;
+    v1->waiting++;
+    (void)pthread_cond_signal(&line->changed);
+}
+
 static void call_unref(struct ft_v1_call *call)
 {
     struct ft_v1 *v1 = call->service->v1;
@@ -104,6 +167,7 @@ static void call_unref(struct ft_v1_call *call)
             call->after->before = call->before;
         }
         v1->n_calls--;
+        wake_up(line_of(v1, call), call);
     }
     (void)pthread_mutex_unlock(&v1->mutex);
     if (!last) {
@@ -114,21 +178,6 @@ static void call_unref(struct ft_v1_call *call)
     }
     ft_free(call->state);
     ft_free(call);
-}
-
-/* Into the line unless it is there, or is being stepped and will be put there after. Mutex held. */
-static void put_in_line(struct ft_v1 *v1, struct ft_v1_call *call)
-{
-    if (call->in_line || call->running) {
-        return;
-    }
-    (void)atomic_fetch_add(&call->refs, 1);
-    call->in_line = true;
-    call->next_in_line = NULL;
-    *v1->last = call;
-    v1->last = &call->next_in_line;
-    v1->waiting++;
-    (void)pthread_cond_signal(&v1->changed);
 }
 
 static void poke(struct ft_v1_call *call, unsigned events)
@@ -166,7 +215,8 @@ void ft_v1_next(struct ft_v1_call *call)
 
 bool ft_v1_has_room(const struct ft_v1_call *call)
 {
-    return atomic_load(&call->out) < FT_V1_WINDOW;
+    int out = atomic_load(&call->out);
+    return out == 0 || (out < FT_V1_WINDOW && ft_rpc_has_room(call->rpc, 0));
 }
 
 static enum ft_status wrap_part(unsigned part, struct ft_buf *message, struct ft_err *err)
@@ -225,6 +275,22 @@ enum ft_rpc_code ft_v1_code(enum ft_status st)
         break;
     }
     return FT_RPC_INTERNAL;
+}
+
+enum ft_status ft_v1_ours(struct ft_v1_why *why, enum ft_status st)
+{
+    if (st == FT_CORRUPT || st == FT_LIMIT || st == FT_UNSUPPORTED) {
+        why->code = FT_RPC_INTERNAL;
+    }
+    return st;
+}
+
+enum ft_status ft_v1_not_yet(struct ft_v1_why *why, enum ft_status st)
+{
+    if (st == FT_UNAVAILABLE) {
+        why->code = FT_RPC_FAILED_PRECONDITION;
+    }
+    return st;
 }
 
 /* A client's bytes may stand in a message, cut off anywhere: protobuf's texts are UTF-8. */
@@ -324,10 +390,11 @@ static void step(struct ft_v1_call *call, unsigned events)
         (void)FT_FAIL(&why.err, CANCELLED, "the client went away");
         ft_v1_fail(call, &why);
     } else if (call->refused) {
-        why.fault.retry_seconds = 1;
-        (void)FT_FAIL(&why.err, BUSY,
-                      "a message cannot be taken: too many bytes of messages are in hand, or "
-                      "it cannot be decompressed");
+        enum ft_rpc_code code = FT_RPC_OK;
+        const char *text = ft_rpc_refusal(call->rpc, &code);
+        bool now = code == FT_RPC_UNAVAILABLE; /* there may be room later */
+        why.fault.retry_seconds = now ? 1 : 0;
+        (void)(now ? FT_FAIL(&why.err, BUSY, "%s", text) : FT_FAIL(&why.err, INVALID, "%s", text));
         ft_v1_fail(call, &why);
     } else if (call->kind->step != NULL) {
         call->kind->step(call);
@@ -336,80 +403,82 @@ static void step(struct ft_v1_call *call, unsigned events)
     }
 }
 
-static struct ft_v1_call *take_first(struct ft_v1 *v1)
+static struct ft_v1_call *take_first(struct line *line)
 {
-    struct ft_v1_call *call = v1->first;
-    v1->first = call->next_in_line;
-    if (v1->first == NULL) {
-        v1->last = &v1->first;
+    struct ft_v1_call *call = line->first;
+    line->first = call->next_in_line;
+    if (line->first == NULL) {
+        line->last = &line->first;
     }
-    v1->waiting--;
+    line->v1->waiting--;
     call->in_line = false;
     return call;
 }
 
 /* Calls whose time has come go into the line. Returns seconds until the next one's; < 0: there is none. */
-static double wake_sleepers(struct ft_v1 *v1)
+static double wake_sleepers(struct line *line)
 {
     double now = ft_clock_seconds();
-    double next = -1;
-    for (struct ft_v1_call *call = v1->calls; call != NULL; call = call->after) {
-        if (call->wake_at > 0 && call->wake_at <= now) {
-            call->wake_at = 0;
-            put_in_line(v1, call);
-        } else if (call->wake_at > 0 && (next < 0 || call->wake_at - now < next)) {
-            next = call->wake_at - now;
-        }
+    while (line->asleep != NULL && line->asleep->wake_at <= now) {
+        put_in_line(line->v1, line->asleep);
     }
-    return next;
+    return line->asleep != NULL ? line->asleep->wake_at - now : -1;
 }
 
-static void nap(struct ft_v1 *v1, double seconds)
+static void nap(struct line *line, double seconds)
 {
     struct timespec at;
     if (seconds < 0) {
-        (void)pthread_cond_wait(&v1->changed, &v1->mutex);
+        (void)pthread_cond_wait(&line->changed, &line->v1->mutex);
         return;
     }
     (void)clock_gettime(CLOCK_MONOTONIC, &at);
     int64_t ns = at.tv_nsec + (int64_t)(seconds * 1e9) + 1000000;
     at.tv_sec += (time_t)(ns / 1000000000);
     at.tv_nsec = (long)(ns % 1000000000);
-    (void)pthread_cond_timedwait(&v1->changed, &v1->mutex, &at);
+    (void)pthread_cond_timedwait(&line->changed, &line->v1->mutex, &at);
+}
+
+/* Mutex held, and let go of meanwhile. */
+static void step_first(struct line *line)
+{
+    struct ft_v1 *v1 = line->v1;
+    struct ft_v1_call *call = take_first(line);
+    unsigned events = call->events;
+    call->events = 0;
+    call->running = true;
+    if (line->first != NULL || line->asleep != NULL) { /* this thread looks after neither now */
+        (void)pthread_cond_signal(&line->changed);
+    }
+    (void)pthread_mutex_unlock(&v1->mutex);
+    step(call, events);
+    (void)pthread_mutex_lock(&v1->mutex);
+    call->running = false;
+    if (call->events != 0) {
+        put_in_line(v1, call);
+    } else if (call->ticking && !call->finished) {
+        fall_asleep(line, call);
+    }
+    (void)pthread_mutex_unlock(&v1->mutex);
+    call_unref(call); /* the line's */
+    (void)pthread_mutex_lock(&v1->mutex);
 }
 
 static void line_main(void *arg)
 {
-    struct ft_v1 *v1 = arg;
-    (void)pthread_mutex_lock(&v1->mutex);
+    struct line *line = arg;
+    (void)pthread_mutex_lock(&line->v1->mutex);
     for (;;) {
-        double sleep = wake_sleepers(v1);
-        if (v1->first == NULL) {
-            if (v1->closed) {
-                break;
-            }
-            nap(v1, sleep);
-            continue;
+        double sleep = wake_sleepers(line);
+        if (line->first != NULL) {
+            step_first(line);
+        } else if (line->v1->closed) {
+            break;
+        } else {
+            nap(line, sleep);
         }
-        struct ft_v1_call *call = take_first(v1);
-        unsigned events = call->events;
-        call->events = 0;
-        call->running = true;
-        call->wake_at = 0;
-        (void)pthread_mutex_unlock(&v1->mutex);
-        step(call, events);
-        (void)pthread_mutex_lock(&v1->mutex);
-        call->running = false;
-        if (call->events != 0) {
-            put_in_line(v1, call);
-        } else if (call->ticking && !call->finished) {
-            call->wake_at = ft_clock_seconds() + FT_V1_TICK_MS / 1000.0;
-        }
-        (void)pthread_mutex_unlock(&v1->mutex);
-        call_unref(call); /* the line's */
-        (void)pthread_mutex_lock(&v1->mutex);
     }
-    (void)pthread_mutex_unlock(&v1->mutex);
+    (void)pthread_mutex_unlock(&line->v1->mutex);
 }
 
 /* ---- gRPC's threads */
@@ -526,31 +595,48 @@ void ft_v1_methods_fill(struct ft_service *service, struct ft_rpc_method *method
                                             .half_closed = many ? half_closed : NULL,
                                             .closed = closed,
                                             .arg = &v1->rows[i],
-                                            .light = !many, /* one small message */
+                                            .light = kind->light,
                                             .refused = refused,
                                             .sent = sent,
                                             .gone = gone};
     }
 }
 
+static enum ft_status start_line(struct ft_v1 *v1, struct line *line, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_new(v1->n_threads, sizeof *line->threads, &line->threads, err));
+    for (size_t i = 0; i < v1->n_threads; i++) {
+        FT_RETURN_IF_FAILED(ft_thread_start("v1", line_main, line, &line->threads[i], err));
+    }
+    return FT_OK;
+}
+
+static void init_locks(struct ft_v1 *v1)
+{
+    pthread_condattr_t monotonic;
+    (void)pthread_mutex_init(&v1->mutex, NULL);
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    for (size_t i = 0; i < LINES; i++) {
+        struct line *line = &v1->lines[i];
+        line->v1 = v1;
+        line->last = &line->first;
+        (void)pthread_cond_init(&line->changed, &monotonic);
+    }
+    (void)pthread_condattr_destroy(&monotonic);
+}
+
 enum ft_status ft_v1_new(struct ft_service *service, struct ft_v1 **v1, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_v1 *v = NULL;
-    pthread_condattr_t monotonic;
     *v1 = NULL;
     FT_RETURN_IF_FAILED(ft_new(1, sizeof *v, &v, err));
     v->service = service;
-    v->last = &v->first;
-    (void)pthread_mutex_init(&v->mutex, NULL);
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&v->changed, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
     v->n_threads = (size_t)service->config->handlers;
-    FT_TRY(ft_new(v->n_threads, sizeof *v->threads, &v->threads, err));
-    for (size_t i = 0; i < v->n_threads; i++) {
-        FT_TRY(ft_thread_start("v1", line_main, v, &v->threads[i], err));
+    init_locks(v);
+    for (size_t i = 0; i < LINES; i++) {
+        FT_TRY(start_line(v, &v->lines[i], err));
     }
     *v1 = v;
     v = NULL;
@@ -585,15 +671,20 @@ void ft_v1_free(struct ft_v1 *v1)
     }
     (void)pthread_mutex_lock(&v1->mutex);
     v1->closed = true;
-    (void)pthread_cond_broadcast(&v1->changed);
+    for (size_t i = 0; i < LINES; i++) {
+        (void)pthread_cond_broadcast(&v1->lines[i].changed);
+    }
     (void)pthread_mutex_unlock(&v1->mutex);
-    for (size_t i = 0; v1->threads != NULL && i < v1->n_threads; i++) {
-        ft_thread_join(v1->threads[i]);
+    for (size_t i = 0; i < LINES; i++) {
+        struct line *line = &v1->lines[i];
+        for (size_t k = 0; line->threads != NULL && k < v1->n_threads; k++) {
+            ft_thread_join(line->threads[k]);
+        }
+        ft_free(line->threads);
+        (void)pthread_cond_destroy(&line->changed);
     }
     assert(v1->calls == NULL);
     (void)pthread_mutex_destroy(&v1->mutex);
-    (void)pthread_cond_destroy(&v1->changed);
-    ft_free(v1->threads);
     ft_free(v1);
 }
 
@@ -602,6 +693,27 @@ void ft_v1_free(struct ft_v1 *v1)
 void ft_v1_at_fault(struct ft_v1_why *why, const char *field)
 {
     (void)snprintf(why->fault.field, sizeof why->fault.field, "%s", field);
+}
+
+void ft_v1_at_document(struct ft_v1_why *why, size_t i)
+{
+    ft_v1_document_field(i, "", &why->fault);
+}
+
+enum ft_status ft_v1_scan(struct ft_v1_call *call, struct ft_arena *arena, struct ft_v1_batch *batch,
+                          struct ft_v1_why *why)
+{
+    struct ft_bytes message = ft_rpc_message(call->rpc);
+    FT_RETURN_IF_FAILED(ft_v1_batch_look(message, batch, &why->fault, &why->err));
+    if (!ft_rpc_hold(call->rpc, ft_documents_bytes(batch->count))) {
+        ft_v1_at_fault(why, "documents");
+        why->fault.retry_seconds = 1;
+        return FT_FAIL(&why->err, BUSY,
+                       "%zu Documents take %zu bytes beside their message, and there is no room for them "
+                       "(messages_mb): try again, or send fewer at once",
+                       batch->count, ft_documents_bytes(batch->count));
+    }
+    return ft_v1_batch_scan(message, arena, batch, &why->fault, &why->err);
 }
 
 enum ft_status ft_v1_empty(struct ft_json **answer, struct ft_v1_why *why)

@@ -7,6 +7,9 @@
  * answers. So a call has no thread of its own, is stepped by one thread at a time, and needs no locks; its
  * next message is asked for by ft_v1_next() once the last is dealt with, and no more than FT_V1_WINDOW
  * answers of it wait for the wire.
+ *
+ * There are two lines, each with its threads: calls that may wait for the disk (an fsync, a dataset that is
+ * opened, a file that is hashed) never hold up those that only look and compute.
  */
 #ifndef FT_SERVER_V1_H
 #define FT_SERVER_V1_H
@@ -18,10 +21,11 @@
 #include "executor/wire/v1.h"
 
 enum {
-    FT_V1_WINDOW = 4,      /* answers of a call on their way; of artifacts 4 MiB each */
-    FT_V1_CHUNK = 4 << 20, /* bytes of a chunk */
-    FT_V1_CALLS = 4096,    /* in hand; more are refused */
-    FT_V1_PAGE = 100,      /* entries of a page that says no size */
+    FT_V1_WINDOW = 4,             /* answers of a call on their way */
+    FT_V1_CHUNK = 4 << 20,        /* bytes of a chunk of an artifact */
+    FT_V1_CHUNK_LEAST = 64 << 10, /* when too much waits for those who do not read */
+    FT_V1_CALLS = 4096,           /* in hand; more are refused */
+    FT_V1_PAGE = 100,             /* entries of a page that says no size */
     FT_V1_PAGE_MAX = 1000,
     FT_V1_TICK_MS = 100 /* how often a call that waits for nobody's event looks again */
 };
@@ -36,6 +40,8 @@ struct ft_v1_why {
 struct ft_v1_call;
 struct ft_v1_kind {
     const char *path;
+    bool disk;  /* its steps may wait for the disk */
+    bool light; /* one small message: rpc/server.h */
     /* Unary: answers a request, both as JSON. NULL: a stream, with a step. */
     enum ft_v1_type request, response;
     enum ft_status (*answer)(struct ft_service *service, const struct ft_json *request,
@@ -71,7 +77,8 @@ struct ft_v1_call {
     bool in_line, running;
     double wake_at; /* 0: no tick is wanted */
     struct ft_v1_call *next_in_line;
-    struct ft_v1_call *before, *after; /* all calls */
+    struct ft_v1_call *earlier, *later; /* that sleep until wake_at */
+    struct ft_v1_call *before, *after;  /* all calls */
 };
 
 /* Work elsewhere: busy until ft_v1_worked(), which any thread may call, once. */
@@ -81,17 +88,26 @@ void ft_v1_worked(struct ft_v1_call *call);
 void ft_v1_no_work(struct ft_v1_call *call);
 /* The message is dealt with: ask for the next. */
 void ft_v1_next(struct ft_v1_call *call);
-bool ft_v1_has_room(const struct ft_v1_call *call); /* for another answer */
+/* For another answer: one that was made always is. */
+bool ft_v1_has_room(const struct ft_v1_call *call);
 /* part 0: the message itself, else as that member of a FinetuneResponse. The buffer is taken over. */
 FT_MUST_CHECK enum ft_status ft_v1_send(struct ft_v1_call *call, unsigned part, struct ft_buf *take_message,
                                         struct ft_err *err);
 void ft_v1_finish(struct ft_v1_call *call); /* OK */
 void ft_v1_fail(struct ft_v1_call *call, struct ft_v1_why *why);
 enum ft_rpc_code ft_v1_code(enum ft_status st);
+/* What failed is on our disk: damage there is not the client's fault. Returns st. */
+enum ft_status ft_v1_ours(struct ft_v1_why *why, enum ft_status st);
+/* The name of a run or model was found, but nothing can be computed with it yet. Returns st. */
+enum ft_status ft_v1_not_yet(struct ft_v1_why *why, enum ft_status st);
+/* The message's Documents, counted with it. FT_BUSY: no room for them. */
+FT_MUST_CHECK enum ft_status ft_v1_scan(struct ft_v1_call *call, struct ft_arena *arena,
+                                        struct ft_v1_batch *batch, struct ft_v1_why *why);
 /* The end of a stream that waits for its client's next message, when there is none. True: it is finished. */
 bool ft_v1_no_more(struct ft_v1_call *call);
 
 void ft_v1_at_fault(struct ft_v1_why *why, const char *field);
+void ft_v1_at_document(struct ft_v1_why *why, size_t i);
 /* An answer without members. */
 FT_MUST_CHECK enum ft_status ft_v1_empty(struct ft_json **answer, struct ft_v1_why *why);
 /* Texts of a request; "" when absent. */
@@ -131,9 +147,10 @@ FT_MUST_CHECK enum ft_status ft_v1_fit_submit(struct ft_service *service, const 
 /* v1_watch.c: what is left to tell of a run. */
 struct ft_v1_watch {
     char run[FT_RUN_ID];
-    int64_t next;          /* event */
-    bool over;             /* all is told */
-    enum ft_run_state how; /* it ended, once over */
+    int64_t from;               /* events before that are not told */
+    struct ft_runs_place place; /* all before it were looked at */
+    bool over;                  /* all is told */
+    enum ft_run_state how;      /* it ended, once over */
 };
 /* Send what there is and there is room for; the call ticks while more may come. */
 FT_MUST_CHECK enum ft_status ft_v1_watch_on(struct ft_v1_call *call, struct ft_v1_watch *watch, unsigned part,
@@ -156,7 +173,7 @@ void ft_v1_pull_release(struct ft_v1_call *call);
 
 /* v1_push.c: Documents of one message on their way to the disk. */
 struct ft_v1_push {
-    char dataset[72];
+    char dataset[FT_DATASET_NAME];
     uint64_t position; /* of the first Document of the message in hand */
     struct ft_arena arena;
     struct ft_v1_batch batch;

@@ -114,11 +114,7 @@ FT_V1_ANSWER(ft_v1_get_dataset)
     ft_v1_at_fault(why, "dataset");
     FT_TRY(ft_datasets_dir(service->datasets, name, &dir, &why->err));
     ft_v1_at_fault(why, "");
-    st = ft_folder_look(dir, &info, &why->err);
-    if (st != FT_OK) {
-        why->code = FT_RPC_INTERNAL; /* what is on our disk is not the client's fault */
-        goto done;
-    }
+    FT_TRY(ft_v1_ours(why, ft_folder_look(dir, &info, &why->err)));
     FT_TRY(describe(name, &info, answer, &why->err));
 done:
     ft_free(dir);
@@ -161,7 +157,7 @@ FT_V1_ANSWER(ft_v1_delete_documents)
     if (st == FT_INVALID || st == FT_NOT_FOUND) {
         ft_v1_at_fault(why, "dataset");
     }
-    FT_TRY(st);
+    FT_TRY(ft_v1_ours(why, st));
     FT_TRY(ft_v1_empty(answer, why));
     FT_TRY(ft_json_set(*answer, "deleted", ft_json_of_int((int64_t)deleted), &why->err));
 done:

@@ -12,7 +12,7 @@ static void encoded(void *arg, const float *vectors, size_t dim, size_t failed, 
     if (err->code == FT_OK) {
         (void)!ft_v1_embeddings_write(embed->docs, embed->count, vectors, dim, &embed->out, &embed->why.err);
     } else if (failed < embed->count) {
-        (void)snprintf(embed->why.fault.field, sizeof embed->why.fault.field, "documents[%zu]", failed);
+        ft_v1_at_document(&embed->why, failed);
     }
     embed->done = true;
     ft_v1_worked(embed->call);
@@ -44,13 +44,9 @@ static enum ft_status take_message(struct ft_v1_call *call, struct ft_v1_encode 
 {
     size_t failed = 0;
     struct ft_bytes name;
-    FT_RETURN_IF_FAILED(
-        ft_v1_batch_scan(ft_rpc_message(call->rpc), &e->arena, &e->batch, &why->fault, &why->err));
+    FT_RETURN_IF_FAILED(ft_v1_scan(call, &e->arena, &e->batch, why));
     name = e->batch.head;
-    if (!ft_utf8_valid(name) || (name.size > 0 && memchr(name.data, 0, name.size) != NULL)) {
-        ft_v1_at_fault(why, "model");
-        return FT_FAIL(&why->err, INVALID, "model is not UTF-8 text without U+0000");
-    }
+    FT_RETURN_IF_FAILED(ft_v1_check_text("model", name, &why->fault, &why->err));
     if (name.size > 0) {
         ft_free(e->model);
         e->model = ft_strndup((const char *)name.data, name.size);
@@ -60,7 +56,7 @@ static enum ft_status take_message(struct ft_v1_call *call, struct ft_v1_encode 
     }
     enum ft_status st = ft_check_contents(e->batch.docs, e->batch.count, &failed, &why->err);
     if (st != FT_OK) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "documents[%zu]", failed);
+        ft_v1_at_document(why, failed);
     }
     e->embed.docs = e->batch.docs;
     e->embed.count = e->batch.count;
@@ -76,6 +72,7 @@ static enum ft_status into_line(struct ft_v1_call *call, struct ft_v1_encode *e,
     enum ft_status st = ft_model_path(call->service, e->model, true, &path, &why->err);
     if (st != FT_OK) {
         ft_v1_at_fault(why, "model");
+        st = ft_v1_not_yet(why, st);
     } else {
         st = ft_v1_embed_begin(call, &e->embed, path, &full, why);
         if (full && call->begun) {

@@ -8,14 +8,14 @@
 
 /* ---- the Documents come in */
 
-static enum ft_status own_name(char name[static 72], struct ft_err *err)
+static enum ft_status own_name(char name[static FT_DATASET_NAME], struct ft_err *err)
 {
     uint8_t r[8];
     if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r) {
         return FT_FAIL(err, IO, "the operating system has no random bytes");
     }
-    (void)snprintf(name, 72, FT_DATASET_OWN "%02x%02x%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2], r[3], r[4],
-                   r[5], r[6], r[7]);
+    (void)snprintf(name, FT_DATASET_NAME, FT_DATASET_OWN "%02x%02x%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2],
+                   r[3], r[4], r[5], r[6], r[7]);
     return FT_OK;
 }
 
@@ -38,8 +38,7 @@ static enum ft_status take_config(struct ft_v1_finetune *f, struct ft_v1_why *wh
 
 static enum ft_status take_message(struct ft_v1_call *call, struct ft_v1_finetune *f, struct ft_v1_why *why)
 {
-    FT_RETURN_IF_FAILED(
-        ft_v1_batch_scan(ft_rpc_message(call->rpc), &f->push.arena, &f->push.batch, &why->fault, &why->err));
+    FT_RETURN_IF_FAILED(ft_v1_scan(call, &f->push.arena, &f->push.batch, why));
     if (f->push.batch.has_head != (f->config == NULL)) {
         ft_v1_at_fault(why, "config");
         return f->config == NULL ? FT_FAIL(&why->err, INVALID, "the first message has no config")
@@ -157,7 +156,7 @@ static enum ft_status embed(struct ft_v1_call *call, struct ft_v1_finetune *f, s
         return FT_OK;
     }
     if (f->dataset == NULL) {
-        FT_RETURN_IF_FAILED(open_dataset(call, f, &why->err));
+        FT_RETURN_IF_FAILED(ft_v1_ours(why, open_dataset(call, f, &why->err)));
     }
     if (f->embed.done) {
         *why = f->embed.why;
@@ -176,7 +175,7 @@ static enum ft_status embed(struct ft_v1_call *call, struct ft_v1_finetune *f, s
         return FT_OK;
     }
     if (f->count == 0) {
-        FT_RETURN_IF_FAILED(read_documents(call, f, &why->err));
+        FT_RETURN_IF_FAILED(ft_v1_ours(why, read_documents(call, f, &why->err)));
     }
     f->embed.docs = f->docs;
     f->embed.count = f->count;

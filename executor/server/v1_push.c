@@ -22,7 +22,7 @@ enum ft_status ft_v1_push_begin(struct ft_v1_call *call, struct ft_v1_push *push
     size_t failed = 0;
     enum ft_status st = ft_check_examples(push->batch.docs, push->batch.count, &failed, &why->err);
     if (st != FT_OK) {
-        (void)snprintf(why->fault.field, sizeof why->fault.field, "documents[%zu]", failed);
+        ft_v1_at_document(why, failed);
         return st;
     }
     push->stored = false;
@@ -38,9 +38,9 @@ enum ft_status ft_v1_push_begin(struct ft_v1_call *call, struct ft_v1_push *push
                             stored, call, &why->err);
     if (st != FT_OK) {
         ft_v1_no_work(call);
-        why->code = st == FT_CORRUPT ? FT_RPC_INTERNAL : FT_RPC_OK; /* our files are not the client's fault */
+        why->fault.retry_seconds = st == FT_BUSY ? 1 : 0;
     }
-    return st;
+    return ft_v1_ours(why, st);
 }
 
 static enum ft_status answer(struct ft_v1_call *call, const struct ft_v1_push *push, unsigned part,
@@ -70,7 +70,6 @@ enum ft_status ft_v1_push_end(struct ft_v1_call *call, struct ft_v1_push *push, 
     push->stored = false;
     if (push->why.code != FT_OK) {
         why->err = push->why;
-        why->code = push->why.code == FT_CORRUPT ? FT_RPC_INTERNAL : FT_RPC_OK;
         if (push->why.code == FT_IO) { /* the disk is full, or refuses: nothing else helps than room there */
             why->code = FT_RPC_RESOURCE_EXHAUSTED;
             why->fault.retry_seconds = 1;
@@ -78,7 +77,7 @@ enum ft_status ft_v1_push_end(struct ft_v1_call *call, struct ft_v1_push *push, 
             FT_LOG_WARNING_LINE("server", "nothing stored dataset=%s reason=\"%s\"", push->dataset,
                                 push->why.text);
         }
-        return push->why.code;
+        return ft_v1_ours(why, push->why.code);
     }
     FT_RETURN_IF_FAILED(answer(call, push, part, &why->err));
     push->position += push->batch.count;
@@ -118,8 +117,7 @@ static enum ft_status choose_dataset(struct ft_v1_push *push, struct ft_bytes na
 
 static enum ft_status take_message(struct ft_v1_call *call, struct ft_v1_push *push, struct ft_v1_why *why)
 {
-    FT_RETURN_IF_FAILED(
-        ft_v1_batch_scan(ft_rpc_message(call->rpc), &push->arena, &push->batch, &why->fault, &why->err));
+    FT_RETURN_IF_FAILED(ft_v1_scan(call, &push->arena, &push->batch, why));
     FT_RETURN_IF_FAILED(choose_dataset(push, push->batch.head, why));
     return ft_v1_push_begin(call, push, why);
 }

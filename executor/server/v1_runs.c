@@ -63,7 +63,7 @@ enum ft_status ft_v1_fit_submit(struct ft_service *service, const struct ft_json
         ft_v1_at_fault(why, field);
     }
     ft_json_free(none);
-    return st;
+    return strcmp(field, "model") == 0 ? ft_v1_not_yet(why, st) : st;
 }
 
 FT_V1_ANSWER(ft_v1_fit)

@@ -54,7 +54,7 @@ static enum ft_status send_end(struct ft_v1_call *call, const struct ft_v1_watch
         goto done;
     }
     ft_clock_iso(ft_clock_unix_ms(), iso);
-    FT_TRY(ft_json_set(e, "index", ft_json_of_int(watch->next), &why->err));
+    FT_TRY(ft_json_set(e, "index", ft_json_of_int(watch->place.index), &why->err));
     FT_TRY(ft_json_set(e, "time", ft_json_of_text(iso), &why->err));
     struct ft_json *taken = run;
     run = NULL;
@@ -74,8 +74,8 @@ static enum ft_status send_some(struct ft_v1_call *call, struct ft_v1_watch *wat
     struct ft_json *events = NULL;
     int64_t room = FT_V1_WINDOW - atomic_load(&call->out);
     *count = 0;
-    FT_TRY(ft_runs_events(call->service->runs, watch->run, NULL, watch->next, room > 0 ? room : 0, &events,
-                          &why->err));
+    FT_TRY(ft_runs_events_on(call->service->runs, watch->run, &watch->place, watch->from, room > 0 ? room : 0,
+                             &events, &why->err));
     for (; *count < ft_json_count(events); ++*count) {
         const struct ft_json *line = ft_json_at(events, *count);
         struct ft_json *event = NULL;
@@ -83,7 +83,6 @@ static enum ft_status send_some(struct ft_v1_call *call, struct ft_v1_watch *wat
         st = send_event(call, event, part, &why->err);
         ft_json_free(event);
         FT_TRY(st);
-        watch->next = ft_json_int(ft_json_get(line, "index")) + 1;
     }
 done:
     ft_json_free(events);
@@ -128,10 +127,10 @@ static enum ft_status begin_watch(struct ft_v1_call *call, struct ft_v1_watch *w
         goto done;
     }
     (void)snprintf(watch->run, sizeof watch->run, "%s", run);
-    watch->next = ft_json_int(ft_json_get(request, "from"));
-    if (watch->next < 0) { /* the place of the first of them */
-        FT_TRY(ft_runs_events(call->service->runs, run, NULL, watch->next, 1, &last, &why->err));
-        watch->next = ft_json_int(ft_json_get(ft_json_at(last, 0), "index"));
+    watch->from = ft_json_int(ft_json_get(request, "from"));
+    if (watch->from < 0) { /* the place of the first of them */
+        FT_TRY(ft_runs_events(call->service->runs, run, NULL, watch->from, 1, &last, &why->err));
+        watch->from = ft_json_int(ft_json_get(ft_json_at(last, 0), "index"));
     }
 done:
     ft_json_free(request);
@@ -200,7 +199,8 @@ enum ft_status ft_v1_pull_on(struct ft_v1_call *call, struct ft_v1_pull *pull, u
     while (!pull->over && ft_v1_has_room(call)) {
         struct ft_buf out = {0};
         size_t left = whole.size - pull->at;
-        size_t size = left < FT_V1_CHUNK ? left : FT_V1_CHUNK;
+        size_t most = ft_rpc_has_room(call->rpc, FT_V1_CHUNK) ? FT_V1_CHUNK : FT_V1_CHUNK_LEAST;
+        size_t size = left < most ? left : most;
         st = ft_v1_chunk_write(pull->at, whole.size, pull->sha256, ft_bytes_of(whole.data + pull->at, size),
                                &out, &why->err);
         st = st == FT_OK ? ft_v1_send(call, part, &out, &why->err) : st;

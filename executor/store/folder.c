@@ -1,5 +1,6 @@
 #include "executor/store/folder.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +9,22 @@
 #include "executor/base/alloc.h"
 #include "executor/store/internal.h"
 #include "executor/wire/docarray.h"
+
+bool ft_dataset_name_hidden(const char *name)
+{
+    return name[0] == FT_DATASET_HIDDEN[0];
+}
+
+bool ft_dataset_name_valid(const char *name)
+{
+    size_t n = 0;
+    for (; name[n] != '\0' && n < FT_DATASET_NAME; n++) {
+        if (isalnum((unsigned char)name[n]) == 0 && strchr("-_.", name[n]) == NULL) {
+            return false;
+        }
+    }
+    return n > 0 && n < FT_DATASET_NAME && !ft_dataset_name_hidden(name);
+}
 
 static void add_up(const struct ft_dataset *ds, struct ft_folder_info *info)
 {

@@ -7,10 +7,18 @@
 #ifndef FT_STORE_FOLDER_H
 #define FT_STORE_FOLDER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "executor/base/status.h"
+
+/* Names of datasets: 1 to 64 letters, digits, '-', '_', '.'. Those that begin with a dot are hidden: of a
+ * service's own, they come and go, nobody can name them and no list shows them. */
+enum { FT_DATASET_NAME = 65 };
+#define FT_DATASET_HIDDEN "."
+bool ft_dataset_name_hidden(const char *name);
+bool ft_dataset_name_valid(const char *name); /* one that a user may choose */
 
 struct ft_folder_info {
     size_t documents, classes;

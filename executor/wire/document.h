@@ -17,4 +17,11 @@ struct ft_document {
     struct ft_content content;
     struct ft_bytes raw; /* the Document's own message bytes; empty when it did not come over the wire */
 };
+
+/* What `count` Documents of a message take beside it. A message of 2 bytes a Document is one, too: where they
+ * come from strangers, this is counted. */
+static inline size_t ft_documents_bytes(size_t count)
+{
+    return count * (sizeof(struct ft_document) + 2 * sizeof(struct ft_bytes));
+}
 #endif

@@ -50,6 +50,9 @@ static enum ft_status scan_header(struct ft_bytes header, struct ft_jina_request
 
 static enum ft_status add_doc(struct ft_jina_request *request, struct ft_bytes doc, struct ft_err *err)
 {
+    if (request->n_docs == FT_MAX_DOCUMENTS) {
+        return FT_FAIL(err, LIMIT, "the request has more than %d Documents", FT_MAX_DOCUMENTS);
+    }
     FT_RETURN_IF_FAILED(
         ft_grow(&request->docs, &request->docs_capacity, request->n_docs + 1, sizeof *request->docs, err));
     request->docs[request->n_docs++] = doc;

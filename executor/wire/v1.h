@@ -77,10 +77,19 @@ struct ft_v1_batch {
     struct ft_document *docs; /* (count), in the arena */
     size_t count;
 };
-/* FT_CORRUPT, FT_INVALID, FT_UNSUPPORTED, FT_LIMIT as docarray.h; a Document may lack label or content. */
+/* The head, and how many Documents there are: FT_LIMIT above FT_MAX_DOCUMENTS. */
+FT_MUST_CHECK enum ft_status ft_v1_batch_look(struct ft_bytes message, struct ft_v1_batch *batch,
+                                              struct ft_v1_fault *fault, struct ft_err *err);
+/* The Documents of a batch that was looked at, into ft_documents_bytes(count) of the arena's. FT_CORRUPT,
+ * FT_INVALID, FT_UNSUPPORTED, FT_LIMIT as docarray.h; a Document may lack label or content. */
 FT_MUST_CHECK enum ft_status ft_v1_batch_scan(struct ft_bytes message, struct ft_arena *arena,
                                               struct ft_v1_batch *batch, struct ft_v1_fault *fault,
                                               struct ft_err *err);
+/* fault->field: "documents[i]", or that with ".field" behind it. */
+void ft_v1_document_field(size_t i, const char *field, struct ft_v1_fault *fault);
+/* A text field as it is on the wire. FT_INVALID, naming it: not UTF-8, or with U+0000 inside. */
+FT_MUST_CHECK enum ft_status ft_v1_check_text(const char *field, struct ft_bytes text,
+                                              struct ft_v1_fault *fault, struct ft_err *err);
 /* One Document. *doc borrows from message and arena; doc->raw is its docarray form, if it has one. */
 FT_MUST_CHECK enum ft_status ft_v1_document_scan(struct ft_bytes message, struct ft_arena *arena,
                                                  struct ft_document *doc, struct ft_v1_fault *fault,

@@ -206,9 +206,16 @@ done:
     return st;
 }
 
-/* How many Documents, and the head. */
-static enum ft_status look(struct ft_bytes message, struct ft_v1_batch *batch, struct ft_err *err)
+void ft_v1_document_field(size_t i, const char *field, struct ft_v1_fault *fault)
 {
+    (void)snprintf(fault->field, sizeof fault->field, "documents[%zu]%s%s", i, field[0] != '\0' ? "." : "",
+                   field);
+}
+
+enum ft_status ft_v1_batch_look(struct ft_bytes message, struct ft_v1_batch *batch, struct ft_v1_fault *fault,
+                                struct ft_err *err)
+{
+    *batch = (struct ft_v1_batch){0};
     struct ft_pb_cursor cursor = ft_pb_open(message);
     struct ft_pb_field f;
     bool more = true;
@@ -223,6 +230,10 @@ static enum ft_status look(struct ft_bytes message, struct ft_v1_batch *batch, s
         } else if (f.number == BATCH_DOCUMENTS) {
             struct ft_bytes ignored;
             FT_RETURN_IF_FAILED(ft_pb_bytes(&f, &ignored, err));
+            if (batch->count == FT_MAX_DOCUMENTS) {
+                (void)snprintf(fault->field, sizeof fault->field, "documents");
+                return FT_FAIL(err, LIMIT, "the message has more than %d Documents", FT_MAX_DOCUMENTS);
+            }
             batch->count++;
         }
     }
@@ -235,8 +246,6 @@ enum ft_status ft_v1_batch_scan(struct ft_bytes message, struct ft_arena *arena,
     struct ft_pb_field f;
     struct ft_v1_fault inner = {{0}, 0};
     bool more = true;
-    *batch = (struct ft_v1_batch){0};
-    FT_RETURN_IF_FAILED(look(message, batch, err));
     if (batch->count == 0) {
         return FT_OK;
     }
@@ -248,8 +257,7 @@ enum ft_status ft_v1_batch_scan(struct ft_bytes message, struct ft_arena *arena,
         }
         enum ft_status st = ft_v1_document_scan(f.bytes, arena, &batch->docs[i], &inner, err);
         if (st != FT_OK) {
-            (void)snprintf(fault->field, sizeof fault->field, "documents[%zu]%s%s", i,
-                           inner.field[0] != '\0' ? "." : "", inner.field);
+            ft_v1_document_field(i, inner.field, fault);
             return st;
         }
         i++;

@@ -66,6 +66,16 @@ static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescript
     return NULL;
 }
 
+enum ft_status ft_v1_check_text(const char *field, struct ft_bytes text, struct ft_v1_fault *fault,
+                                struct ft_err *err)
+{
+    if (ft_utf8_valid(text) && (text.size == 0 || memchr(text.data, 0, text.size) == NULL)) {
+        return FT_OK;
+    }
+    (void)snprintf(fault->field, sizeof fault->field, "%s", field);
+    return FT_FAIL(err, INVALID, "%s is not UTF-8 text without U+0000", field);
+}
+
 /* Texts as they are on the wire: protobuf-c would cut them at a NUL. Messages of ours nest two deep; Structs
  * are looked at when they are read. */
 static enum ft_status check_texts(const ProtobufCMessageDescriptor *type, struct ft_bytes message,
@@ -83,12 +93,8 @@ static enum ft_status check_texts(const ProtobufCMessageDescriptor *type, struct
         if (known == NULL || f.wire != FT_PB_BYTES) {
             continue;
         }
-        bool bad =
-            known->type == PROTOBUF_C_TYPE_STRING &&
-            (!ft_utf8_valid(f.bytes) || (f.bytes.size > 0 && memchr(f.bytes.data, 0, f.bytes.size) != NULL));
-        if (bad) {
-            (void)snprintf(fault->field, sizeof fault->field, "%s", known->name);
-            return FT_FAIL(err, INVALID, "%s is not UTF-8 text without U+0000", known->name);
+        if (known->type == PROTOBUF_C_TYPE_STRING) {
+            FT_RETURN_IF_FAILED(ft_v1_check_text(known->name, f.bytes, fault, err));
         }
         if (known->type == PROTOBUF_C_TYPE_MESSAGE && !is_struct(known->descriptor)) {
             FT_RETURN_IF_FAILED(check_texts(known->descriptor, f.bytes, fault, err));
