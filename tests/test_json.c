@@ -178,6 +178,23 @@ static void text_is_written_as_json_wants_it(void **state)
     ft_buf_release(&out);
 }
 
+static void sorted_texts_are_equal_for_equal_values(void **state)
+{
+    static const char *const texts[] = {"{\"b\": [{\"y\": 1, \"x\": 2}], \"a\": {\"d\": null, \"c\": \"\"}}",
+                                        "{\"a\": {\"c\": \"\", \"d\": null}, \"b\": [{\"x\": 2, \"y\": 1}]}"};
+    struct ft_err err = {0};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct ft_json *json = NULL;
+        struct ft_buf out = {0};
+        ASSERT_OK(ft_json_parse(ft_bytes_of_text(texts[i]), &json, &err));
+        ASSERT_OK(ft_json_write_sorted(json, &out, &err));
+        assert_true(ft_bytes_is(ft_buf_bytes(&out), texts[1]));
+        ft_json_free(json);
+        ft_buf_release(&out);
+    }
+}
+
 static void builders_refuse_what_json_cannot_hold(void **state)
 {
     (void)state;
@@ -259,6 +276,7 @@ int main(void)
         cmocka_unit_test(nesting_is_limited),
         cmocka_unit_test(getters_answer_for_every_kind),
         cmocka_unit_test(text_is_written_as_json_wants_it),
+        cmocka_unit_test(sorted_texts_are_equal_for_equal_values),
         cmocka_unit_test(builders_refuse_what_json_cannot_hold),
         cmocka_unit_test(memory_running_out_leaves_nothing_behind),
     };

@@ -2,9 +2,13 @@
 /*
  * The gRPC server alone, over the loopback: what is counted, who waits to be read, who is refused.
  */
+#include <arpa/inet.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "executor/base/clock.h"
 #include "executor/base/thread.h"
@@ -15,7 +19,7 @@
 
 static struct ft_err err;
 
-enum { MIB = 1 << 20, ROOM = 16 * MIB, WAITING = 8, CLIENTS = 64, HELD = 64 };
+enum { MIB = 1 << 20, ROOM = 16 * MIB, WAITING = 8, CLIENTS = 64, HELD = 64, KEEPALIVE_MS = 1500 };
 
 /* ---- a server: /t/echo answers with what came, /t/hold keeps its calls, /t/light answers at once */
 
@@ -94,7 +98,33 @@ static void let_go(void)
     (void)pthread_mutex_unlock(&held.mutex);
 }
 
+/* /t/later: keeps its message, and is read on when the test says so. */
+static struct {
+    _Atomic(struct ft_rpc_call *) call;
+    atomic_bool closed, ended;
+} later;
+
+static void later_came(void *arg, struct ft_rpc_call *call)
+{
+    (void)arg;
+    atomic_store(&later.call, call);
+}
+
+static void later_closed(void *arg, struct ft_rpc_call *call)
+{
+    (void)arg;
+    (void)call;
+    atomic_store(&later.closed, true);
+}
+
+static void later_ended(void *arg, struct ft_rpc_call *call)
+{
+    ended(arg, call);
+    atomic_store(&later.ended, true);
+}
+
 static const struct ft_rpc_method METHODS[] = {
+    {.path = "/t/later", .message = later_came, .half_closed = later_ended, .closed = later_closed},
     {.path = "/t/echo", .message = echo},
     {.path = "/t/stream", .message = echo_on, .half_closed = ended},
     {.path = "/t/hold", .message = hold},
@@ -114,7 +144,8 @@ static int set_up(void **state)
                                            .n_methods = sizeof METHODS / sizeof METHODS[0],
                                            .message_bytes_max = 8 * MIB,
                                            .memory_bytes_max = ROOM,
-                                           .waiting_max = WAITING};
+                                           .waiting_max = WAITING,
+                                           .keepalive_ms = KEEPALIVE_MS};
     held.pass = false;
     ASSERT_OK(ft_rpc_server_new(&options, &f.server, &err));
     (void)snprintf(f.target, sizeof f.target, "127.0.0.1:%d", ft_rpc_server_port(f.server));
@@ -360,6 +391,198 @@ static void too_large_a_message_is_refused(void **state)
     nothing_stays(f);
 }
 
+static void a_light_method_takes_small_messages_only(void **state)
+{
+    const struct fixture *f = *state;
+    for (size_t size = 1 << 16; size <= (1 << 16) + 1; size++) {
+        struct client c = {.target = f->target, .method = "/t/light", .size = size, .timeout_ms = 20000};
+        client_main(&c);
+        assert_int_equal(c.st, FT_OK);
+        assert_int_equal(c.answer.code, size > 1 << 16 ? FT_RPC_INVALID_ARGUMENT : FT_RPC_OK);
+        ft_buf_release(&c.answer.message);
+    }
+    nothing_stays(f);
+}
+
+static void wait_until(atomic_bool *it)
+{
+    for (int i = 0; i < 2000 && !atomic_load(it); i++) {
+        nap(10);
+    }
+    assert_true(atomic_load(it));
+}
+
+/* Its client has gone before it is read on, and there is no room: it must not wait for any. */
+static void a_stream_that_is_gone_does_not_stand_in_line(void **state)
+{
+    const struct fixture *f = *state;
+    struct client full[4];
+    struct client goes;
+    atomic_store(&later.call, NULL);
+    atomic_store(&later.closed, false);
+    atomic_store(&later.ended, false);
+    begin(&goes, f, "/t/later", 100, 700);
+    while (atomic_load(&later.call) == NULL) {
+        nap(10);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        begin(&full[i], f, "/t/hold", 4 * MIB - 100, 60000);
+    }
+    while (held_now() < 4) {
+        nap(10);
+    }
+    end(&goes); /* its time was up */
+    wait_until(&later.closed);
+    ft_rpc_read(atomic_load(&later.call));
+    wait_until(&later.ended);
+    assert_int_equal(held_now(), 4);
+    let_go();
+    for (size_t i = 0; i < 4; i++) {
+        end(&full[i]);
+        assert_int_equal(full[i].st, FT_OK);
+    }
+    nothing_stays(f);
+}
+
+/* ---- a client by hand: frames of HTTP/2 */
+
+enum { FRAME_HEAD = 9, HEADERS = 1, SETTINGS = 4, PING = 6, ACK = 1, END_HEADERS = 4 };
+
+static void write_all(int fd, const void *bytes, size_t size)
+{
+    assert_int_equal(send(fd, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
+}
+
+static void write_frame(int fd, uint8_t type, uint8_t flags, uint8_t stream, const void *body, size_t size)
+{
+    uint8_t frame[256] = {0, 0, (uint8_t)size, type, flags, 0, 0, 0, stream};
+    assert_true(size < sizeof frame - FRAME_HEAD);
+    if (size > 0) {
+        memcpy(frame + FRAME_HEAD, body, size);
+    }
+    write_all(fd, frame, FRAME_HEAD + size);
+}
+
+static void put_header(struct ft_buf *out, const char *key, const char *value)
+{
+    const uint8_t lengths[2] = {(uint8_t)strlen(key),
+                                (uint8_t)strlen(value)}; /* literal, new name, below 127 */
+    ASSERT_OK(ft_buf_append(out, "", 1, &err));
+    ASSERT_OK(ft_buf_append(out, &lengths[0], 1, &err));
+    ASSERT_OK(ft_buf_text(out, key, &err));
+    ASSERT_OK(ft_buf_append(out, &lengths[1], 1, &err));
+    ASSERT_OK(ft_buf_text(out, value, &err));
+}
+
+/* Connects and begins a call, whose message never comes. */
+static int begin_by_hand(const struct fixture *f)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)ft_rpc_server_port(f->server)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct ft_buf headers = {0};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
+    write_all(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
+    write_frame(fd, SETTINGS, 0, 0, NULL, 0);
+    put_header(&headers, ":method", "POST");
+    put_header(&headers, ":scheme", "http");
+    put_header(&headers, ":path", "/t/later");
+    put_header(&headers, ":authority", "localhost");
+    put_header(&headers, "te", "trailers");
+    put_header(&headers, "content-type", "application/grpc");
+    write_frame(fd, HEADERS, END_HEADERS, 1, headers.data, headers.size);
+    ft_buf_release(&headers);
+    return fd;
+}
+
+static bool read_all(int fd, uint8_t *bytes, size_t size)
+{
+    for (size_t at = 0; at < size;) {
+        ssize_t n = recv(fd, bytes + at, size - at, 0);
+        if (n <= 0) {
+            return false;
+        }
+        at += (size_t)n;
+    }
+    return true;
+}
+
+/* The next PING of the server's, without an answer; false: it has closed the connection, or 30 s are over. */
+static bool next_ping(int fd, uint8_t data[8])
+{
+    static uint8_t body[1 << 14];
+    uint8_t head[FRAME_HEAD];
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_sec = 30}, sizeof(struct timeval));
+    while (read_all(fd, head, sizeof head)) {
+        size_t size = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
+        if (size > sizeof body || !read_all(fd, body, size)) {
+            return false;
+        }
+        if (head[3] == PING && head[4] == 0) {
+            memcpy(data, body, 8);
+            return true;
+        }
+    }
+    assert_true(errno != EAGAIN && errno != EWOULDBLOCK); /* it gave the connection up, not we */
+    return false;
+}
+
+/* A client that vanishes without a word: the connection stays, nobody answers on it. One that was there for a
+ * while, answering and without a message, is found as well. */
+static void a_client_that_vanished_is_let_go(void **state)
+{
+    const struct fixture *f = *state;
+    for (int answers = 0; answers <= 4; answers += 4) {
+        uint8_t data[8];
+        int fd = begin_by_hand(f);
+        for (int i = 0; i < answers; i++) {
+            assert_true(next_ping(fd, data));
+            write_frame(fd, PING, ACK, 0, data, sizeof data);
+        }
+        for (int i = 0; i < 1000 && ft_rpc_server_calls(f->server) == 0; i++) {
+            nap(10);
+        }
+        assert_int_equal(ft_rpc_server_calls(f->server), 1);
+        double began = ft_clock_seconds();
+        while (next_ping(fd, data)) { /* no answer */
+        }
+        double took = ft_clock_seconds() - began;
+        print_message("vanished after %d answers: let go after %.1f s, asked every %.1f s\n", answers, took,
+                      KEEPALIVE_MS / 1000.0);
+        assert_true(took < 15);
+        for (int i = 0; i < 1000 && ft_rpc_server_calls(f->server) > 0; i++) {
+            nap(10);
+        }
+        assert_int_equal(ft_rpc_server_calls(f->server), 0);
+        (void)close(fd);
+    }
+    light_answers(f);
+    nothing_stays(f);
+}
+
+/* What Documents lead to is counted with their message, and let go with it. */
+static void memory_beside_a_message_is_counted(void **state)
+{
+    const struct fixture *f = *state;
+    struct client c;
+    begin(&c, f, "/t/hold", 1000, 60000);
+    while (held_now() < 1) {
+        nap(10);
+    }
+    (void)pthread_mutex_lock(&held.mutex);
+    struct ft_rpc_call *call = held.calls[0];
+    assert_true(ft_rpc_hold(call, ROOM / 2));
+    assert_false(ft_rpc_hold(call, ROOM / 2));
+    assert_false(ft_rpc_hold(call, SIZE_MAX));
+    assert_int_equal(ft_rpc_server_bytes(f->server), ROOM / 2 + 1000);
+    (void)pthread_mutex_unlock(&held.mutex);
+    let_go();
+    end(&c);
+    assert_int_equal(c.st, FT_OK);
+    nothing_stays(f);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -371,6 +594,10 @@ int main(void)
         CASE(a_stream_goes_on_when_others_make_room),
         CASE(stopping_ends_those_who_wait),
         CASE(too_large_a_message_is_refused),
+        CASE(a_light_method_takes_small_messages_only),
+        CASE(a_stream_that_is_gone_does_not_stand_in_line),
+        CASE(memory_beside_a_message_is_counted),
+        CASE(a_client_that_vanished_is_let_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

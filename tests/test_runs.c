@@ -227,6 +227,49 @@ static void failures_keep_their_reason(void **state)
     ft_runs_close(runs, 1000);
 }
 
+/* A journal read in pieces: all of it once, and what was read is not read again. */
+static void a_journal_is_read_on_from_a_place(void **state)
+{
+    struct fixture *f = *state;
+    struct ft_runs *runs = open_runs(f->dir);
+    struct ft_buf text = {0};
+    struct ft_runs_place place = {0, 0};
+    struct ft_json *events = NULL;
+    char id[FT_RUN_ID];
+    int64_t seen = 0;
+    submit(runs, "finish", id);
+    wait_for(runs, id, FT_RUN_FINISHED);
+    for (int i = 0; i < 1000; i++) {
+        ASSERT_OK(
+            ft_buf_printf(&text, &err, i % 100 == 99 ? "cut\n" : "{\"event\": \"note\",\"n\":%d}\n", i));
+    }
+    ASSERT_OK(ft_buf_text(&text, "", &err));
+    ASSERT_OK(ft_buf_append(&text, "", 1, &err));
+    put(f->dir, id, "events.jsonl", (const char *)text.data);
+    size_t count = 0;
+    do {
+        size_t before = place.at;
+        ASSERT_OK(ft_runs_events_on(runs, id, &place, 0, 4, &events, &err));
+        count = ft_json_count(events);
+        assert_true(count <= 4 && place.at <= before + 5 * 40);
+        for (size_t i = 0; i < count; i++) {
+            const struct ft_json *event = ft_json_at(events, i);
+            assert_int_equal(ft_json_int(ft_json_get(event, "index")), ft_json_int(ft_json_get(event, "n")));
+            seen++;
+        }
+        ft_json_free(events);
+    } while (count > 0);
+    assert_int_equal(seen, 990);
+    assert_int_equal(place.index, 1000);
+    assert_int_equal(place.at, text.size - 1);
+    place = (struct ft_runs_place){0, 0};
+    ASSERT_OK(ft_runs_events_on(runs, id, &place, 500, 1, &events, &err));
+    assert_int_equal(ft_json_int(ft_json_get(ft_json_at(events, 0), "n")), 500);
+    ft_json_free(events);
+    ft_buf_release(&text);
+    ft_runs_close(runs, 1000);
+}
+
 static void unknown_runs_are_not_found(void **state)
 {
     struct fixture *f = *state;
@@ -429,6 +472,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         CASE(a_finished_run_tells_what_it_did),
         CASE(failures_keep_their_reason),
+        CASE(a_journal_is_read_on_from_a_place),
         CASE(unknown_runs_are_not_found),
         CASE(cancelling_ends_waiting_and_training_runs),
         CASE(a_folder_belongs_to_one_process),

@@ -128,6 +128,7 @@ static grpc_server *make_server(const struct ft_rpc_options *options)
 {
     size_t max = options->message_bytes_max;
     size_t bytes = bytes_max(options);
+    int keepalive_ms = options->keepalive_ms > 0 ? options->keepalive_ms : 60000;
     grpc_resource_quota *quota = grpc_resource_quota_create("finetuner");
     /* What gRPC itself holds: pieces of messages that still come in. The last resort only: reaching it costs
      * whole connections, whoever they belong to. line.c keeps them below memory_bytes_max as far as its guess
@@ -147,9 +148,11 @@ static grpc_server *make_server(const struct ft_rpc_options *options)
         int_arg(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000),
         int_arg(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0),
         int_arg(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
-        /* Half-open connections are found within a minute and a half. */
-        int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, 60000),
-        int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
+        /* Half-open connections are found within a minute and a half, also those that were quiet for long:
+         * gRPC would stop asking after two questions without data in between. */
+        int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_ms),
+        int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keepalive_ms / 3),
+        int_arg(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
         /* Two servers on one port would share its connections in silence. */
         int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
         quota_arg(quota),

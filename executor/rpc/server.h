@@ -85,6 +85,8 @@ struct ft_rpc_options {
                                  large for the room is answered with UNAVAILABLE. gRPC may hold twice as much
                                  before it closes connections */
     size_t waiting_max;       /* calls that may wait to be read for the first time; more: UNAVAILABLE */
+    int keepalive_ms;         /* a connection that says nothing for so long is asked whether it is there, and
+                                 closed when it does not answer in a third of that; 0: a minute */
     /* A call is over. On the server's threads: it must not wait. May be NULL. */
     void (*over)(void *arg, const struct ft_rpc_end *end);
     void *arg;

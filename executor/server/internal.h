@@ -173,9 +173,6 @@ enum ft_status ft_datasets_submit(struct ft_datasets *datasets, const char *name
                                   struct ft_err *err);
 /* Sums since the start; ids, shards and journals: of those that are open. */
 struct ft_set_stats ft_datasets_stats(struct ft_datasets *datasets);
-/* Names of datasets begin with this where they are a call's own: not listed, gone at the next start. */
-#define FT_DATASET_OWN ".call-"
-/* Delete ids, durably. */
 /* Names of datasets begin with this where they are a call's own: hidden, gone at the next start. */
 #define FT_DATASET_OWN FT_DATASET_HIDDEN "call-"
 /* Delete ids, durably. FT_NOT_FOUND: no such dataset. */

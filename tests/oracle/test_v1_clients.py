@@ -51,20 +51,20 @@ def test_finetune_by_a_client_in_cpp(client, tmp_path):
     labels = np.arange(80) % 4
     x = (random.normal(size=(4, n))[labels] + 0.3 * random.normal(size=(80, n))).astype('f4')
     lines = [f'{label}\t' + ' '.join(f'{v:.9g}' for v in row) + '\n' for label, row in zip(labels, x)]
-    server = serving.Server(tmp_path, serving.VECTORS)
-    run, status, count, code, *text = call(client, server, tmp_path, lines).split()
-    assert (status, count, code, text) == ('FINISHED', '80', '0', [])
-    kept = server.folder / 'data' / 'artifacts' / run / 'model.zip'
-    pulled = (tmp_path / 'model.zip').read_bytes()
-    assert hashlib.sha256(pulled).digest() == hashlib.sha256(kept.read_bytes()).digest()
-    rows = {int(line.split()[0]): np.array(line.split()[1:], 'f4') for line in (tmp_path / 'embeddings').read_text().splitlines()}
-    got = np.stack([rows[i] for i in range(80)])
-    # The artifact computes the same in onnxruntime.
-    with zipfile.ZipFile(tmp_path / 'model.zip') as z:
-        model = z.read(next(name for name in z.namelist() if name.endswith('model.onnx')))
-    session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
-    want = session.run(None, {session.get_inputs()[0].name: x})[0]
-    assert np.allclose(got, want, atol=1e-4)
-    answer = call(client, server, tmp_path, lines, epoch=1).split(maxsplit=2)
-    assert answer[1] == '3' and 'epoch' in answer[2]  # INVALID_ARGUMENT
-    assert server.stop() == 0
+    with serving.Server(tmp_path, serving.VECTORS) as server:
+        run, status, count, code, *text = call(client, server, tmp_path, lines).split()
+        assert (status, count, code, text) == ('FINISHED', '80', '0', [])
+        kept = server.folder / 'data' / 'artifacts' / run / 'model.zip'
+        pulled = (tmp_path / 'model.zip').read_bytes()
+        assert hashlib.sha256(pulled).digest() == hashlib.sha256(kept.read_bytes()).digest()
+        rows = {int(line.split()[0]): np.array(line.split()[1:], 'f4') for line in (tmp_path / 'embeddings').read_text().splitlines()}
+        got = np.stack([rows[i] for i in range(80)])
+        # The artifact computes the same in onnxruntime.
+        with zipfile.ZipFile(tmp_path / 'model.zip') as z:
+            model = z.read(next(name for name in z.namelist() if name.endswith('model.onnx')))
+        session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
+        want = session.run(None, {session.get_inputs()[0].name: x})[0]
+        assert np.allclose(got, want, atol=1e-4)
+        answer = call(client, server, tmp_path, lines, epoch=1).split(maxsplit=2)
+        assert answer[1] == '3' and 'epoch' in answer[2]  # INVALID_ARGUMENT
+        assert server.stop() == 0

@@ -1,8 +1,9 @@
-"""`finetuner serve` in a process of its own, on a free port of the loopback. FT_BUILD names the folder of the program."""
+"""`finetuner serve` in a process of its own, on a port of the loopback that the system gives it. FT_BUILD names the folder of
+the program."""
 import os
 import pathlib
+import re
 import signal
-import socket
 import subprocess
 import time
 
@@ -11,47 +12,59 @@ PROGRAM = pathlib.Path(os.environ.get('FT_BUILD', ROOT / 'build')).resolve() / '
 VECTORS = ROOT / 'tests' / 'data' / 'vectors' / 'classifier.onnx'
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
 class Server:
-    def __init__(self, folder, model, *flags):
+    """with Server(...) as server: ends with it, whatever happens."""
+
+    def __init__(self, folder, model, *flags, **environment):
         self.folder = folder
-        self.port = free_port()
-        self.target = f'127.0.0.1:{self.port}'
-        self.command = [str(PROGRAM), 'serve', '--host', '127.0.0.1', '--port', str(self.port),
-                        '--workspace', str(folder / 'data'), '--model', str(model), '--threads', '1', '--run-threads', '1',
-                        '--log-level', 'INFO', *flags]
-        self.log = open(folder / 'server.log', 'ab')
+        self.port = 0
+        self.flags = ['--workspace', str(folder / 'data'), '--model', str(model), '--threads', '1', '--run-threads', '1',
+                      '--log-level', 'INFO', *flags]
+        self.environment = {**os.environ, **environment}
         self.start()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.kill()
+
+    def log(self):
+        return (self.folder / 'server.log').read_text()
+
     def start(self):
-        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
-        for _ in range(200):
-            assert self.process.poll() is None, 'the server ended at once: see server.log'
-            if self.ready():
-                return
+        """The first time on any port, then on the same again."""
+        with open(self.folder / 'server.log', 'wb') as log:
+            self.process = subprocess.Popen([PROGRAM, 'serve', '--host', '127.0.0.1', '--port', str(self.port), *self.flags],
+                                            stdout=log, stderr=log, env=self.environment)
+        until = time.monotonic() + 60
+        while True:
+            said = re.search(r'serving host=\S+ port=(\d+)', self.log())
+            if said:
+                break
+            assert self.process.poll() is None and time.monotonic() < until, self.log()
+            time.sleep(0.02)
+        self.port = int(said[1])
+        self.target = f'127.0.0.1:{self.port}'
+        while not self.ready():
+            assert self.process.poll() is None and time.monotonic() < until, self.log()
             time.sleep(0.1)
-        raise AssertionError('the server does not serve')
 
     def ready(self):
         return subprocess.run([str(PROGRAM), 'ping', self.target], capture_output=True).returncode == 0
 
     def memory(self):
-        """Resident bytes."""
+        """Resident bytes, without files that are mapped."""
         status = pathlib.Path(f'/proc/{self.process.pid}/status').read_text()
-        return int(status.split('VmRSS:')[1].split()[0]) * 1024
+        return int(status.split('RssAnon:')[1].split()[0]) * 1024
 
     def kill(self):
-        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=20)
 
     def stop(self):
+        """As an operator does it: the exit code."""
         if self.process.poll() is None:
-            os.kill(self.process.pid, signal.SIGTERM)
-        code = self.process.wait(timeout=30)
-        self.log.close()
-        return code
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)

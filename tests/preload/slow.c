@@ -1,0 +1,42 @@
+/*
+ * Preloaded into a service: a disk that takes its time. While the file that FT_SLOW names is there, every
+ * fsync() and fdatasync() waits for as many milliseconds as it says first.
+ */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+static void wait_first(void)
+{
+    const char *path = getenv("FT_SLOW");
+    FILE *f = path != NULL ? fopen(path, "re") : NULL;
+    long ms = 0;
+    if (f == NULL) {
+        return;
+    }
+    if (fscanf(f, "%ld", &ms) == 1 && ms > 0) { /* NOLINT(cert-err34-c): a test's own file */
+        (void)nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+    }
+    (void)fclose(f);
+}
+
+typedef int (*sync_function)(int);
+static int call(const char *name, int fd)
+{
+    sync_function next = NULL;
+    *(void **)&next = dlsym(RTLD_NEXT, name);
+    wait_first();
+    return next(fd);
+}
+
+int fsync(int fd)
+{
+    return call("fsync", fd);
+}
+
+int fdatasync(int fd)
+{
+    return call("fdatasync", fd);
+}
