@@ -69,6 +69,9 @@ bool ft_run_id_valid(const char *id);
 enum ft_status ft_run_path(const char *data_dir, const char *id, const char *name, char **path,
                            struct ft_err *err);
 
+/* object[key] = text, null for NULL. */
+enum ft_status ft_run_set_text(struct ft_json *object, const char *key, const char *text, struct ft_err *err);
+
 /* Events of a journal's text from a place on, those of `kind` (NULL: all) and with numbers from `first` on,
  * at most `limit`; the place is then behind them. */
 enum ft_status ft_events_collect(struct ft_bytes text, const char *kind, struct ft_runs_place *place,
