@@ -4,12 +4,20 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get('FT_BUILD', ROOT / 'build')).resolve() / 'finetuner'
 VECTORS = ROOT / 'tests' / 'data' / 'vectors' / 'classifier.onnx'
+
+
+def free_port():
+    """For ports that a test must know before the program has them: somebody else may take one in between."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
 
 
 class Server:
