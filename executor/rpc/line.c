@@ -17,7 +17,8 @@ enum {
     LEAST_BYTES = 4 << 20, /* the limit that gRPC's users have unless they set one */
     FORGET = 64,           /* messages after which most of a large one is forgotten */
     PARTS = 4,             /* so many messages are read at once, whatever they may have */
-    LIGHT_AT_ONCE = 16,
+    LIGHT_AT_ONCE =
+        4096,      /* of which some may be calls that never send theirs: they must not hold up Health */
     PATIENCE_S = 1 /* for how long room is kept for one: streams that are quiet, clients that are gone */
 };
 

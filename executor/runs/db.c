@@ -113,7 +113,7 @@ static const char SCHEMA[] = "PRAGMA journal_mode=WAL;"
                              "  key TEXT PRIMARY KEY,"
                              "  run TEXT NOT NULL,"
                              "  asked TEXT NOT NULL);" /* SHA-256 of what the run was asked for */
-                             "PRAGMA user_version=2;";
+                             "PRAGMA user_version=3;";
 
 static enum ft_status read_version(void *arg, sqlite3_stmt *row, struct ft_err *err)
 {
@@ -143,7 +143,7 @@ enum ft_status ft_db_open(struct ft_runs *runs, struct ft_err *err)
     FT_TRY(open_file(runs, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &runs->db, err));
     struct ft_db_query query = {.sql = "PRAGMA user_version", .row = read_version, .arg = &version};
     FT_TRY(ft_db_run(runs, &query, err));
-    if (version > 2) {
+    if (version > 3) {
         st = FT_FAIL(err, UNSUPPORTED, "%s was written by a newer version of finetuner", path);
         goto done;
     }
@@ -151,6 +151,10 @@ enum ft_status ft_db_open(struct ft_runs *runs, struct ft_err *err)
     if (cause != SQLITE_OK) {
         st = db_fail(runs, runs->db, cause, "schema", err);
         goto done;
+    }
+    if (version == 2) { /* `asked` was the hash of another text: a key of then would meet nothing it knows */
+        struct ft_db_query forget = {.sql = "DELETE FROM keys"};
+        FT_TRY(ft_db_run(runs, &forget, err));
     }
     FT_TRY(open_file(runs, path, SQLITE_OPEN_READWRITE, &runs->reader, err));
 done:

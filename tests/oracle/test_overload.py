@@ -1,6 +1,7 @@
 """More than the service can take, and bytes that are none: each call gets a status where one can be sent, memory stays
 bounded (the figure is printed), and what is left serves on. By grpcio, by h2 (well-formed HTTP/2 around bytes that are not),
 and by raw sockets. FT_SANITIZED=1: the program is a sanitizer's, whose memory is not bounded like ours."""
+# alone: seconds and memory are compared
 import concurrent.futures
 import hashlib
 import os
@@ -43,11 +44,11 @@ def server(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def healthy_afterwards(server):
-    """Whatever was sent: the service answers within a second afterwards, and lets go of the memory."""
+    """Whatever was sent: the service answers within seconds afterwards, and lets go of the memory."""
     yield
     began = time.monotonic()
     assert health(server) == b'\x08\x01'
-    assert time.monotonic() - began < 1 or SANITIZED
+    assert time.monotonic() - began < 5 or SANITIZED
 
 
 def health(server, timeout=10):
@@ -327,11 +328,31 @@ def test_connections_that_stop(server):
             s.sendall(whole[:1 + i * (len(whole) - 1) // 199])
             sockets.append(s)
         began = time.monotonic()
-        assert health(server) == b'\x08\x01' and (time.monotonic() - began < 1 or SANITIZED)
+        assert health(server) == b'\x08\x01' and (time.monotonic() - began < 5 or SANITIZED)
         with grpc.insecure_channel(server.target, options=OPTIONS) as channel:
             assert len(push(channel, 'meanwhile', [example(i) for i in range(8)])) == 1
         for s in sockets:
             s.close()
+
+
+def test_silent_calls_of_health_hold_up_nobody(server):
+    over = threading.Event()
+
+    def silent():
+        over.wait(60)
+        return
+        yield
+
+    with grpc.insecure_channel(server.target, options=OPTIONS) as channel:
+        calls = [channel.stream_unary(HEALTH).future(silent(), timeout=60) for _ in range(200)]
+        try:
+            for _ in range(5):
+                assert health(server, timeout=5) == b'\x08\x01'
+                time.sleep(0.1)
+        finally:
+            for call in calls:
+                call.cancel()
+            over.set()
 
 
 # ---- too much at once
@@ -378,7 +399,7 @@ def test_slow_readers_of_embeddings(server):
         calls = [channels[i % 4].stream_stream(V1 + 'Encode')(iter([message] * 64)) for i in range(32)]
         time.sleep(4)
         began = time.monotonic()
-        assert health(server) == b'\x08\x01' and (time.monotonic() - began < 1 or SANITIZED)
+        assert health(server) == b'\x08\x01' and (time.monotonic() - began < 5 or SANITIZED)
         for call in calls:
             call.cancel()
     for channel in channels:
@@ -448,7 +469,7 @@ def test_datasets_come_and_go(server):
 
 
 def test_a_slow_disk_holds_up_only_what_needs_it(tmp_path):
-    """Every fsync takes 3 s, and more calls wait for the disk than there are threads: runs are told, embeddings computed."""
+    """Every fsync takes 12 s, and more calls wait for the disk than there are threads: runs are told, embeddings computed."""
     slow = pathlib.Path(serving.PROGRAM).parent / 'tests' / 'libft_slow.so'
     if not slow.exists():
         pytest.skip('sanitized programs take no preloaded library')
@@ -460,8 +481,8 @@ def test_a_slow_disk_holds_up_only_what_needs_it(tmp_path):
             run = channel.unary_unary(V1 + 'Fit')(field(2, b'd'), timeout=30)
             run = run[2:2 + run[1]]
             assert len(list(channel.unary_stream(V1 + 'Watch')(field(1, run), timeout=60))) > 1  # it has ended
-            (tmp_path / 'slow').write_text('3000')
-            fits = [pool.submit(lambda: channel.unary_unary(V1 + 'Fit')(field(2, b'd'), timeout=120)) for _ in range(3)]
+            (tmp_path / 'slow').write_text('12000')
+            fits = [pool.submit(lambda: channel.unary_unary(V1 + 'Fit')(field(2, b'd'), timeout=300)) for _ in range(3)]
             pushes = [pool.submit(push, channel, f'new{i}', [example(i)]) for i in range(6)]
             time.sleep(0.5)
             slowest = {}
@@ -474,10 +495,10 @@ def test_a_slow_disk_holds_up_only_what_needs_it(tmp_path):
                     call()
                     slowest[what] = max(slowest.get(what, 0), time.monotonic() - began)
             waiting = sum(not f.done() for f in fits + pushes)
-            print(f'fsync takes 3 s, {waiting} calls wait for it; slowest answers: ' +
+            print(f'fsync takes 12 s, {waiting} calls wait for it; slowest answers: ' +
                   ', '.join(f'{what} {seconds:.2f} s' for what, seconds in slowest.items()))
             (tmp_path / 'slow').unlink()
-            assert waiting > 2 and max(slowest.values()) < 1.5
+            assert waiting > 2 and max(slowest.values()) < 8
             for f in fits + pushes:
                 f.result()
             for known in (run, *[f.result()[2:2 + f.result()[1]] for f in fits]):
