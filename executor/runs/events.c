@@ -96,10 +96,13 @@ static enum ft_status map_journal(struct ft_runs *runs, const char *id, struct f
     return st;
 }
 
-/* `from` < 0: that many before the end, whatever *place says. */
-static enum ft_status read_events(struct ft_runs *runs, const char *id, const char *kind,
-                                  struct ft_runs_place *place, int64_t from, int64_t limit,
-                                  struct ft_json **events, struct ft_err *err)
+struct wanted {
+    const char *kind;    /* NULL: all */
+    int64_t from, limit; /* from < 0: that many before the end, whatever the place says */
+};
+
+static enum ft_status read_events(struct ft_runs *runs, const char *id, struct wanted wanted,
+                                  struct ft_runs_place *place, struct ft_json **events, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_mapping map = {0};
@@ -111,10 +114,10 @@ static enum ft_status read_events(struct ft_runs *runs, const char *id, const ch
         st = FT_FAIL(err, NOMEM, "out of memory reading events");
         goto done;
     }
-    if (from < 0) {
-        from += ft_events_count(map.bytes, kind);
+    if (wanted.from < 0) {
+        wanted.from += ft_events_count(map.bytes, wanted.kind);
     }
-    FT_TRY(ft_events_collect(map.bytes, kind, place, from, limit, array, err));
+    FT_TRY(ft_events_collect(map.bytes, wanted.kind, place, wanted.from, wanted.limit, array, err));
     *events = array;
     array = NULL;
 done:
@@ -127,11 +130,11 @@ enum ft_status ft_runs_events(struct ft_runs *runs, const char *id, const char *
                               int64_t limit, struct ft_json **events, struct ft_err *err)
 {
     struct ft_runs_place start = {0, 0};
-    return read_events(runs, id, kind, &start, from, limit, events, err);
+    return read_events(runs, id, (struct wanted){kind, from, limit}, &start, events, err);
 }
 
 enum ft_status ft_runs_events_on(struct ft_runs *runs, const char *id, struct ft_runs_place *place,
                                  int64_t from, int64_t limit, struct ft_json **events, struct ft_err *err)
 {
-    return read_events(runs, id, NULL, place, from > 0 ? from : 0, limit, events, err);
+    return read_events(runs, id, (struct wanted){NULL, from > 0 ? from : 0, limit}, place, events, err);
 }
