@@ -58,7 +58,6 @@ def test_the_service_outlives_a_disk_that_refuses(protos, tmp_path, cause, monke
     assert server.stop() == 0
     verified = subprocess.run([serving.PROGRAM, 'datasets', 'verify', 'd', '--workspace', tmp_path / 'data'], capture_output=True, text=True)
     assert verified.returncode == 0, verified
-    server.log = open(tmp_path / 'server.log', 'ab')
     server.start()
     with grpc.insecure_channel(server.target) as channel:
         assert v1.stub(channel).GetDataset(v1.GetDatasetRequest(dataset='d')).documents == acknowledged

@@ -1,6 +1,7 @@
 """TLS by files: certificates that openssl makes here, asked by grpcio's client. What is wrong with a file is said at the start."""
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,7 @@ class Server(serving.Server):
         return ask(self.port, self.files, 'ours', self.client) == SERVING
 
 
-def ask(port, files, roots, client=None, timeout=5):
+def ask(port, files, roots, client=None, timeout=30):
     """The answer of a health check, or the status code."""
     def read(name):
         return (files / name).read_bytes()
@@ -76,7 +77,7 @@ def ask(port, files, roots, client=None, timeout=5):
             return error.code()
 
 
-def ask_plain(port, timeout=5):
+def ask_plain(port, timeout=30):
     with grpc.insecure_channel(f'127.0.0.1:{port}') as channel:
         try:
             return channel.unary_unary(HEALTH)(b'', timeout=timeout)
@@ -84,28 +85,28 @@ def ask_plain(port, timeout=5):
             return error.code()
 
 
-REFUSED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+REFUSED = (grpc.StatusCode.UNAVAILABLE,)
 
 
 def test_who_trusts_our_authority_is_served(files, tmp_path):
-    server = Server(tmp_path, files)
-    assert ask(server.port, files, 'ours') == SERVING
-    assert ask(server.port, files, 'theirs') in REFUSED
-    assert ask_plain(server.port) in REFUSED
-    assert ask(server.port, files, 'ours') == SERVING  # they did it no harm
-    assert server.stop() == 0
-    assert 'expires=' in (tmp_path / 'server.log').read_text()
+    with Server(tmp_path, files) as server:
+        assert ask(server.port, files, 'ours') == SERVING
+        assert ask(server.port, files, 'theirs') in REFUSED
+        assert ask_plain(server.port) in REFUSED
+        assert ask(server.port, files, 'ours') == SERVING  # they did it no harm
+        assert server.stop() == 0
+        assert 'expires=' in (tmp_path / 'server.log').read_text()
 
 
 def test_clients_must_show_a_certificate_that_is_trusted(files, tmp_path):
-    server = Server(tmp_path, files, '--tls-client-ca', str(files / 'clients.pem'), client='client')
-    assert ask(server.port, files, 'ours', 'client') == SERVING
-    assert ask(server.port, files, 'ours') in REFUSED
-    assert ask(server.port, files, 'ours', 'stranger') in REFUSED
-    assert ask(server.port, files, 'ours', 'server') in REFUSED  # of an authority that vouches for servers only
-    assert ask_plain(server.port) in REFUSED
-    assert ask(server.port, files, 'ours', 'client') == SERVING
-    assert server.stop() == 0
+    with Server(tmp_path, files, '--tls-client-ca', str(files / 'clients.pem'), client='client') as server:
+        assert ask(server.port, files, 'ours', 'client') == SERVING
+        assert ask(server.port, files, 'ours') in REFUSED
+        assert ask(server.port, files, 'ours', 'stranger') in REFUSED
+        assert ask(server.port, files, 'ours', 'server') in REFUSED  # of an authority that vouches for servers only
+        assert ask_plain(server.port) in REFUSED
+        assert ask(server.port, files, 'ours', 'client') == SERVING
+        assert server.stop() == 0
 
 
 def test_a_renewed_certificate_is_taken_without_a_restart(files, tmp_path):
@@ -113,41 +114,41 @@ def test_a_renewed_certificate_is_taken_without_a_restart(files, tmp_path):
         (tmp_path / f'server.{name}').write_bytes((files / f'server.{name}').read_bytes())
     for ca in ('ours', 'theirs'):
         (tmp_path / f'{ca}.pem').write_bytes((files / f'{ca}.pem').read_bytes())
-    server = Server(tmp_path, tmp_path)
+    with Server(tmp_path, tmp_path) as server:
 
-    def shown():
-        done = subprocess.run(['openssl', 's_client', '-connect', f'127.0.0.1:{server.port}', '-alpn', 'h2'], input=b'',
-                              capture_output=True, timeout=20)
-        return done.stdout[done.stdout.index(b'-----BEGIN'):done.stdout.index(b'-----END')]
-    def logged(text):
-        end = time.monotonic() + 30
-        while text not in (tmp_path / 'server.log').read_text():
-            assert time.monotonic() < end, text
-            time.sleep(0.1)
-    first = shown()
-    assert first in (files / 'server.pem').read_bytes()
-    # Half of a renewal: the key is not the certificate's. The old pair is kept.
-    replace(files / 'renewed.key', tmp_path / 'server.key')
-    logged('the old certificate is kept reason="tls_key:')
-    assert shown() == first
-    replace(files / 'renewed.pem', tmp_path / 'server.pem')
-    logged('the new certificate is taken')
-    assert shown() in (files / 'renewed.pem').read_bytes() and shown() != first
-    assert ask(server.port, tmp_path, 'ours') == SERVING
-    assert server.stop() == 0
+        def shown():
+            done = subprocess.run(['openssl', 's_client', '-connect', f'127.0.0.1:{server.port}', '-alpn', 'h2'], input=b'',
+                                  capture_output=True, timeout=20)
+            return done.stdout[done.stdout.index(b'-----BEGIN'):done.stdout.index(b'-----END')]
+        def logged(text):
+            end = time.monotonic() + 30
+            while text not in (tmp_path / 'server.log').read_text():
+                assert time.monotonic() < end, text
+                time.sleep(0.1)
+        first = shown()
+        assert first in (files / 'server.pem').read_bytes()
+        # Half of a renewal: the key is not the certificate's. The old pair is kept.
+        replace(files / 'renewed.key', tmp_path / 'server.key')
+        logged('the old certificate is kept reason="tls_key:')
+        assert shown() == first
+        replace(files / 'renewed.pem', tmp_path / 'server.pem')
+        logged('the new certificate is taken')
+        assert shown() in (files / 'renewed.pem').read_bytes() and shown() != first
+        assert ask(server.port, tmp_path, 'ours') == SERVING
+        assert server.stop() == 0
 
 
 def test_ping_speaks_tls(files, tmp_path):
-    server = Server(tmp_path, files, '--tls-client-ca', str(files / 'clients.pem'), client='client')
+    with Server(tmp_path, files, '--tls-client-ca', str(files / 'clients.pem'), client='client') as server:
 
-    def ping(*flags):
-        return subprocess.run([serving.PROGRAM, 'ping', f'localhost:{server.port}', *flags], capture_output=True, timeout=60).returncode
-    own = ['--tls-cert', files / 'client.pem', '--tls-key', files / 'client.key']
-    assert ping('--tls-ca', files / 'ours.pem', *own) == 0
-    assert ping('--tls-ca', files / 'theirs.pem', *own) == 5
-    assert ping('--tls-ca', files / 'ours.pem') == 5
-    assert ping() == 5
-    assert server.stop() == 0
+        def ping(*flags):
+            return subprocess.run([serving.PROGRAM, 'ping', f'localhost:{server.port}', *flags], capture_output=True, timeout=60).returncode
+        own = ['--tls-cert', files / 'client.pem', '--tls-key', files / 'client.key']
+        assert ping('--tls-ca', files / 'ours.pem', *own) == 0
+        assert ping('--tls-ca', files / 'theirs.pem', *own) == 5
+        assert ping('--tls-ca', files / 'ours.pem') == 5
+        assert ping() == 5
+        assert server.stop() == 0
 
 
 def replace(source, target):
@@ -193,8 +194,9 @@ def test_a_file_that_may_not_be_read(files):
         for file in ('server.pem', 'server.key'):
             (folder / file).write_bytes((files / file).read_bytes())
         (folder / 'server.key').chmod(0)
+        program = shutil.copy(serving.PROGRAM, folder)  # the build may lie where strangers may not look
         user = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', '--inh-caps', '-all'] if os.getuid() == 0 else []
-        done = subprocess.run([*user, str(serving.PROGRAM), 'serve', '--host', '127.0.0.1', '--port', '0', '--workspace',
+        done = subprocess.run([*user, str(program), 'serve', '--host', '127.0.0.1', '--port', '0', '--workspace',
                                str(folder / 'data'), '--tls-cert', str(folder / 'server.pem'), '--tls-key', str(folder / 'server.key')],
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 1 and 'tls_key' in done.stderr and 'Permission denied' in done.stderr, done

@@ -1,5 +1,6 @@
 """`finetuner serve` in a process of its own, on a port of the loopback that the system gives it. FT_BUILD names the folder of
 the program."""
+import atexit
 import os
 import pathlib
 import re
@@ -21,7 +22,7 @@ def free_port():
 
 
 class Server:
-    """with Server(...) as server: ends with it, whatever happens."""
+    """with Server(...) as server: ends with it, whatever happens; without, with this process at the latest."""
 
     def __init__(self, folder, model, *flags, **environment):
         self.folder = folder
@@ -29,13 +30,15 @@ class Server:
         self.flags = ['--workspace', str(folder / 'data'), '--model', str(model), '--threads', '1', '--run-threads', '1',
                       '--log-level', 'INFO', *flags]
         self.environment = {**os.environ, **environment}
+        self.process = None
+        atexit.register(self.__exit__)
         self.start()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.kill()
 
     def log(self):
