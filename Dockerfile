@@ -26,5 +26,5 @@ EXPOSE 54321
 VOLUME /workdir/workspace
 # The port that this container was started with: docker:// gives any free one.
 HEALTHCHECK --interval=10s --timeout=5s \
-    CMD port=$(tr '\0' '\n' </proc/1/cmdline | sed -n '/^--port$/{n;p;q}'); finetuner ping "127.0.0.1:${port:-54321}"
+    CMD port=$(tr '\0' '\n' </proc/1/cmdline | sed -n '/^--port$/{n;p;q};s/^--port=//p'); finetuner ping "127.0.0.1:${port:-54321}"
 ENTRYPOINT ["jina", "executor", "--uses", "config.yml"]

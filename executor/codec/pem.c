@@ -7,6 +7,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509.h>
 
 static enum ft_status open_text(struct ft_bytes text, BIO **bio, struct ft_err *err)
@@ -33,20 +34,42 @@ static int64_t expires_at(const X509 *certificate)
     return ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &tm) == 1 ? (int64_t)timegm(&tm) : 0;
 }
 
-/* All of them; the first one's end, if asked for. */
+/* gRPC fails with it otherwise when it is too late to say why: a key that is too short, a weak signature. */
+static enum ft_status taken_by_tls(X509 *certificate, struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    ERR_clear_error();
+    SSL_CTX *context = SSL_CTX_new(TLS_method());
+    if (context == NULL) {
+        st = FT_FAIL(err, NOMEM, "out of memory for TLS");
+    } else if (SSL_CTX_use_certificate(context, certificate) != 1) {
+        const char *why = ERR_reason_error_string(ERR_peek_last_error());
+        st = FT_FAIL(err, INVALID, "TLS refuses the certificate: %s", why != NULL ? why : "no reason given");
+    }
+    SSL_CTX_free(context);
+    ERR_clear_error();
+    return st;
+}
+
+/* All of them; if asked for, when the first one ends, which then has to be one that can be shown. */
 static enum ft_status read_all(struct ft_bytes text, int64_t *expires, struct ft_err *err)
 {
     BIO *bio = NULL;
     bool damaged = false;
     size_t count = 0;
+    enum ft_status st = FT_OK;
     FT_RETURN_IF_FAILED(open_text(text, &bio, err));
     for (X509 *one = next_certificate(bio, &damaged); one != NULL; one = next_certificate(bio, &damaged)) {
         if (count++ == 0 && expires != NULL) {
             *expires = expires_at(one);
+            st = taken_by_tls(one, err);
         }
         X509_free(one);
     }
     BIO_free(bio);
+    if (st != FT_OK) {
+        return st;
+    }
     if (damaged) {
         return FT_FAIL(err, CORRUPT, "certificate %zu in it cannot be read", count + 1);
     }

@@ -39,6 +39,7 @@ struct ft_service {
     struct ft_queue *requests; /* of struct ft_request */
     struct ft_thread **handlers;
     struct ft_tls_stamp tls_stamp;
+    char tls_refused[FT_ERR_TEXT]; /* why the files there are not taken, as it was logged; "" */
     double started_at;
     atomic_bool serving;
 

@@ -1,5 +1,6 @@
 #include "executor/server/service.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "executor/base/alloc.h"
@@ -131,8 +132,15 @@ void ft_service_tend(struct ft_service *service)
     enum ft_status st = ft_tls_read(service->config, &tls, &err);
     st = st == FT_OK ? ft_rpc_server_renew(service->rpc, &tls.texts, &err) : st;
     if (st != FT_OK) { /* half of a renewal, perhaps: the other half is another change */
-        FT_LOG_WARNING_LINE("server", "the old certificate is kept reason=\"%s\"", err.text);
+        if (strcmp(err.text, service->tls_refused) != 0) {
+            FT_LOG_WARNING_LINE("server", "the old certificate is kept reason=\"%s\"", err.text);
+        }
+        (void)snprintf(service->tls_refused, sizeof service->tls_refused, "%s", err.text);
+        if (st == FT_NOMEM || st == FT_IO) { /* it may pass: looked at again the next time */
+            service->tls_stamp = (struct ft_tls_stamp){0};
+        }
     } else {
+        service->tls_refused[0] = '\0';
         FT_LOG_INFO_LINE("server", "the new certificate is taken file=\"%s\"", service->config->tls_cert);
     }
     ft_tls_release(&tls);

@@ -83,6 +83,7 @@ bool ft_tls_changed(const struct ft_config *config, struct ft_tls_stamp *stamp)
         if (paths[i][0] != '\0' && stat(paths[i], &s) == 0) {
             now.changed_ns[i] = (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
             now.inode[i] = (int64_t)s.st_ino;
+            now.bytes[i] = (int64_t)s.st_size;
         }
     }
     bool changed = memcmp(&now, stamp, sizeof now) != 0;

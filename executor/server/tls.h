@@ -15,7 +15,7 @@ struct ft_tls {
 
 /* Which versions of the files were looked at last. */
 struct ft_tls_stamp {
-    int64_t changed_ns[3], inode[3];
+    int64_t changed_ns[3], inode[3], bytes[3];
 };
 /* True when a file is another one than at the last call; never without TLS. */
 bool ft_tls_changed(const struct ft_config *config, struct ft_tls_stamp *stamp);

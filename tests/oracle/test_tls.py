@@ -45,6 +45,8 @@ def files(tmp_path_factory):
     signed(folder, 'client', 'clients')
     signed(folder, 'stranger', 'theirs')
     openssl('ec', '-in', 'server.key', '-aes128', '-passout', 'pass:x', '-out', 'locked.key', cwd=folder)
+    openssl('req', '-x509', '-newkey', 'rsa:1024', '-nodes', '-days', '30', '-subj', '/CN=weak', '-keyout', 'weak.key', '-out', 'weak.pem',
+            cwd=folder)
     (folder / 'empty').write_bytes(b'')
     (folder / 'noise').write_bytes(b'\x00\xff' * 500)
     (folder / 'cut.pem').write_bytes((folder / 'server.pem').read_bytes()[:300])
@@ -131,6 +133,9 @@ def test_a_renewed_certificate_is_taken_without_a_restart(files, tmp_path):
         replace(files / 'renewed.key', tmp_path / 'server.key')
         logged('the old certificate is kept reason="tls_key:')
         assert shown() == first
+        replace(files / 'weak.pem', tmp_path / 'server.pem')
+        logged('the old certificate is kept reason="tls_cert:')
+        assert shown() == first
         replace(files / 'renewed.pem', tmp_path / 'server.pem')
         logged('the new certificate is taken')
         assert shown() in (files / 'renewed.pem').read_bytes() and shown() != first
@@ -167,6 +172,7 @@ def replace(source, target):
     ('cut.pem', 'server.key', None, 3, ['tls_cert', 'cut.pem']),
     ('spoilt.pem', 'server.key', None, 3, ['tls_cert', 'spoilt.pem', 'certificate 2']),
     ('server.key', 'server.key', None, 3, ['tls_cert', 'no certificate']),
+    ('weak.pem', 'weak.key', None, 3, ['tls_cert', 'weak.pem', 'too small']),
     ('server.pem', 'server.pem', None, 3, ['tls_key', 'no private key']),
     ('server.pem', 'noise', None, 3, ['tls_key', 'no private key']),
     ('server.pem', 'renewed.key', None, 3, ['tls_key', 'renewed.key', 'does not belong']),
