@@ -36,7 +36,7 @@ export -f one
 export work
 for t in $targets; do
     case $t in
-    fuzz_onnx | fuzz_shard | fuzz_safetensors | fuzz_hf | fuzz_dataset | fuzz_config | fuzz_wire | fuzz_jina | fuzz_v1) echo "$t $seconds" ;;
+    fuzz_onnx | fuzz_shard | fuzz_safetensors | fuzz_hf | fuzz_dataset | fuzz_config | fuzz_wire | fuzz_jina | fuzz_v1 | fuzz_runs) echo "$t $seconds" ;;
     *) echo "$t $((seconds / 4 + 1))" ;;
     esac
 done | xargs -P "$(nproc)" -L 1 bash -c 'one "$@"' one
