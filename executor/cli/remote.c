@@ -350,18 +350,45 @@ enum ft_status ft_remote_stream(struct ft_remote *remote, const char *method, st
     return st;
 }
 
-enum ft_status ft_remote_ask(struct ft_remote *remote, const char *method, enum ft_v1_type request_type,
-                             const struct ft_json *request, struct ft_rpc_stream **stream, struct ft_err *err)
+/* Sent, and the end of sending too. */
+static enum ft_status ask(struct ft_remote *remote, const struct ft_remote_question *q,
+                          struct ft_rpc_stream **stream, struct ft_err *err)
 {
+    enum ft_status st = FT_OK;
+    struct ft_json *request = NULL;
     struct ft_buf message = {0};
-    *stream = NULL;
-    enum ft_status st = ft_v1_write(request_type, request, &message, err);
-    if (st == FT_OK) {
-        st = ft_remote_stream(remote, method, stream, err);
+    FT_TRY(ft_remote_request("run", q->run, &request, err));
+    FT_TRY(ft_json_set(request, q->from_key, ft_json_of_int(q->from), err));
+    FT_TRY(ft_v1_write(q->type, request, &message, err));
+    FT_TRY(ft_remote_stream(remote, q->method, stream, err));
+    ft_rpc_stream_send_last(*stream, ft_buf_bytes(&message));
+done:
+    ft_json_free(request);
+    ft_buf_release(&message);
+    return st;
+}
+
+enum ft_status ft_remote_follow(struct ft_remote *remote, const struct ft_remote_question *q,
+                                struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
+    struct ft_rpc_stream *stream = NULL;
+    struct ft_buf message = {0};
+    FT_TRY(ask(remote, q, &stream, err));
+    while (what != FT_RPC_NEXT_END) {
+        if (ft_cancelled(ft_cli_cancel())) {
+            st = FT_FAIL(err, CANCELLED, "%s", q->stopped);
+            goto done;
+        }
+        FT_TRY(ft_rpc_stream_next(stream, FT_REMOTE_POLL_MS, &what, &message, err));
+        if (what == FT_RPC_NEXT_MESSAGE) {
+            FT_TRY(q->take(q->arg, ft_buf_bytes(&message), err));
+        }
     }
-    if (st == FT_OK) {
-        ft_rpc_stream_send_last(*stream, ft_buf_bytes(&message));
-    }
+    st = ft_remote_ended(remote, stream, NULL, err);
+done:
+    ft_rpc_stream_close(stream);
     ft_buf_release(&message);
     return st;
 }

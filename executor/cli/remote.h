@@ -55,10 +55,21 @@ FT_MUST_CHECK enum ft_status ft_remote_request(const char *key, const char *valu
                                                struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_remote_stream(struct ft_remote *remote, const char *method,
                                               struct ft_rpc_stream **stream, struct ft_err *err);
-/* A stream whose one request is that message: sent, and the end of sending too. */
-FT_MUST_CHECK enum ft_status ft_remote_ask(struct ft_remote *remote, const char *method,
-                                           enum ft_v1_type request_type, const struct ft_json *request,
-                                           struct ft_rpc_stream **stream, struct ft_err *err);
+enum { FT_REMOTE_POLL_MS = 100 }; /* how soon a Ctrl-C is seen */
+/* About a run, from a place on: one request, many answers. */
+struct ft_remote_question {
+    const char *method;
+    enum ft_v1_type type; /* of the request */
+    const char *run;
+    const char *from_key; /* how the request calls the place */
+    int64_t from;
+    const char *stopped; /* what is said when somebody asked to stop: FT_CANCELLED */
+    enum ft_status (*take)(void *arg, struct ft_bytes message, struct ft_err *err);
+    void *arg;
+};
+/* Until the service ends the stream, or take() fails. */
+FT_MUST_CHECK enum ft_status ft_remote_follow(struct ft_remote *remote, const struct ft_remote_question *q,
+                                              struct ft_err *err);
 /* How a stream ended; fault may be NULL. */
 FT_MUST_CHECK enum ft_status ft_remote_ended(struct ft_remote *remote, const struct ft_rpc_stream *stream,
                                              struct ft_v1_fault *fault, struct ft_err *err);
@@ -83,11 +94,21 @@ struct ft_push_result {
 FT_MUST_CHECK enum ft_status ft_remote_push(struct ft_remote *remote, const char *name,
                                             const struct ft_dataset *data, bool quiet,
                                             struct ft_push_result *result, struct ft_err *err);
-/* Document i as the service takes it, with the file that its uri names inside. Borrows from data and *own,
- * *raw. */
-FT_MUST_CHECK enum ft_status ft_remote_document(const struct ft_dataset *data, size_t i, struct ft_buf *own,
-                                                struct ft_buf *raw, struct ft_document *doc,
-                                                struct ft_err *err);
+/* A message of Documents, and room to make it. Zeroed: empty. */
+struct ft_remote_batch {
+    struct ft_buf message;
+    struct ft_buf scratch, own, raw;
+};
+struct ft_remote_most {
+    size_t documents, bytes; /* of a message; one Document may be larger */
+};
+/* batch->message: Documents `from` .. from + *count - 1 as the service takes them, with the files that their
+ * uris name inside. name: of the dataset or model; "": as in the message before. */
+FT_MUST_CHECK enum ft_status ft_remote_batch_fill(struct ft_remote_batch *batch, const char *name,
+                                                  const struct ft_dataset *data, size_t from,
+                                                  struct ft_remote_most most, size_t *count,
+                                                  struct ft_err *err);
+void ft_remote_batch_release(struct ft_remote_batch *batch);
 
 /* remote_watch.c: a run until it ends. *run is the Run as it ended, the caller's. FT_CANCELLED: somebody
  * asked to stop watching; the run goes on. */

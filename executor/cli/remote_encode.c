@@ -12,8 +12,7 @@ enum {
      * once here, so that rows have the same bits. */
     MESSAGE_DOCS = 64,
     MESSAGE_BYTES = 4 << 20,
-    WINDOW = 4, /* messages that are not answered */
-    POLL_MS = 100
+    WINDOW = 4 /* messages that are not answered */
 };
 
 struct wish {
@@ -33,7 +32,8 @@ struct encode {
     bool ended;
     float *rows; /* (count, dim) */
     size_t dim;
-    struct ft_buf message, scratch, own, raw, answer;
+    struct ft_remote_batch batch;
+    struct ft_buf answer;
     struct ft_bar bar;
     double start;
 };
@@ -73,15 +73,10 @@ static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft
 static enum ft_status send_some(struct encode *e, struct ft_err *err)
 {
     size_t n = 0;
-    e->message.size = 0;
-    FT_RETURN_IF_FAILED(ft_v1_batch_head(e->next == e->origin ? e->model : "", &e->message, err));
-    while (e->next + n < e->count && n < MESSAGE_DOCS && e->message.size < MESSAGE_BYTES) {
-        struct ft_document doc;
-        FT_RETURN_IF_FAILED(ft_remote_document(e->data, e->next + n, &e->own, &e->raw, &doc, err));
-        FT_RETURN_IF_FAILED(ft_v1_batch_add(&doc, &e->scratch, &e->message, err));
-        n++;
-    }
-    ft_rpc_stream_send(e->stream, ft_buf_bytes(&e->message));
+    const struct ft_remote_most most = {MESSAGE_DOCS, MESSAGE_BYTES};
+    const char *name = e->next == e->origin ? e->model : "";
+    FT_RETURN_IF_FAILED(ft_remote_batch_fill(&e->batch, name, e->data, e->next, most, &n, err));
+    ft_rpc_stream_send(e->stream, ft_buf_bytes(&e->batch.message));
     e->window[(e->first + e->n_sent++) % WINDOW] = n;
     e->next += n;
     return FT_OK;
@@ -146,7 +141,7 @@ static enum ft_status encode_stream(struct encode *e, struct ft_err *err)
         }
         send_what_may(e, &st, err);
         FT_RETURN_IF_FAILED(st);
-        FT_RETURN_IF_FAILED(ft_rpc_stream_next(e->stream, POLL_MS, &what, &e->answer, err));
+        FT_RETURN_IF_FAILED(ft_rpc_stream_next(e->stream, FT_REMOTE_POLL_MS, &what, &e->answer, err));
         if (what == FT_RPC_NEXT_MESSAGE) {
             FT_RETURN_IF_FAILED(answered(e, err));
         }
@@ -222,10 +217,7 @@ enum ft_status ft_remote_encode(int argc, char **argv, struct ft_err *err)
     FT_TRY(ft_write_rows(w.out, e.rows, e.count, (int64_t)e.dim, err));
     FT_TRY(tell(&w, &e, seconds, err));
 done:
-    ft_buf_release(&e.message);
-    ft_buf_release(&e.scratch);
-    ft_buf_release(&e.own);
-    ft_buf_release(&e.raw);
+    ft_remote_batch_release(&e.batch);
     ft_buf_release(&e.answer);
     ft_free(e.rows);
     ft_free(model);

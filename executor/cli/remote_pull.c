@@ -12,8 +12,6 @@
 #include "executor/codec/zip.h"
 #include "executor/model/artifact.h"
 
-enum { POLL_MS = 100 };
-
 struct pull {
     struct ft_remote *remote;
     const char *id;
@@ -26,8 +24,9 @@ struct pull {
     double start;
 };
 
-static enum ft_status take(struct pull *p, struct ft_bytes message, struct ft_err *err)
+static enum ft_status take(void *arg, struct ft_bytes message, struct ft_err *err)
 {
+    struct pull *p = arg;
     struct ft_v1_chunk chunk;
     char rest[64];
     FT_RETURN_IF_FAILED(ft_v1_chunk_read(message, &chunk, err));
@@ -52,33 +51,19 @@ static enum ft_status take(struct pull *p, struct ft_bytes message, struct ft_er
 
 static enum ft_status pull_stream(struct pull *p, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
-    struct ft_json *request = NULL;
-    struct ft_rpc_stream *stream = NULL;
-    struct ft_buf message = {0};
-    FT_TRY(ft_remote_request("run", p->id, &request, err));
-    FT_TRY(ft_json_set(request, "offset", ft_json_of_int((int64_t)p->have), err));
-    FT_TRY(ft_remote_ask(p->remote, "Pull", FT_V1_PULL_REQUEST, request, &stream, err));
-    while (what != FT_RPC_NEXT_END) {
-        if (ft_cancelled(ft_cli_cancel())) {
-            st = FT_FAIL(err, CANCELLED, "stopped; nothing was written");
-            goto done;
-        }
-        FT_TRY(ft_rpc_stream_next(stream, POLL_MS, &what, &message, err));
-        if (what == FT_RPC_NEXT_MESSAGE) {
-            FT_TRY(take(p, ft_buf_bytes(&message), err));
-        }
-    }
-    FT_TRY(ft_remote_ended(p->remote, stream, NULL, err));
+    const struct ft_remote_question all = {.method = "Pull",
+                                           .type = FT_V1_PULL_REQUEST,
+                                           .run = p->id,
+                                           .from_key = "offset",
+                                           .from = (int64_t)p->have,
+                                           .stopped = "stopped; nothing was written",
+                                           .take = take,
+                                           .arg = p};
+    FT_RETURN_IF_FAILED(ft_remote_follow(p->remote, &all, err));
     if (p->sha256[0] == '\0' || p->have != p->size) {
-        st = FT_FAIL(err, UNAVAILABLE, "the service ended the stream before the artifact's end");
+        return FT_FAIL(err, UNAVAILABLE, "the service ended the stream before the artifact's end");
     }
-done:
-    ft_rpc_stream_close(stream);
-    ft_json_free(request);
-    ft_buf_release(&message);
-    return st;
+    return FT_OK;
 }
 
 /* All of it, checked and on the disk. */

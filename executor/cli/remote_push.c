@@ -12,8 +12,7 @@ enum {
     MESSAGE_BYTES = 1 << 20, /* or one Document, if that is larger */
     MESSAGE_DOCS = 1024,
     WINDOW_BYTES = 16 << 20, /* sent and not acknowledged */
-    WINDOW = 64,             /* the same in messages */
-    POLL_MS = 100            /* how soon a Ctrl-C is seen */
+    WINDOW = 64              /* the same in messages */
 };
 
 struct sent {
@@ -33,7 +32,8 @@ struct push {
     size_t first, n_sent; /* in it, a ring */
     size_t bytes;         /* in it */
     bool ended;           /* the end was sent */
-    struct ft_buf message, scratch, own, raw, answer;
+    struct ft_remote_batch batch;
+    struct ft_buf answer;
     struct ft_bar bar;
     double start;
     size_t start_at; /* kept when the clock started */
@@ -41,8 +41,9 @@ struct push {
     struct ft_push_result *result;
 };
 
-enum ft_status ft_remote_document(const struct ft_dataset *data, size_t i, struct ft_buf *own,
-                                  struct ft_buf *raw, struct ft_document *doc, struct ft_err *err)
+/* Document i, with the file that its uri names inside. Borrows from data and *own, *raw. */
+static enum ft_status document(const struct ft_dataset *data, size_t i, struct ft_buf *own,
+                               struct ft_buf *raw, struct ft_document *doc, struct ft_err *err)
 {
     *doc = *ft_dataset_doc(data, i);
     if (doc->content.kind != FT_CONTENT_URI) {
@@ -74,20 +75,41 @@ static void draw(struct push *p)
                 pace > 0 ? (double)(p->count - p->kept) / pace : -1, rest);
 }
 
+enum ft_status ft_remote_batch_fill(struct ft_remote_batch *batch, const char *name,
+                                    const struct ft_dataset *data, size_t from, struct ft_remote_most most,
+                                    size_t *count, struct ft_err *err)
+{
+    size_t n = 0;
+    size_t left = ft_dataset_count(data) - from;
+    batch->message.size = 0;
+    FT_RETURN_IF_FAILED(ft_v1_batch_head(name, &batch->message, err));
+    while (n < left && n < most.documents && batch->message.size < most.bytes) {
+        struct ft_document doc;
+        FT_RETURN_IF_FAILED(document(data, from + n, &batch->own, &batch->raw, &doc, err));
+        FT_RETURN_IF_FAILED(ft_v1_batch_add(&doc, &batch->scratch, &batch->message, err));
+        n++;
+    }
+    *count = n;
+    return FT_OK;
+}
+
+void ft_remote_batch_release(struct ft_remote_batch *batch)
+{
+    ft_buf_release(&batch->message);
+    ft_buf_release(&batch->scratch);
+    ft_buf_release(&batch->own);
+    ft_buf_release(&batch->raw);
+}
+
 static enum ft_status send_some(struct push *p, struct ft_err *err)
 {
     size_t n = 0;
-    p->message.size = 0;
-    FT_RETURN_IF_FAILED(ft_v1_batch_head(p->next == p->origin ? p->name : "", &p->message, err));
-    while (p->next + n < p->count && n < MESSAGE_DOCS && p->message.size < MESSAGE_BYTES) {
-        struct ft_document doc;
-        FT_RETURN_IF_FAILED(ft_remote_document(p->data, p->next + n, &p->own, &p->raw, &doc, err));
-        FT_RETURN_IF_FAILED(ft_v1_batch_add(&doc, &p->scratch, &p->message, err));
-        n++;
-    }
-    ft_rpc_stream_send(p->stream, ft_buf_bytes(&p->message));
-    p->window[(p->first + p->n_sent++) % WINDOW] = (struct sent){n, p->message.size};
-    p->bytes += p->message.size;
+    const struct ft_remote_most most = {MESSAGE_DOCS, MESSAGE_BYTES};
+    const char *name = p->next == p->origin ? p->name : "";
+    FT_RETURN_IF_FAILED(ft_remote_batch_fill(&p->batch, name, p->data, p->next, most, &n, err));
+    ft_rpc_stream_send(p->stream, ft_buf_bytes(&p->batch.message));
+    p->window[(p->first + p->n_sent++) % WINDOW] = (struct sent){n, p->batch.message.size};
+    p->bytes += p->batch.message.size;
     p->next += n;
     p->result->messages++;
     return FT_OK;
@@ -154,7 +176,7 @@ static enum ft_status push_stream(struct push *p, struct ft_err *err)
                 ft_rpc_stream_send_end(p->stream);
             }
         }
-        FT_RETURN_IF_FAILED(ft_rpc_stream_next(p->stream, POLL_MS, &what, &p->answer, err));
+        FT_RETURN_IF_FAILED(ft_rpc_stream_next(p->stream, FT_REMOTE_POLL_MS, &what, &p->answer, err));
         if (what == FT_RPC_NEXT_MESSAGE) {
             FT_RETURN_IF_FAILED(acknowledged(p, err));
         } else if (what == FT_RPC_NEXT_END) {
@@ -197,10 +219,7 @@ enum ft_status ft_remote_push(struct ft_remote *remote, const char *name, const 
             "missing, nothing twice)",
             p.kept, p.count, name);
     }
-    ft_buf_release(&p.message);
-    ft_buf_release(&p.scratch);
-    ft_buf_release(&p.own);
-    ft_buf_release(&p.raw);
+    ft_remote_batch_release(&p.batch);
     ft_buf_release(&p.answer);
     return st;
 }

@@ -6,8 +6,6 @@
 #include "executor/cli/remote.h"
 #include "executor/cli/screen.h"
 
-enum { POLL_MS = 100 };
-
 struct watch {
     struct ft_remote *remote;
     const char *id;
@@ -52,8 +50,9 @@ static void show(struct watch *w, const struct ft_json *event)
     }
 }
 
-static enum ft_status take(struct watch *w, struct ft_bytes message, struct ft_err *err)
+static enum ft_status take(void *arg, struct ft_bytes message, struct ft_err *err)
 {
+    struct watch *w = arg;
     struct ft_json *event = NULL;
     struct ft_v1_fault fault = {{0}, 0};
     FT_RETURN_IF_FAILED(ft_v1_read(FT_V1_EVENT, message, &event, &fault, err));
@@ -73,33 +72,19 @@ static enum ft_status take(struct watch *w, struct ft_bytes message, struct ft_e
 
 static enum ft_status watch_stream(struct watch *w, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
-    struct ft_json *request = NULL;
-    struct ft_rpc_stream *stream = NULL;
-    struct ft_buf message = {0};
-    FT_TRY(ft_remote_request("run", w->id, &request, err));
-    FT_TRY(ft_json_set(request, "from", ft_json_of_int(w->next), err));
-    FT_TRY(ft_remote_ask(w->remote, "Watch", FT_V1_WATCH_REQUEST, request, &stream, err));
-    while (what != FT_RPC_NEXT_END) {
-        if (ft_cancelled(ft_cli_cancel())) {
-            st = FT_FAIL(err, CANCELLED, "not watched any longer; run %s goes on", w->id);
-            goto done;
-        }
-        FT_TRY(ft_rpc_stream_next(stream, POLL_MS, &what, &message, err));
-        if (what == FT_RPC_NEXT_MESSAGE) {
-            FT_TRY(take(w, ft_buf_bytes(&message), err));
-        }
-    }
-    FT_TRY(ft_remote_ended(w->remote, stream, NULL, err));
-    if (w->run == NULL) {
-        st = FT_FAIL(err, UNAVAILABLE, "the service ended the stream before the run's end");
-    }
-done:
-    ft_rpc_stream_close(stream);
-    ft_json_free(request);
-    ft_buf_release(&message);
-    return st;
+    char stopped[160];
+    (void)snprintf(stopped, sizeof stopped, "not watched any longer; run %.100s goes on", w->id);
+    const struct ft_remote_question events = {.method = "Watch",
+                                              .type = FT_V1_WATCH_REQUEST,
+                                              .run = w->id,
+                                              .from_key = "from",
+                                              .from = w->next,
+                                              .stopped = stopped,
+                                              .take = take,
+                                              .arg = w};
+    FT_RETURN_IF_FAILED(ft_remote_follow(w->remote, &events, err));
+    return w->run != NULL ? FT_OK
+                          : FT_FAIL(err, UNAVAILABLE, "the service ended the stream before the run's end");
 }
 
 enum ft_status ft_remote_watch(struct ft_remote *remote, const char *id, int64_t from, bool quiet,

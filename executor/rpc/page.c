@@ -12,7 +12,7 @@
 
 enum {
     CONNECTIONS = 16,         /* at a time; others wait in the listening socket */
-    CONNECTIONS_OF_ONE = 8,   /* from one address */
+    CONNECTIONS_OF_ONE = 8,   /* from one address; more are closed */
     QUIET_SECONDS = 10,       /* a connection on which nothing moves for so long is closed */
     CONNECTION_BYTES = 32768, /* of memory; a request's head must fit */
     BACKLOG = 64

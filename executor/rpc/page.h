@@ -2,9 +2,9 @@
  * page.h - one page of text over HTTP, for Prometheus: GET and HEAD of / and /metrics. Wraps libmicrohttpd,
  * whose headers never show outside this room.
  *
- * A thread of its own serves it, with a few connections at most: readers that are slow keep each other
- * waiting, and nobody else. Other paths are 404, other methods 405. Thread-safety: new and free from one
- * thread.
+ * A thread of its own serves it, with a few connections at most, fewer from one address: slow readers cost
+ * each other their place (more of one address are closed at once), and nobody else. Other paths are 404,
+ * other methods 405. Thread-safety: new and free from one thread.
  */
 #ifndef FT_RPC_PAGE_H
 #define FT_RPC_PAGE_H

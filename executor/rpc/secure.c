@@ -1,5 +1,4 @@
 #include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "executor/base/alloc.h"
@@ -10,10 +9,10 @@ struct texts {
 };
 
 struct ft_rpc_secure {
-    pthread_mutex_t mutex; /* guards all below; gRPC's threads take it: never held across a wait */
+    bool asks_who;         /* settled at the start: with or without client_ca */
+    pthread_mutex_t mutex; /* guards what follows; gRPC's threads take it: never held across a wait */
     struct texts texts;
-    bool fresh;           /* gRPC has not asked for these yet */
-    atomic_bool asks_who; /* settled at the start: with or without client_ca */
+    bool fresh; /* gRPC has not asked for these yet */
 };
 
 static void texts_release(struct texts *texts)
@@ -59,7 +58,7 @@ enum ft_status ft_rpc_secure_new(const struct ft_rpc_server_tls *tls, struct ft_
         return st;
     }
     s->fresh = true;
-    atomic_init(&s->asks_who, s->texts.roots != NULL);
+    s->asks_who = s->texts.roots != NULL;
     *secure = s;
     return FT_OK;
 }
@@ -77,7 +76,7 @@ enum ft_status ft_rpc_secure_renew(struct ft_rpc_secure *secure, const struct ft
                                    struct ft_err *err)
 {
     struct texts texts = {0};
-    if (atomic_load(&secure->asks_who) != (tls->client_roots.size > 0)) {
+    if (secure->asks_who != (tls->client_roots.size > 0)) {
         return FT_FAIL(err, INVALID, "whether clients are asked who they are is settled at the start");
     }
     FT_RETURN_IF_FAILED(copy_texts(tls, &texts, err));
@@ -110,8 +109,8 @@ static grpc_ssl_certificate_config_reload_status fetch(void *arg, grpc_ssl_serve
 grpc_server_credentials *ft_rpc_secure_credentials(struct ft_rpc_secure *secure)
 {
     grpc_ssl_client_certificate_request_type ask =
-        atomic_load(&secure->asks_who) ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
-                                       : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
+        secure->asks_who ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+                         : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
     return grpc_ssl_server_credentials_create_with_options(
         grpc_ssl_server_credentials_create_options_using_config_fetcher(ask, fetch, secure));
 }
