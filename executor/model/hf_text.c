@@ -119,17 +119,80 @@ done:
 }
 
 /* do_lower_case: as sentence-transformers does it, by a Lowercase in front of the file's own normalizer. */
-static enum ft_status lower_tokenizer(const char *path, struct ft_buf *text, struct ft_err *err)
+static enum ft_status lower_tokenizer(struct ft_json *json, struct ft_err *err)
+{
+    struct ft_json *normalizer = NULL;
+    if (lowers(ft_json_get(json, "normalizer"))) {
+        return FT_OK;
+    }
+    FT_RETURN_IF_FAILED(lowered(ft_json_get(json, "normalizer"), &normalizer, err));
+    return ft_json_set(json, "normalizer", normalizer, err);
+}
+
+/* truncation_side of tokenizer_config.json goes before the direction of tokenizer.json, as in transformers.
+ */
+static enum ft_status find_side(const struct ft_json *config, const char **direction, struct ft_err *err)
+{
+    const struct ft_json *value = ft_json_get(config, "truncation_side");
+    const char *side = ft_json_text(value, NULL);
+    *direction = NULL;
+    if (ft_json_kind(value) == FT_JSON_NULL) {
+        return FT_OK;
+    }
+    if (side == NULL || (strcmp(side, "left") != 0 && strcmp(side, "right") != 0)) {
+        return FT_FAIL(err, INVALID,
+                       "tokenizer_config.json: truncation_side %s%.40s%s must be \"left\" or \"right\"",
+                       side != NULL ? "\"" : "", side != NULL ? side : "", side != NULL ? "\"" : "");
+    }
+    *direction = strcmp(side, "left") == 0 ? "Left" : "Right";
+    return FT_OK;
+}
+
+static enum ft_status set_side(struct ft_json *json, const char *direction, int64_t longest,
+                               struct ft_err *err)
+{
+    const char *now = ft_json_text(ft_json_get(ft_json_get(json, "truncation"), "direction"), NULL);
+    if (strcmp(now != NULL ? now : "Right", direction) == 0) {
+        return FT_OK;
+    }
+    struct ft_json *truncation = ft_json_copy(ft_json_get(json, "truncation"));
+    if (ft_json_kind(truncation) != FT_JSON_OBJECT) {
+        ft_json_free(truncation);
+        truncation = ft_json_object();
+    }
+    if (truncation == NULL) {
+        return FT_FAIL(err, NOMEM, "no memory for a tokenizer");
+    }
+    enum ft_status st = FT_OK;
+    FT_TRY(ft_json_set(truncation, "direction", ft_json_of_text(direction), err));
+    if (ft_json_get(truncation, "max_length") == NULL) {
+        FT_TRY(ft_json_set(truncation, "max_length", ft_json_of_int(longest), err));
+        FT_TRY(ft_json_set(truncation, "strategy", ft_json_of_text("LongestFirst"), err));
+        FT_TRY(ft_json_set(truncation, "stride", ft_json_of_int(0), err));
+    }
+    st = ft_json_set(json, "truncation", truncation, err);
+    truncation = NULL;
+done:
+    ft_json_free(truncation);
+    return st;
+}
+
+/* What other files say about the tokenizer is written into it: then it is whole, here and in an artifact. */
+static enum ft_status edit_tokenizer(const char *path, bool lower, const char *direction, int64_t longest,
+                                     struct ft_buf *text, struct ft_err *err)
 {
     struct ft_json *json = NULL;
-    struct ft_json *normalizer = NULL;
     enum ft_status st = FT_OK;
     FT_TRY(ft_json_parse_named(ft_buf_bytes(text), path, &json, err));
-    if (ft_json_kind(json) != FT_JSON_OBJECT || lowers(ft_json_get(json, "normalizer"))) {
-        goto done;
+    if (ft_json_kind(json) != FT_JSON_OBJECT) {
+        goto done; /* who reads it says so */
     }
-    FT_TRY(lowered(ft_json_get(json, "normalizer"), &normalizer, err));
-    FT_TRY(ft_json_set(json, "normalizer", normalizer, err));
+    if (lower) {
+        FT_TRY(lower_tokenizer(json, err));
+    }
+    if (direction != NULL) {
+        FT_TRY(set_side(json, direction, longest, err));
+    }
     text->size = 0;
     FT_TRY(ft_json_write(json, 0, text, err));
 done:
@@ -143,17 +206,19 @@ static enum ft_status read_tokenizer(const struct ft_files *base, const struct f
                                      struct ft_model *model, struct ft_err *err)
 {
     const char *family = ft_json_text(ft_json_get(model->hf->config, "model_type"), NULL);
+    const char *direction = NULL;
     char *path = NULL;
     bool found = false;
     enum ft_status st = FT_OK;
+    FT_TRY(find_side(config, &direction, err));
     FT_TRY(ft_files_path(base, "tokenizer.json", &path, err));
     FT_TRY(ft_files_read(base, "tokenizer.json", FT_MAX_TOKENIZER_BYTES, &model->tokenizer, &found, err));
     if (!found) {
         bool mpnet = family != NULL && strcmp(family, "mpnet") == 0;
         FT_TRY(ft_hf_vocab(base, config, mpnet, &model->tokenizer, err));
     }
-    if (lower && model->tokenizer.size > 0) {
-        FT_TRY(lower_tokenizer(path, &model->tokenizer, err));
+    if ((lower || direction != NULL) && model->tokenizer.size > 0) {
+        FT_TRY(edit_tokenizer(path, lower, direction, model->max_length, &model->tokenizer, err));
     }
 done:
     ft_free(path);

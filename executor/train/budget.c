@@ -62,7 +62,8 @@ static size_t rows_bytes(const struct ft_run *run, const struct ft_run_set *set)
     size_t row = ft_prep_elements(&run->prep) * sizeof(float);
     if (set->rows.is_text) {
         size_t kept = set->rows.count * f->row_elements + set->rows.texts.tokens * f->token_elements;
-        return set == &run->eval ? 0 : kept * sizeof(uint16_t);
+        bool keeps = set != &run->eval && strcmp(run->options.activation_cache, "off") != 0;
+        return keeps ? kept * sizeof(uint16_t) : 0;
     }
     return set->data != NULL && ft_mul_size(row, ft_dataset_count(set->data), &bytes) ? bytes : 0;
 }

@@ -170,6 +170,31 @@ def test_modules(tmp_path, modules):
     assert SentenceTransformer(str(folder), device="cpu").max_seq_length == 9
 
 
+@pytest.mark.parametrize("direction", [None, "right"], ids=["the file says nothing", "the file says right"])
+def test_the_side_that_is_cut_off(tmp_path, direction):
+    """truncation_side of tokenizer_config.json, over the direction of tokenizer.json, which alone is what SentenceTransformer reads."""
+    small(tmp_path / "hf")
+    file = tmp_path / "hf" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"truncation_side": "left"}))
+    if direction is not None:
+        tokenizer = Tokenizer.from_file(str(tmp_path / "hf" / "tokenizer.json"))
+        tokenizer.enable_truncation(50, direction=direction)
+        tokenizer.save(str(tmp_path / "hf" / "tokenizer.json"))
+    st = SentenceTransformer(modules=[Transformer(str(tmp_path / "hf"), max_seq_length=11), Pooling(24)], device="cpu")
+    st.save(str(tmp_path / "st"))
+    right = SentenceTransformer(modules=[Transformer(str(tmp_path / "hf"), max_seq_length=11, tokenizer_args={"truncation_side": "right"}),
+                                         Pooling(24)], device="cpu")
+    theirs = st.encode(TEXTS)
+    assert abs(theirs - right.encode(TEXTS)).max() > 0.01  # it makes a difference
+    compare(encode(tmp_path, "st"), theirs, "as it came")
+    cli.ok("tailor", "st", "--out", "a", cwd=tmp_path)
+    same(tmp_path, "a", "as an artifact")
+    file = tmp_path / "st" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"truncation_side": "middle"}))
+    result = cli.finetuner("encode", "st", "texts.jsonl", cwd=tmp_path)
+    assert result.code == 3 and 'truncation_side "middle"' in result.err, result
+
+
 def test_weights_in_bf16_become_floats(tmp_path):
     """transformers computes in the type that config.json names: it must be that of the new weights."""
     small(tmp_path / "hf")
