@@ -257,6 +257,46 @@ static void the_words_of_jina_executor_are_taken(void **state)
     drop(path, dir);
 }
 
+/* Jina replaces them wherever a text stands, and types what it has put in; so in files and in --uses-with. */
+static void the_environment_is_put_in_at_any_depth(void **state)
+{
+    (void)state;
+    struct ft_config config;
+    assert_int_equal(setenv("FT_TEST_SIZE", "224", 1), 0);
+    assert_int_equal(setenv("FT_TEST_PATH", "/deep", 1), 0);
+    assert_int_equal(setenv("FT_TEST_TRUTH", "True", 1), 0);
+    char *words[] = {"--uses-with",
+                     "{\"encode_on\": [\"/a\", \"/x${{ ENV.FT_TEST_PATH }}\", \"${{ ENV.FT_TEST_SIZE }}\"],"
+                     " \"prep\": {\"size\": \"${{ ENV.FT_TEST_SIZE }}\", \"as\": \"224\", \"in\":"
+                     " [{\"a\": \"${{ env.FT_TEST_PATH }}/b\", \"t\": \"${{ ENV.FT_TEST_TRUTH }}\"}]}}"};
+    ASSERT_OK(ft_config_init(&config, &err));
+    ASSERT_OK(ft_config_jina_flags(&config, 2, words, &err));
+    for (int from_file = 0; from_file < 2; from_file++) {
+        assert_int_equal(config.encode_on.count, 3);
+        assert_string_equal(config.encode_on.items[1], "/x/deep");
+        assert_string_equal(config.encode_on.items[2], "224");
+        const struct ft_json *inside = ft_json_at(ft_json_get(config.prep, "in"), 0);
+        assert_int_equal(ft_json_kind(ft_json_get(config.prep, "size")), FT_JSON_INT);
+        assert_int_equal(ft_json_int(ft_json_get(config.prep, "size")), 224);
+        assert_string_equal(ft_json_text(ft_json_get(config.prep, "as"), NULL),
+                            "224"); /* as it was written */
+        assert_string_equal(ft_json_text(ft_json_get(inside, "a"), NULL), "/deep/b");
+        assert_true(ft_json_bool(ft_json_get(inside, "t")));
+        ft_config_release(&config);
+        if (from_file == 0) {
+            ASSERT_OK(
+                read_text("with:\n  encode_on: [/a, '/x${{ ENV.FT_TEST_PATH }}', '${{ ENV.FT_TEST_SIZE }}']\n"
+                          "  prep:\n    size: ${{ ENV.FT_TEST_SIZE }}\n    as: '224'\n"
+                          "    in:\n    - a: ${{ env.FT_TEST_PATH }}/b\n      t: ${{ ENV.FT_TEST_TRUTH }}\n",
+                          &config));
+        }
+    }
+    refused("with:\n  prep:\n    size: ['${{ ENV.FT_TEST_UNSET }}']\n", FT_INVALID,
+            "c.yml:2: the environment has no FT_TEST_UNSET");
+    refused("with:\n  encode_on: ['${{ CONTEXT.X }}']\n", FT_INVALID,
+            "c.yml:2: '${{ CONTEXT.X }}' is not ${{ ENV.NAME }}");
+}
+
 static void help_has_every_setting(void **state)
 {
     (void)state;
@@ -313,6 +353,7 @@ int main(void)
         cmocka_unit_test(a_jina_executor_file_is_read),
         cmocka_unit_test(flags_win_over_the_file),
         cmocka_unit_test(the_words_of_jina_executor_are_taken),
+        cmocka_unit_test(the_environment_is_put_in_at_any_depth),
         cmocka_unit_test(help_has_every_setting),
         cmocka_unit_test(memory_running_out_leaks_nothing),
     };

@@ -281,16 +281,17 @@ void ft_config_release(struct ft_config *config)
     memset(config, 0, sizeof *config);
 }
 
-/* What Jina does with a text of its `uses_with`. */
-static enum ft_status set_substituted(struct ft_config *config, const struct ft_setting *setting,
-                                      const char *where, const char *value, struct ft_err *err)
+enum ft_status ft_setting_substituted(struct ft_config *config, const struct ft_setting *setting,
+                                      const char *where, const struct ft_json *value, struct ft_err *err)
 {
-    struct ft_buf text = {0};
-    enum ft_status st = ft_config_substitute(where, value, &text, err);
+    struct ft_json *json = NULL;
+    /* A text is read by its setting, which knows whether it wants a number. */
+    bool types = setting->kind == FT_SETTING_JSON && ft_json_kind(value) != FT_JSON_TEXT;
+    enum ft_status st = ft_config_substitute_json(where, value, types, &json, err);
     if (st == FT_OK) {
-        st = ft_setting_text(config, setting, where, (const char *)text.data, err);
+        st = ft_setting_json(config, setting, where, json, err);
     }
-    ft_buf_release(&text);
+    ft_json_free(json);
     return st;
 }
 
@@ -313,9 +314,7 @@ enum ft_status ft_config_read_json(struct ft_config *config, const char *where, 
         if (setting == NULL) {
             return ft_setting_unknown(where, ft_json_key(it), err);
         }
-        const char *text = ft_json_text(ft_json_value(it), NULL);
-        FT_RETURN_IF_FAILED(text != NULL ? set_substituted(config, setting, where, text, err)
-                                         : ft_setting_json(config, setting, where, ft_json_value(it), err));
+        FT_RETURN_IF_FAILED(ft_setting_substituted(config, setting, where, ft_json_value(it), err));
     }
     return FT_OK;
 }

@@ -73,8 +73,8 @@ void ft_config_release(struct ft_config *config); /* a zeroed struct is fine */
  * FT_USAGE: no such key, with the nearest known one; FT_INVALID: bad value, with the accepted range. */
 FT_MUST_CHECK enum ft_status ft_config_set(struct ft_config *config, const char *where, const char *key,
                                            const char *value, struct ft_err *err);
-/* The same from JSON: --uses-with. Every member of `object` is a setting; ${{ ENV.NAME }} in a text is
- * replaced, FT_INVALID if the environment lacks it. */
+/* The same from JSON: --uses-with. Every member of `object` is a setting; ${{ ENV.NAME }} in a text, however
+ * deep it stands, is replaced, FT_INVALID if the environment lacks it. */
 FT_MUST_CHECK enum ft_status ft_config_read_json(struct ft_config *config, const char *where,
                                                  const struct ft_json *object, struct ft_err *err);
 /* config.yml; FT_NOT_FOUND, FT_INVALID naming "path:line". */

@@ -1,9 +1,7 @@
 #include "executor/config/config.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
@@ -18,33 +16,6 @@ static const char *where_of(const char *path, int line, char out[WHERE_TEXT])
 {
     (void)snprintf(out, WHERE_TEXT, "%.480s:%d", path, line);
     return out;
-}
-
-enum ft_status ft_config_substitute(const char *where, const char *text, struct ft_buf *out,
-                                    struct ft_err *err)
-{
-    FT_RETURN_IF_FAILED(ft_buf_text(out, "", err));
-    for (;;) {
-        const char *open = strstr(text, "${{");
-        if (open == NULL) {
-            return ft_buf_text(out, text, err);
-        }
-        const char *close = strstr(open, "}}");
-        const char *name = open + 3 + strspn(open + 3, " ");
-        size_t length = strcspn(name, " }");
-        char key[256];
-        if (close == NULL || strncasecmp(name, "ENV.", 4) != 0 || length < 5 || length >= sizeof key) {
-            return FT_FAIL(err, INVALID, "%s: '%.64s' is not ${{ ENV.NAME }}", where, open);
-        }
-        (void)snprintf(key, sizeof key, "%.*s", (int)(length - 4), name + 4);
-        const char *value = getenv(key);
-        if (value == NULL) {
-            return FT_FAIL(err, INVALID, "%s: the environment has no %s", where, key);
-        }
-        FT_RETURN_IF_FAILED(ft_buf_append(out, text, (size_t)(open - text), err));
-        FT_RETURN_IF_FAILED(ft_buf_text(out, value, err));
-        text = close + 2;
-    }
 }
 
 static enum ft_status set_scalar(struct ft_config *config, const struct ft_setting *setting,
@@ -67,7 +38,7 @@ static enum ft_status set_tree(struct ft_config *config, const struct ft_setting
     struct ft_json *json = NULL;
     enum ft_status st = ft_yaml_to_json(value, &json, err);
     if (st == FT_OK) {
-        st = ft_setting_json(config, setting, where, json, err);
+        st = ft_setting_substituted(config, setting, where, json, err);
     }
     ft_json_free(json);
     return st;

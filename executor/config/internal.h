@@ -32,6 +32,13 @@ enum ft_status ft_setting_json(struct ft_config *config, const struct ft_setting
  * text. FT_INVALID: a name that is not set, or another ${{ }}. */
 enum ft_status ft_config_substitute(const char *where, const char *text, struct ft_buf *out,
                                     struct ft_err *err);
+/* The same in every text of a tree, lists and members inside included, as Jina does it; `types`: what results
+ * is a number or a truth value where it looks like one. *out is the caller's. */
+enum ft_status ft_config_substitute_json(const char *where, const struct ft_json *value, bool types,
+                                         struct ft_json **out, struct ft_err *err);
+/* ft_setting_json() of a value with ${{ ENV.NAME }} replaced. */
+enum ft_status ft_setting_substituted(struct ft_config *config, const struct ft_setting *setting,
+                                      const char *where, const struct ft_json *value, struct ft_err *err);
 /* The value as JSON; NULL: out of memory. */
 struct ft_json *ft_setting_value(const struct ft_config *config, const struct ft_setting *setting);
 #endif
