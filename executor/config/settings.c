@@ -26,7 +26,8 @@
     }
 
 static const struct ft_setting SETTINGS[] = {
-    ROW_TEXT(host, "0.0.0.0", NULL, "Address to listen on; 0.0.0.0 is every IPv4 address of this machine."),
+    ROW_TEXT(host, "0.0.0.0", NULL,
+             "Address to listen on; 0.0.0.0 and :: are every address of this machine, of IPv4 and IPv6."),
     ROW_INT(port, "54321", 0, 65535, "Port of gRPC; 0 takes any free one, the log says which."),
     ROW_TEXT(name, "finetuner", NULL,
              "Name of this executor: results stand under it in parameters.__results__, and routes carry the "

@@ -185,7 +185,7 @@ static const struct ft_metric FAMILIES[] = {
                       .help = "Bytes that loaded models take"},
     [SERVING] = {.name = "finetuner_serving",
                  .kind = FT_METRIC_GAUGE,
-                 .help = "1: health says SERVING; 0: it is going down"},
+                 .help = "1: health says SERVING; 0: it is going down, until the process ends"},
     [MEMORY] = {.name = "process_resident_memory_bytes",
                 .kind = FT_METRIC_GAUGE,
                 .help = "Resident memory size in bytes"},
@@ -203,6 +203,9 @@ struct ft_monitor {
     struct ft_metrics *metrics;
     struct ft_page *page;
     const char *runtime; /* Jina's label runtime_name; borrowed from the config */
+
+    pthread_mutex_t parts; /* held while parts of the service are asked; guards `alone` */
+    bool alone;            /* they are not there any more: what they said last stays */
 };
 
 static struct ft_series *series(struct ft_monitor *monitor, enum family family, const char *value)
@@ -222,8 +225,10 @@ enum ft_status ft_monitor_new(struct ft_service *service, struct ft_monitor **mo
     FT_RETURN_IF_FAILED(ft_new(1, sizeof *m, &m, err));
     m->service = service;
     m->runtime = service->config->name;
+    (void)pthread_mutex_init(&m->parts, NULL);
     enum ft_status st = ft_metrics_new(FAMILIES, N_FAMILIES, &m->metrics, err);
     if (st != FT_OK) {
+        (void)pthread_mutex_destroy(&m->parts);
         ft_free(m);
         return st;
     }
@@ -238,8 +243,9 @@ enum ft_status ft_monitor_new(struct ft_service *service, struct ft_monitor **mo
 void ft_monitor_free(struct ft_monitor *monitor)
 {
     if (monitor != NULL) {
-        ft_monitor_close(monitor);
+        ft_page_free(monitor->page);
         ft_metrics_free(monitor->metrics);
+        (void)pthread_mutex_destroy(&monitor->parts);
         ft_free(monitor);
     }
 }
@@ -318,9 +324,8 @@ static void ask_store(struct ft_monitor *monitor)
     set(monitor, OPEN_SHARDS, (double)s.shards);
 }
 
-static enum ft_status write_page(void *arg, struct ft_buf *out, struct ft_err *err)
+static enum ft_status ask_parts(struct ft_monitor *monitor, struct ft_err *err)
 {
-    struct ft_monitor *monitor = arg;
     struct ft_service *service = monitor->service;
     int64_t runs[FT_RUN_STATES];
     size_t models = 0;
@@ -334,7 +339,17 @@ static enum ft_status write_page(void *arg, struct ft_buf *out, struct ft_err *e
     ft_models_loaded(ft_encode_models(service->encode), &models, &bytes);
     set(monitor, MODELS, (double)models);
     set(monitor, MODELS_BYTES, (double)bytes);
-    set(monitor, SERVING, atomic_load(&service->serving) ? 1 : 0);
+    return FT_OK;
+}
+
+static enum ft_status write_page(void *arg, struct ft_buf *out, struct ft_err *err)
+{
+    struct ft_monitor *monitor = arg;
+    (void)pthread_mutex_lock(&monitor->parts);
+    enum ft_status st = monitor->alone ? FT_OK : ask_parts(monitor, err);
+    (void)pthread_mutex_unlock(&monitor->parts);
+    FT_RETURN_IF_FAILED(st);
+    set(monitor, SERVING, atomic_load(&monitor->service->serving) ? 1 : 0);
     set(monitor, MEMORY, (double)ft_resident_memory());
     set(monitor, MEMORY_PEAK, (double)ft_peak_memory());
     return ft_metrics_write(monitor->metrics, out, err);
@@ -356,10 +371,14 @@ int ft_monitor_port(const struct ft_monitor *monitor)
     return monitor->page != NULL ? ft_page_port(monitor->page) : 0;
 }
 
-void ft_monitor_close(struct ft_monitor *monitor)
+void ft_monitor_detach(struct ft_monitor *monitor)
 {
-    if (monitor != NULL) {
-        ft_page_free(monitor->page);
-        monitor->page = NULL;
+    struct ft_err err = {0};
+    if (monitor == NULL || monitor->page == NULL) {
+        return;
     }
+    (void)pthread_mutex_lock(&monitor->parts);
+    (void)!ask_parts(monitor, &err); /* else what was there before stays */
+    monitor->alone = true;
+    (void)pthread_mutex_unlock(&monitor->parts);
 }

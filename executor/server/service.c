@@ -190,7 +190,7 @@ void ft_service_stop(struct ft_service *service)
                                 left, (long long)service->config->drain_seconds);
         }
     }
-    ft_monitor_close(service->monitor); /* its page asks the parts that end from here on */
+    ft_monitor_detach(service->monitor); /* its page asks the parts that end from here on */
     double time_left = until - ft_clock_seconds();
     ft_rpc_server_free(service->rpc, time_left > 0 ? (int)(time_left * 1000) : 0);
     ft_v1_free(service->v1);

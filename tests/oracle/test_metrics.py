@@ -39,9 +39,9 @@ def protos(tmp_path_factory):
 
 
 class Watched(serving.Server):
-    def __init__(self, folder, *flags):
+    def __init__(self, folder, *flags, **environment):
         self.page = serving.free_port()
-        super().__init__(folder, serving.VECTORS, '--name', NAME, '--monitoring', '--port-monitoring', str(self.page), *flags)
+        super().__init__(folder, serving.VECTORS, '--name', NAME, '--monitoring', '--port-monitoring', str(self.page), *flags, **environment)
 
     def scrape(self, path='/metrics', timeout=20):
         with urllib.request.urlopen(f'http://127.0.0.1:{self.page}{path}', timeout=timeout) as answer:
@@ -289,6 +289,23 @@ def test_there_is_no_page_unless_it_is_asked_for(tmp_path):
     with serving.Server(tmp_path, serving.VECTORS, '--port-monitoring', str(port)) as server:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(('127.0.0.1', port), timeout=5)
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize('host', ['0.0.0.0', '::', 'localhost', '127.0.0.1'])
+def test_it_listens_where_grpc_does(tmp_path, host):
+    """Every address means both families to gRPC, a name all addresses that it stands for."""
+    with Watched(tmp_path, '--host', host) as server:
+        for address in ('127.0.0.1', '::1'):
+            def connects(port):
+                try:
+                    socket.create_connection((address, port), timeout=20).close()
+                    return True
+                except OSError:
+                    return False
+            assert connects(server.page) == connects(server.port), (host, address)
+            assert connects(server.page) or address == '::1'  # which a machine may lack
+        assert samples(server.scrape())
         assert server.stop() == 0
 
 
