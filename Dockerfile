@@ -24,7 +24,8 @@ WORKDIR /workdir
 USER finetuner
 EXPOSE 54321
 VOLUME /workdir/workspace
-# The port that this container was started with: docker:// gives any free one.
+# The port that this container was started with: docker:// gives any free one. With TLS or without: `jina ping` finds out.
+# Where tls_client_ca is set it needs a certificate: FINETUNER_PING_CERT and FINETUNER_PING_KEY name its files.
 HEALTHCHECK --interval=10s --timeout=5s \
-    CMD port=$(tr '\0' '\n' </proc/1/cmdline | sed -n '/^--port$/{n;p;q};s/^--port=//p'); finetuner ping "127.0.0.1:${port:-54321}"
+    CMD port=$(tr '\0' '\n' </proc/1/cmdline | sed -n '/^--port$/{n;p;q};s/^--port=//p'); jina ping executor "127.0.0.1:${port:-54321}"
 ENTRYPOINT ["jina", "executor", "--uses", "config.yml"]

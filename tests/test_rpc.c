@@ -127,6 +127,7 @@ static const struct ft_rpc_method METHODS[] = {
     {.path = "/t/later", .message = later_came, .half_closed = later_ended, .closed = later_closed},
     {.path = "/t/echo", .message = echo},
     {.path = "/t/stream", .message = echo_on, .half_closed = ended},
+    {.path = "/t/idle", .message = echo_on, .half_closed = ended, .ends_idle = true},
     {.path = "/t/hold", .message = hold},
     {.path = "/t/light", .message = light, .light = true},
 };
@@ -575,11 +576,78 @@ static void memory_beside_a_message_is_counted(void **state)
     assert_true(ft_rpc_hold(call, ROOM / 2));
     assert_false(ft_rpc_hold(call, ROOM / 2));
     assert_false(ft_rpc_hold(call, SIZE_MAX));
+    assert_true(ft_rpc_could_hold(call, ROOM / 2 - 1000)); /* later, that is */
+    assert_false(ft_rpc_could_hold(call, ROOM / 2));
+    assert_false(ft_rpc_could_hold(call, SIZE_MAX));
     assert_int_equal(ft_rpc_server_bytes(f->server), ROOM / 2 + 1000);
     (void)pthread_mutex_unlock(&held.mutex);
     let_go();
     end(&c);
     assert_int_equal(c.st, FT_OK);
+    nothing_stays(f);
+}
+
+/* How a stream ended that says nothing. */
+static int end_of(struct ft_rpc_stream *stream)
+{
+    enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
+    struct ft_buf message = {0};
+    while (what != FT_RPC_NEXT_END) {
+        ASSERT_OK(ft_rpc_stream_next(stream, 20000, &what, &message, &err));
+        assert_int_not_equal(what, FT_RPC_NEXT_NOTHING);
+    }
+    ft_buf_release(&message);
+    return ft_rpc_stream_answer(stream)->code;
+}
+
+/* A server that goes down does not wait for streams that say nothing, also those that never did; one that is
+ * busy goes on until it is not. */
+static void idle_streams_are_ended_once_calls_are_refused(void **state)
+{
+    const struct fixture *f = *state;
+    struct ft_rpc_stream *idle[4] = {0};
+    struct ft_rpc_stream *busy = NULL;
+    struct ft_rpc_stream *other = NULL;
+    struct ft_buf answer = {0};
+    ASSERT_OK(ft_rpc_stream_open(f->target, "/t/stream", &other, &err)); /* of a method that waits */
+    ASSERT_OK(ft_rpc_stream_exchange(other, ft_bytes_of("o", 1), &answer, &err));
+    ASSERT_OK(ft_rpc_stream_open(f->target, "/t/idle", &busy, &err));
+    for (size_t i = 0; i < 4; i++) {
+        ASSERT_OK(ft_rpc_stream_open(f->target, "/t/idle", &idle[i], &err));
+        if (i > 0) {
+            ASSERT_OK(ft_rpc_stream_exchange(idle[i], ft_bytes_of("i", 1), &answer, &err));
+        }
+    }
+    for (int i = 0; i < 2000 && ft_rpc_server_calls(f->server) < 6; i++) {
+        nap(10);
+    }
+    assert_int_equal(ft_rpc_server_calls(f->server), 6);
+    ASSERT_OK(ft_rpc_stream_exchange(busy, ft_bytes_of("b", 1), &answer, &err));
+    ft_rpc_server_refuse(f->server);
+    double gap = 0; /* the longest in which the busy one said nothing: this thread may have been held up */
+    for (double now = ft_clock_seconds(), began = now, last = now; now - began < 1.5; last = now) {
+        enum ft_status st = ft_rpc_stream_exchange(busy, ft_bytes_of("b", 1), &answer, &err);
+        now = ft_clock_seconds();
+        gap = now - last > gap ? now - last : gap;
+        if (st != FT_OK) {
+            print_message("the busy stream was held up for %.2f s\n", gap);
+            assert_true(gap > 0.4);
+            break;
+        }
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(end_of(idle[i]), FT_RPC_UNAVAILABLE);
+        ft_rpc_stream_close(idle[i]);
+    }
+    (void)!ft_rpc_stream_exchange(busy, ft_bytes_of("b", 1), &answer, &err); /* and now it is idle */
+    for (int i = 0; i < 2000 && ft_rpc_server_calls(f->server) > 1; i++) {
+        nap(10);
+    }
+    assert_int_equal(ft_rpc_server_calls(f->server), 1);
+    ASSERT_OK(ft_rpc_stream_exchange(other, ft_bytes_of("o", 1), &answer, &err));
+    ft_rpc_stream_close(busy);
+    ft_rpc_stream_close(other);
+    ft_buf_release(&answer);
     nothing_stays(f);
 }
 
@@ -597,6 +665,7 @@ int main(void)
         CASE(a_light_method_takes_small_messages_only),
         CASE(a_stream_that_is_gone_does_not_stand_in_line),
         CASE(memory_beside_a_message_is_counted),
+        CASE(idle_streams_are_ended_once_calls_are_refused),
         CASE(a_client_that_vanished_is_let_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -222,6 +222,13 @@ bool ft_rpc_hold(struct ft_rpc_call *call, size_t size)
     return true;
 }
 
+bool ft_rpc_could_hold(const struct ft_rpc_call *call, size_t size)
+{
+    size_t most = call->server->bytes_max;
+    size_t message = message_bytes(call) + call->held;
+    return message <= most && size <= most - message;
+}
+
 void ft_rpc_finish(struct ft_rpc_call *call, enum ft_rpc_code code, const char *details, bool is_error)
 {
     if (is_error) {
@@ -295,9 +302,13 @@ static void refuse(struct ft_rpc_call *call, enum ft_rpc_code code, const char *
 void ft_rpc_read(struct ft_rpc_call *call)
 {
     drop_message(call);
-    if (!ft_rpc_line_join(call)) {
+    (void)atomic_fetch_add_explicit(&call->refs, 1,
+                                    memory_order_relaxed); /* an idle one may be ended meanwhile */
+    ft_rpc_idle_begin(call);
+    if (!ft_rpc_line_join(call) && ft_rpc_idle_end(call)) {
         refuse(call, FT_RPC_UNAVAILABLE, "too many calls wait to be read: try again");
     }
+    ft_rpc_call_unref(call);
 }
 
 /* The message in one piece and counted; false: no room for it, or not what its encoding says. */
@@ -358,7 +369,7 @@ static void received(struct ft_rpc_call *call, bool ok)
     const struct ft_rpc_method *method = call->method;
     bool has_one = ok && call->incoming != NULL;
     ft_rpc_line_received(call, has_one ? grpc_byte_buffer_length(call->incoming) : 0);
-    if (is_finished(call)) {
+    if (!ft_rpc_idle_end(call) || is_finished(call)) {
         return;
     }
     if (has_one) {

@@ -13,6 +13,7 @@
 #include <grpc/support/time.h>
 
 #include "executor/base/alloc.h"
+#include "executor/base/clock.h"
 #include "executor/base/file.h"
 #include "executor/rpc/internal.h"
 
@@ -91,6 +92,37 @@ done:
     return st;
 }
 
+/* TLS with whoever answers: only for questions that tell nobody anything. */
+static enum ft_status make_unverified(const struct ft_rpc_tls *own, grpc_channel_credentials **credentials,
+                                      struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_buf certificate = {0};
+    struct ft_buf key = {0};
+    grpc_tls_credentials_options *options = grpc_tls_credentials_options_create();
+    grpc_tls_certificate_verifier *verifier = grpc_tls_certificate_verifier_no_op_create();
+    grpc_tls_credentials_options_set_verify_server_cert(options, 0);
+    grpc_tls_credentials_options_set_certificate_verifier(options, verifier);
+    grpc_tls_credentials_options_set_check_call_host(options, 0);
+    grpc_tls_certificate_verifier_release(verifier);
+    if (own->certificate.size > 0) {
+        FT_TRY(ft_buf_append(&certificate, own->certificate.data, own->certificate.size, err));
+        FT_TRY(ft_buf_append(&key, own->key.data, own->key.size, err));
+        grpc_tls_identity_pairs *pairs = grpc_tls_identity_pairs_create();
+        grpc_tls_identity_pairs_add_pair(pairs, (const char *)key.data, (const char *)certificate.data);
+        grpc_tls_certificate_provider *provider =
+            grpc_tls_certificate_provider_static_data_create(NULL, pairs);
+        grpc_tls_credentials_options_set_certificate_provider(options, provider);
+        grpc_tls_credentials_options_watch_identity_key_cert_pairs(options);
+        grpc_tls_certificate_provider_release(provider);
+    }
+done:
+    *credentials = grpc_tls_credentials_create(options); /* which owns the options, so also after a failure */
+    ft_buf_release(&certificate);
+    ft_buf_release(&key);
+    return st;
+}
+
 static void add_int(grpc_arg *arg, const char *key, int value)
 {
     memset(arg, 0, sizeof *arg);
@@ -99,8 +131,10 @@ static void add_int(grpc_arg *arg, const char *key, int value)
     arg->value.integer = value;
 }
 
-enum ft_status ft_rpc_channel_open(const char *target, const struct ft_rpc_tls *tls,
-                                   struct ft_rpc_channel **channel, struct ft_err *err)
+/* own: TLS unverified, showing that certificate if there is one; else NULL. */
+static enum ft_status open_channel(const char *target, const struct ft_rpc_tls *tls,
+                                   const struct ft_rpc_tls *own, struct ft_rpc_channel **channel,
+                                   struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     const char *host = NULL;
@@ -114,7 +148,9 @@ enum ft_status ft_rpc_channel_open(const char *target, const struct ft_rpc_tls *
     ft_rpc_log_init();
     grpc_init();
     FT_TRY(ft_new_text(host, &c->host, err));
-    if (tls != NULL || wants_tls) {
+    if (own != NULL) {
+        FT_TRY(make_unverified(own, &credentials, err));
+    } else if (tls != NULL || wants_tls) {
         FT_TRY(make_tls(tls != NULL ? tls : &trusting, &credentials, err));
     } else {
         credentials = grpc_insecure_credentials_create();
@@ -139,6 +175,12 @@ done:
         grpc_shutdown();
     }
     return st;
+}
+
+enum ft_status ft_rpc_channel_open(const char *target, const struct ft_rpc_tls *tls,
+                                   struct ft_rpc_channel **channel, struct ft_err *err)
+{
+    return open_channel(target, tls, NULL, channel, err);
 }
 
 void ft_rpc_channel_close(struct ft_rpc_channel *channel)
@@ -333,11 +375,39 @@ enum ft_status ft_rpc_channel_ping(struct ft_rpc_channel *channel, int timeout_m
     return st;
 }
 
-enum ft_status ft_rpc_ping(const char *target, int timeout_ms, struct ft_err *err)
+static enum ft_status ping_once(const char *target, const struct ft_rpc_tls *own, int timeout_ms,
+                                struct ft_err *err)
 {
     struct ft_rpc_channel *channel = NULL;
-    FT_RETURN_IF_FAILED(ft_rpc_channel_open(target, NULL, &channel, err));
+    FT_RETURN_IF_FAILED(open_channel(target, NULL, own, &channel, err));
     enum ft_status st = ft_rpc_channel_ping(channel, timeout_ms, err);
     ft_rpc_channel_close(channel);
     return st;
+}
+
+enum ft_status ft_rpc_ping(const char *target, int timeout_ms, struct ft_err *err)
+{
+    return ping_once(target, NULL, timeout_ms, err);
+}
+
+enum ft_status ft_rpc_ping_any(const char *target, const struct ft_rpc_tls *own, int timeout_ms,
+                               struct ft_err *err)
+{
+    const char *host = NULL;
+    bool tls = false;
+    struct ft_err as_tls = {0};
+    double began = ft_clock_seconds();
+    FT_RETURN_IF_FAILED(read_target(target, &host, &tls, err));
+    if (!tls && (host != target || !ft_rpc_waits_for_client(host, timeout_ms))) {
+        return ft_rpc_ping(target, timeout_ms, err);
+    }
+    if (ping_once(host, own, timeout_ms, &as_tls) == FT_OK) {
+        return FT_OK;
+    }
+    /* It may be one that was too busy to speak at once. */
+    int left_ms = timeout_ms - (int)((ft_clock_seconds() - began) * 1000);
+    if (!tls && left_ms > 0 && ft_rpc_ping(host, left_ms, err) == FT_OK) {
+        return FT_OK;
+    }
+    return FT_FAIL(err, UNAVAILABLE, "asked with TLS: %s", as_tls.text);
 }

@@ -52,4 +52,10 @@ FT_MUST_CHECK enum ft_status ft_rpc_call(const char *target, const char *method,
 FT_MUST_CHECK enum ft_status ft_rpc_channel_ping(struct ft_rpc_channel *channel, int timeout_ms,
                                                  struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_rpc_ping(const char *target, int timeout_ms, struct ft_err *err);
+/* The same of a server of which nothing is known: grpcs:// or grpc:// in front say whether it speaks TLS,
+ * else that is found out. Who it is is not checked: nothing is told it that it could use. `own`: certificate
+ * and key to show a server that asks for them, or empty. For health checks on its own machine, whose names
+ * its certificate lacks. */
+FT_MUST_CHECK enum ft_status ft_rpc_ping_any(const char *target, const struct ft_rpc_tls *own, int timeout_ms,
+                                             struct ft_err *err);
 #endif

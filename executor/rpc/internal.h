@@ -1,5 +1,6 @@
 /*
- * internal.h - what server.c, call.c and line.c share: the states of a call and the tags of its operations.
+ * internal.h - what server.c, call.c, line.c and idle.c share: the states of a call and the tags of its
+ * operations.
  */
 #ifndef FT_RPC_INTERNAL_H
 #define FT_RPC_INTERNAL_H
@@ -78,6 +79,11 @@ struct ft_rpc_call {
     struct ft_rpc_call *before, *after;
     size_t expected;      /* bytes, while it is read */
     double reading_since; /* ft_clock_seconds() */
+    /* Of a method that ends_idle, while its next message is waited for: whoever takes it out of that list may
+     * finish it, or hand the message over. */
+    bool idle;
+    double idle_since;
+    struct ft_rpc_call *idle_before, *idle_after;
 
     int cancelled_out; /* written by gRPC with CLOSE */
     atomic_bool cancelled;
@@ -132,8 +138,9 @@ struct ft_rpc_server {
     pthread_mutex_t mutex;  /* guards all below */
     pthread_cond_t changed; /* down_done, or calls went to 0 */
     struct ft_rpc_lane lanes[FT_RPC_LANES];
-    size_t expected; /* of all that the common lane reads */
-    size_t guess;    /* bytes that a message may have: see line.c */
+    struct ft_rpc_call *idle; /* the list of those that wait for their next message, in any order */
+    size_t expected;          /* of all that the common lane reads */
+    size_t guess;             /* bytes that a message may have: see line.c */
     size_t calls;
     size_t lost_slots; /* calls that could not be asked for: no memory */
     bool draining;
@@ -166,12 +173,24 @@ void ft_rpc_line_received(struct ft_rpc_call *call, size_t size);
 bool ft_rpc_line_leave(struct ft_rpc_call *call);
 void ft_rpc_line_move(struct ft_rpc_server *server); /* read those for whom there is room now */
 
+/* idle.c. The call's next message is waited for. */
+void ft_rpc_idle_begin(struct ft_rpc_call *call);
+/* It came, or will not. False: the call was ended meanwhile, and is nobody else's. */
+bool ft_rpc_idle_end(struct ft_rpc_call *call);
+/* End those that have been idle for long enough, once the server refuses calls. */
+void ft_rpc_idle_sweep(struct ft_rpc_server *server);
+
 /* Called once for each call that was accepted, when nothing refers to it any more. */
 void ft_rpc_call_gone(struct ft_rpc_server *server);
 const struct ft_rpc_method *ft_rpc_find(const struct ft_rpc_server *server, grpc_slice path);
 void ft_rpc_call_unref(struct ft_rpc_call *call);
-/* gRPC's own log lines go where ours go. */
+/* log.c. gRPC's own log lines go where ours go, its errors at most once a minute for each place in gRPC. */
 void ft_rpc_log_init(void);
+/* To be called now and then: says how many were left out in the minute that is over; `all`: in any. */
+void ft_rpc_log_tend(bool all);
+
+/* speaks.c. HOST:PORT accepts connections and says nothing first: TLS, most likely. */
+bool ft_rpc_waits_for_client(const char *target, int timeout_ms);
 
 /* client.c, for stream.c */
 struct ft_rpc_channel;

@@ -8,41 +8,28 @@
 
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
-#include <grpc/support/log.h>
 
 #include "executor/base/alloc.h"
 #include "executor/base/clock.h"
-#include "executor/base/log.h"
 #include "executor/base/thread.h"
 #include "executor/rpc/internal.h"
 
 enum {
     THREADS = 2,   /* one polls while the other runs a callback */
     ACCEPTING = 8, /* calls that may come in before a thread looks */
-    /* How long a thread sleeps before it looks whether waiting calls have room. */
+    /* How long a thread sleeps before it looks whether waiting calls have room, or streams are idle. */
     LOOK_MS = 1000,
     LOOK_BUSY_MS = 50,
     /* What gRPC takes in of a call that is not read: the price of a call that waits. */
     WINDOW_BYTES = 128 << 10
 };
 
-static void log_grpc(gpr_log_func_args *args)
-{
-    /* gRPC calls a refused connection an error; here it is news for whoever debugs. */
-    enum ft_log_level level = args->severity == GPR_LOG_SEVERITY_ERROR ? FT_LOG_WARNING : FT_LOG_DEBUG;
-    ft_log_line(level, "rpc", "grpc says text=\"%.300s\"", args->message);
-}
-
-void ft_rpc_log_init(void)
-{
-    gpr_set_log_function(log_grpc);
-}
-
 static void poll_queue(void *arg)
 {
     struct ft_rpc_server *server = arg;
     for (;;) {
-        int look_ms = atomic_load(&server->waiting) > 0 ? LOOK_BUSY_MS : LOOK_MS;
+        bool busy = atomic_load(&server->waiting) > 0 || atomic_load(&server->refusing);
+        int look_ms = busy ? LOOK_BUSY_MS : LOOK_MS;
         gpr_timespec until =
             gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(look_ms, GPR_TIMESPAN));
         grpc_event event = grpc_completion_queue_next(server->queue, until, NULL);
@@ -50,7 +37,9 @@ static void poll_queue(void *arg)
             return;
         }
         ft_rpc_line_move(server);
+        ft_rpc_idle_sweep(server);
         if (event.type == GRPC_QUEUE_TIMEOUT) {
+            ft_rpc_log_tend(false);
             continue;
         }
         struct ft_rpc_op *op = event.tag;
@@ -324,6 +313,7 @@ void ft_rpc_server_drain(struct ft_rpc_server *server)
 void ft_rpc_server_refuse(struct ft_rpc_server *server)
 {
     atomic_store(&server->refusing, true);
+    ft_rpc_idle_sweep(server);
 }
 
 static struct timespec in_ms(int timeout_ms)
@@ -388,6 +378,7 @@ void ft_rpc_server_free(struct ft_rpc_server *server, int grace_ms)
             ft_thread_join(server->threads[i]);
         }
     }
+    ft_rpc_log_tend(true);
     grpc_server_destroy(server->grpc);
     grpc_completion_queue_destroy(server->queue);
     grpc_shutdown();

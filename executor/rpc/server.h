@@ -54,6 +54,10 @@ struct ft_rpc_method {
     /* Its messages are small and read at once, whatever the load: health and its like. Larger than 64 KiB:
      * INVALID_ARGUMENT. */
     bool light;
+    /* A stream whose every message is answered before the next is read. Once the server refuses calls, those
+     * that have waited for their next message for half a second are ended with UNAVAILABLE: all was answered.
+     */
+    bool ends_idle;
 };
 
 /* What became of a call. */
@@ -103,7 +107,8 @@ size_t ft_rpc_server_calls(struct ft_rpc_server *server); /* accepted and not ye
 size_t ft_rpc_server_bytes(const struct ft_rpc_server *server);
 size_t ft_rpc_server_waiting(const struct ft_rpc_server *server); /* calls that wait for room to be read */
 /* From now on new calls are answered with UNAVAILABLE, but for methods that go on to the end: who asks for
- * the health shall hear NOT_SERVING rather than nothing. Connections stay. */
+ * the health shall hear NOT_SERVING rather than nothing. So are streams that are idle (ends_idle).
+ * Connections stay. */
 void ft_rpc_server_refuse(struct ft_rpc_server *server);
 /* Until no call is in hand, at most that long. */
 void ft_rpc_server_wait(struct ft_rpc_server *server, int timeout_ms);
@@ -126,6 +131,8 @@ const char *ft_rpc_refusal(const struct ft_rpc_call *call, enum ft_rpc_code *cod
 /* Memory that the message in hand leads to, counted with it until ft_rpc_read() or ft_rpc_finish(). False,
  * not counted: there is no room for it. */
 FT_MUST_CHECK bool ft_rpc_hold(struct ft_rpc_call *call, size_t size);
+/* Whether so much could ever be held beside the message: if nothing else were in hand. */
+bool ft_rpc_could_hold(const struct ft_rpc_call *call, size_t size);
 bool ft_rpc_cancelled(const struct ft_rpc_call *call);
 /* The caller's own pointer. */
 void ft_rpc_set_user(struct ft_rpc_call *call, void *user);

@@ -77,6 +77,9 @@ void ft_request_pass(struct ft_request *request); /* back as it came */
 void ft_request_results(struct ft_request *request, struct ft_json *take_results);
 /* All Documents scanned; FT_UNSUPPORTED for v1's docs_bytes. Errors name id and position. */
 enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err);
+/* Count what so many Documents of the message in hand take beside it. FT_BUSY: no room for them now;
+ * FT_LIMIT: there never is. */
+enum ft_status ft_hold_documents(struct ft_rpc_call *call, size_t count, struct ft_err *err);
 /* "document 3 (id 'x')" in front of what err says; docs may be NULL. */
 enum ft_status ft_wrap_document(const struct ft_document *docs, size_t i, struct ft_err *err);
 /* What makes Documents examples, and what makes them embeddable. *failed: the first that is not. */

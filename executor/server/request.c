@@ -155,6 +155,25 @@ enum ft_status ft_wrap_document(const struct ft_document *docs, size_t i, struct
     return ft_err_wrap(err, "document %zu (id '%.*s')", i, ft_bytes_shown(id), (const char *)id.data);
 }
 
+enum ft_status ft_hold_documents(struct ft_rpc_call *call, size_t count, struct ft_err *err)
+{
+    size_t size = ft_documents_bytes(count);
+    if (ft_rpc_hold(call, size)) {
+        return FT_OK;
+    }
+    if (!ft_rpc_could_hold(call, size)) {
+        return FT_FAIL(
+            err, LIMIT,
+            "%zu Documents take %zu bytes beside their message of %zu, more than may be in hand at "
+            "all: send fewer at once, or raise messages_mb of the service",
+            count, size, ft_rpc_message(call).size);
+    }
+    return FT_FAIL(err, BUSY,
+                   "%zu Documents take %zu bytes beside their message, and there is no room for them "
+                   "(messages_mb): try again, or send fewer at once",
+                   count, size);
+}
+
 enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err)
 {
     const struct ft_jina_request *jina = &request->jina;
@@ -165,12 +184,7 @@ enum ft_status ft_request_docs(struct ft_request *request, struct ft_err *err)
     if (jina->n_docs == 0) {
         return FT_OK;
     }
-    if (!ft_rpc_hold(request->call, ft_documents_bytes(jina->n_docs))) {
-        return FT_FAIL(err, BUSY,
-                       "%zu Documents take %zu bytes beside their message, and there is no room for them "
-                       "(messages_mb): try again, or send fewer at once",
-                       jina->n_docs, ft_documents_bytes(jina->n_docs));
-    }
+    FT_RETURN_IF_FAILED(ft_hold_documents(request->call, jina->n_docs, err));
     FT_RETURN_IF_FAILED(
         ft_arena_new(&request->arena, jina->n_docs, sizeof *request->docs, &request->docs, err));
     for (size_t i = 0; i < jina->n_docs; i++) {

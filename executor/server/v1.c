@@ -705,13 +705,11 @@ enum ft_status ft_v1_scan(struct ft_v1_call *call, struct ft_arena *arena, struc
 {
     struct ft_bytes message = ft_rpc_message(call->rpc);
     FT_RETURN_IF_FAILED(ft_v1_batch_look(message, batch, &why->fault, &why->err));
-    if (!ft_rpc_hold(call->rpc, ft_documents_bytes(batch->count))) {
+    enum ft_status st = ft_hold_documents(call->rpc, batch->count, &why->err);
+    if (st != FT_OK) {
         ft_v1_at_fault(why, "documents");
-        why->fault.retry_seconds = 1;
-        return FT_FAIL(&why->err, BUSY,
-                       "%zu Documents take %zu bytes beside their message, and there is no room for them "
-                       "(messages_mb): try again, or send fewer at once",
-                       batch->count, ft_documents_bytes(batch->count));
+        why->fault.retry_seconds = st == FT_BUSY ? 1 : 0;
+        return st;
     }
     return ft_v1_batch_scan(message, arena, batch, &why->fault, &why->err);
 }

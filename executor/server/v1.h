@@ -100,7 +100,7 @@ enum ft_rpc_code ft_v1_code(enum ft_status st);
 enum ft_status ft_v1_ours(struct ft_v1_why *why, enum ft_status st);
 /* The name of a run or model was found, but nothing can be computed with it yet. Returns st. */
 enum ft_status ft_v1_not_yet(struct ft_v1_why *why, enum ft_status st);
-/* The message's Documents, counted with it. FT_BUSY: no room for them. */
+/* The message's Documents, counted with it. FT_BUSY: no room for them; FT_LIMIT: there never is. */
 FT_MUST_CHECK enum ft_status ft_v1_scan(struct ft_v1_call *call, struct ft_arena *arena,
                                         struct ft_v1_batch *batch, struct ft_v1_why *why);
 /* The end of a stream that waits for its client's next message, when there is none. True: it is finished. */

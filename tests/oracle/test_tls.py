@@ -1,10 +1,14 @@
 """TLS by files: certificates that openssl makes here, asked by grpcio's client. What is wrong with a file is said at the start."""
+import collections
 import os
 import pathlib
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'tools'))
@@ -153,6 +157,99 @@ def test_ping_speaks_tls(files, tmp_path):
         assert ping('--tls-ca', files / 'theirs.pem', *own) == 5
         assert ping('--tls-ca', files / 'ours.pem') == 5
         assert ping() == 5
+        assert server.stop() == 0
+
+
+def test_jina_ping_finds_out_whether_it_is_tls(files, tmp_path):
+    """As Kubernetes' YAML and the image's HEALTHCHECK ask: an address that no certificate names, no flags; not verified."""
+    jina = tmp_path / 'jina'
+    jina.symlink_to(serving.PROGRAM)
+
+    def ping(target, **environment):
+        return subprocess.run([jina, 'ping', 'executor', target, '--timeout 9500'], capture_output=True, timeout=60, text=True,
+                              env={**os.environ, **environment})
+    with Server(tmp_path, files) as server:
+        for target in (f'127.0.0.1:{server.port}', f'localhost:{server.port}', f'grpcs://127.0.0.1:{server.port}'):
+            assert ping(target).returncode == 0, ping(target)
+        assert 'grpc says' not in server.log()  # and it makes no noise
+        assert ping(f'grpc://127.0.0.1:{server.port}').returncode == 5
+        assert server.stop() == 0
+    assert ping(f'127.0.0.1:{server.port}').returncode == 5
+    with Server(tmp_path, files, '--tls-client-ca', str(files / 'clients.pem'), client='client') as server:
+        target = f'127.0.0.1:{server.port}'
+
+        def own(name):
+            return {'FINETUNER_PING_CERT': str(files / f'{name}.pem'), 'FINETUNER_PING_KEY': str(files / f'{name}.key')}
+        assert ping(target, **own('client')).returncode == 0, ping(target, **own('client'))
+        assert ping(target).returncode == 5
+        assert ping(target, **own('stranger')).returncode == 5
+        assert 'go together' in ping(target, FINETUNER_PING_CERT=str(files / 'client.pem')).stderr
+        assert server.stop() == 0
+    with serving.Server(tmp_path, serving.VECTORS) as server:  # plain
+        assert ping(server.target).returncode == 0
+        assert ping(f'grpcs://{server.target}').returncode == 5
+        assert server.stop() == 0
+
+
+def test_strangers_do_not_write_the_log(files, tmp_path):
+    """A scan of ports: what gRPC says of one kind is logged once a minute, with how often."""
+    with Server(tmp_path, files) as server:
+        for i in range(120):
+            with socket.create_connection(('127.0.0.1', server.port), timeout=20) as stranger:
+                stranger.sendall(b'GET / HTTP/1.0\r\n\r\n' if i % 2 else b'\x00' * 200)
+                stranger.settimeout(20)
+                try:
+                    while stranger.recv(4096):
+                        pass
+                except OSError:
+                    pass
+        assert ask(server.port, files, 'ours') == SERVING
+        assert server.stop() == 0
+    said = [line for line in server.log().splitlines() if 'grpc says' in line]
+    assert 1 <= len(said) <= 8, said
+    counted = sum(int(line.rsplit('more=', 1)[1]) if 'more=' in line else 1 for line in said)
+    assert counted >= 120 and all(' warning rpc ' in line for line in said), said
+
+
+def test_handshakes_while_certificates_are_renewed(files, tmp_path):
+    """Many at a time, each shown a whole certificate, none refused."""
+    for name in ('pem', 'key'):
+        (tmp_path / f'server.{name}').write_bytes((files / f'server.{name}').read_bytes())
+    (tmp_path / 'ours.pem').write_bytes((files / 'ours.pem').read_bytes())
+    shown, faults, over = collections.Counter(), [], threading.Event()
+
+    def shake(port):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(tmp_path / 'ours.pem')
+        context.set_alpn_protocols(['h2'])
+        while not over.is_set():
+            try:
+                with socket.create_connection(('127.0.0.1', port), timeout=60) as plain:
+                    with context.wrap_socket(plain, server_hostname='localhost') as secure:
+                        shown[secure.getpeercert()['serialNumber']] += 1
+            except OSError as error:
+                faults.append(error)
+    with Server(tmp_path, tmp_path) as server:
+        threads = [threading.Thread(target=shake, args=(server.port,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        try:
+            for i in range(int(os.environ.get('FT_RENEWALS', '3'))):
+                before = server.log().count('the new certificate is taken')
+                for part in ('key', 'pem'):
+                    replace(files / f'{("renewed", "server")[i % 2]}.{part}', tmp_path / f'server.{part}')
+                end = time.monotonic() + 60
+                while server.log().count('the new certificate is taken') == before:
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+                seen, end = sum(shown.values()), time.monotonic() + 60
+                while sum(shown.values()) < seen + 40 and time.monotonic() < end:
+                    time.sleep(0.05)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert faults == [] and len(shown) == 2 and min(shown.values()) >= 40, (faults[:3], shown)
         assert server.stop() == 0
 
 
