@@ -14,8 +14,11 @@
 
 struct ft_worker {
     char run[FT_RUN_ID];
-    pid_t pid;
+    pid_t pid; /* 0: the place is free */
     bool cancelling;
+    bool over;  /* the process is gone, its end is not in the registry: there is no room for it on the disk */
+    int status; /* waitpid()'s, once over */
+    double try_at; /* ft_clock_seconds(): when to try again */
 };
 
 struct ft_runs {

@@ -408,7 +408,9 @@ static enum ft_status cancel_locked(struct ft_runs *runs, const char *id, bool *
         struct ft_worker *worker = &runs->workers[i];
         if (worker->pid != 0 && strcmp(worker->run, id) == 0) {
             worker->cancelling = true;
-            (void)kill(worker->pid, SIGTERM);
+            if (!worker->over) {
+                (void)kill(worker->pid, SIGTERM);
+            }
             return FT_OK;
         }
     }

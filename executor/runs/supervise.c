@@ -17,7 +17,7 @@
 #include "executor/base/log.h"
 #include "executor/runs/internal.h"
 
-enum { POLL_MS = 50 };
+enum { POLL_MS = 50, TRY_AGAIN_S = 1 };
 
 /* Environment of a worker: ours, with OpenMP told not to spin beside the service (DESIGN 5.11). */
 static enum ft_status worker_environment(const struct ft_runs *runs, char ***env, char *threads,
@@ -174,24 +174,47 @@ static void crash_text(int status, char out[160])
     }
 }
 
+/* Whether the worker's end is to be recorded now. */
+static bool has_ended(struct ft_worker *worker)
+{
+    if (worker->pid == 0) {
+        return false;
+    }
+    if (!worker->over) {
+        worker->over = waitpid(worker->pid, &worker->status, WNOHANG) == worker->pid;
+        worker->try_at = 0;
+    }
+    return worker->over && ft_clock_seconds() >= worker->try_at;
+}
+
+/* False: the registry takes nothing, its disk is full or broken. Whoever watches the run waits until it does;
+ * a service that goes down does not, the next one looks at the result. */
+static bool record_end(struct ft_runs *runs, struct ft_worker *worker)
+{
+    char crash[160];
+    struct ft_err err = {0};
+    crash_text(worker->status, crash);
+    if (ft_settle(runs, worker->run, crash, worker->cancelling, &err) == FT_OK) {
+        return true;
+    }
+    if (worker->try_at == 0) { /* said once */
+        FT_LOG_ERROR_LINE("runs", "cannot record the end of run=%s reason=\"%s\"", worker->run, err.text);
+    }
+    worker->try_at = ft_clock_seconds() + TRY_AGAIN_S;
+    return runs->closing;
+}
+
 /* True and the run's id when a worker has ended. Mutex held. */
 static bool reap_one(struct ft_runs *runs, char id[FT_RUN_ID])
 {
     for (int64_t i = 0; i < runs->at_once; i++) {
         struct ft_worker *worker = &runs->workers[i];
-        int status = 0;
-        if (worker->pid == 0 || waitpid(worker->pid, &status, WNOHANG) != worker->pid) {
-            continue;
+        if (has_ended(worker) && record_end(runs, worker)) {
+            (void)snprintf(id, FT_RUN_ID, "%s", worker->run);
+            worker->pid = 0;
+            worker->over = false;
+            return true;
         }
-        char crash[160];
-        struct ft_err err = {0};
-        crash_text(status, crash);
-        (void)snprintf(id, FT_RUN_ID, "%s", worker->run);
-        if (ft_settle(runs, id, crash, worker->cancelling, &err) != FT_OK) {
-            FT_LOG_ERROR_LINE("runs", "cannot record the end of run=%s reason=\"%s\"", id, err.text);
-        }
-        worker->pid = 0;
-        return true;
     }
     return false;
 }
@@ -209,7 +232,7 @@ static bool any_worker(const struct ft_runs *runs)
 static void signal_workers(const struct ft_runs *runs, int signal)
 {
     for (int64_t i = 0; i < runs->at_once; i++) {
-        if (runs->workers[i].pid != 0) {
+        if (runs->workers[i].pid != 0 && !runs->workers[i].over) {
             (void)kill(runs->workers[i].pid, signal);
         }
     }
