@@ -137,7 +137,8 @@ struct fixture {
     char target[64];
 };
 
-static int set_up(void **state)
+/* keepalive_ms: small, a machine that is busy is taken for one that is gone. */
+static int set_up_with(void **state, int keepalive_ms)
 {
     static struct fixture f;
     const struct ft_rpc_options options = {.host = "127.0.0.1",
@@ -146,12 +147,22 @@ static int set_up(void **state)
                                            .message_bytes_max = 8 * MIB,
                                            .memory_bytes_max = ROOM,
                                            .waiting_max = WAITING,
-                                           .keepalive_ms = KEEPALIVE_MS};
+                                           .keepalive_ms = keepalive_ms};
     held.pass = false;
     ASSERT_OK(ft_rpc_server_new(&options, &f.server, &err));
     (void)snprintf(f.target, sizeof f.target, "127.0.0.1:%d", ft_rpc_server_port(f.server));
     *state = &f;
     return 0;
+}
+
+static int set_up(void **state)
+{
+    return set_up_with(state, 0);
+}
+
+static int set_up_impatient(void **state)
+{
+    return set_up_with(state, KEEPALIVE_MS);
 }
 
 static int tear_down(void **state)
@@ -502,6 +513,7 @@ static bool read_all(int fd, uint8_t *bytes, size_t size)
     for (size_t at = 0; at < size;) {
         ssize_t n = recv(fd, bytes + at, size - at, 0);
         if (n <= 0) {
+            errno = n == 0 ? 0 : errno;
             return false;
         }
         at += (size_t)n;
@@ -666,7 +678,7 @@ int main(void)
         CASE(a_stream_that_is_gone_does_not_stand_in_line),
         CASE(memory_beside_a_message_is_counted),
         CASE(idle_streams_are_ended_once_calls_are_refused),
-        CASE(a_client_that_vanished_is_let_go),
+        cmocka_unit_test_setup_teardown(a_client_that_vanished_is_let_go, set_up_impatient, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
