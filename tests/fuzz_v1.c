@@ -69,6 +69,10 @@ static void batch(struct ft_bytes message)
     struct ft_arena arena = {0};
     struct ft_v1_batch b;
     struct ft_buf out = {0};
+    struct ft_v1_model_part part;
+    enum ft_status piece = ft_v1_model_part_read(message, &part, &err);
+    assert(piece == FT_OK || piece == FT_CORRUPT);
+    assert(part.data.size <= message.size && part.model.size <= message.size);
     enum ft_status st = ft_v1_batch_look(message, &b, &fault, &err);
     if (st == FT_OK) {
         st = ft_v1_batch_scan(message, &arena, &b, &fault, &err);

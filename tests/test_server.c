@@ -179,7 +179,23 @@ static enum ft_status check_fit(const struct ft_json *options, struct ft_err *e)
     return FT_OK;
 }
 
-static const struct ft_engine ENGINE = {open_model, close_model, four, bytes, weight, encode, check_fit};
+static enum ft_status check_model(const char *path, struct ft_err *e)
+{
+    struct ft_buf text = {0};
+    FT_RETURN_IF_FAILED(ft_file_read(path, 1 << 20, &text, e));
+    bool broken = text.size >= 6 && memcmp(text.data, "broken", 6) == 0;
+    ft_buf_release(&text);
+    return broken ? FT_FAIL(e, CORRUPT, "%s is broken", path) : FT_OK;
+}
+
+static const struct ft_engine ENGINE = {.open = open_model,
+                                        .close = close_model,
+                                        .dim = four,
+                                        .bytes = bytes,
+                                        .weight = weight,
+                                        .encode = encode,
+                                        .check_fit = check_fit,
+                                        .check_model = check_model};
 
 /* What the engine has seen so far: gRPC orders the threads, but tools cannot see inside it. */
 struct seen {

@@ -19,7 +19,8 @@ enum {
     FT_MAX_IMAGE_PIXELS = 178956970,    /* Pillow's default DecompressionBombError limit */
     FT_MAX_ZIP_ENTRIES = 100000,
     FT_MAX_TOKENIZER_BYTES = 256 << 20, /* a tokenizer.json; that of 250,000 tokens has 17 MB */
-    FT_MAX_VOCABULARY = 1 << 22         /* ids of tokens */
+    FT_MAX_VOCABULARY = 1 << 22,        /* ids of tokens */
+    FT_MAX_MODEL_FILES = 1000           /* that a model is sent as; a large one has some 50 */
 };
 
 /* Larger than an int. */

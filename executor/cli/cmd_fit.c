@@ -36,23 +36,27 @@ void ft_help_fit(const char *command)
         (void)fwrite(text.data, 1, text.size, stdout);
     }
     ft_buf_release(&text);
-    puts("\nExamples:\n"
-         "  finetuner fit classifier.onnx train/ --eval test/ --out tuned.zip\n"
-         "  finetuner fit classifier.onnx data.jsonl --freeze all --output-dim 64 --epochs 10\n"
-         "  finetuner fit classifier.onnx data.jsonl --loss ContrastiveLoss --miner none \\\n"
-         "      --optimizer SGD --optimizer-options '{\"momentum\": 0.9}' --learning-rate 0.01\n"
-         "\n"
-         "By a running service (MODEL: a name or a run there; DATA is pushed to it, or --dataset names what "
-         "it "
-         "has):\n" FT_REMOTE_HELP "\n"
-         "  --dataset NAME         where DATA goes (a name made of DATA's own); without DATA: what to train "
-         "on\n"
-         "  --eval-dataset NAME    instead of --eval: documents that the service has\n"
-         "  --detach               print the run's id and go; Ctrl-C does the same later, the run goes on\n"
-         "  --idempotency-key KEY  the same key is the same run, whoever asks again (a random one)\n"
-         "  --out DIR|FILE.zip     fetch the artifact at the end\n"
-         "  finetuner fit classifier train.jsonl --eval test.jsonl --epochs 10 --server gpu-box:8080 --out "
-         "tuned.zip");
+    puts(
+        "\nExamples:\n"
+        "  finetuner fit classifier.onnx train/ --eval test/ --out tuned.zip\n"
+        "  finetuner fit classifier.onnx data.jsonl --freeze all --output-dim 64 --epochs 10\n"
+        "  finetuner fit classifier.onnx data.jsonl --loss ContrastiveLoss --miner none \\\n"
+        "      --optimizer SGD --optimizer-options '{\"momentum\": 0.9}' --learning-rate 0.01\n"
+        "\n"
+        "By a running service. MODEL is a name or a run there, or a file or folder here, which is sent to it "
+        "once,\n"
+        "with the files that it is read with and no others; a cut command goes on where it was. DATA is "
+        "pushed to it,\n"
+        "or --dataset names what it has:\n" FT_REMOTE_HELP "\n"
+        "  --dataset NAME         where DATA goes (a name made of DATA's own); without DATA: what to train "
+        "on\n"
+        "  --eval-dataset NAME    instead of --eval: documents that the service has\n"
+        "  --detach               print the run's id and go; Ctrl-C does the same later, the run goes on\n"
+        "  --idempotency-key KEY  the same key is the same run, whoever asks again (a random one)\n"
+        "  --out DIR|FILE.zip     fetch the artifact at the end\n"
+        "  finetuner fit ./classifier.onnx train.jsonl --eval test.jsonl --server gpu-box:8080 --out "
+        "tuned.zip\n"
+        "  finetuner fit classifier --dataset shoes --epochs 10 --server gpu-box:8080 --detach");
 }
 
 static enum ft_status read_args(const struct ft_args *args, struct fit_args *mine,

@@ -106,9 +106,12 @@ void ft_help_model(const char *command)
          "DATA   .jsonl, .csv, a folder of class folders, a DocumentArray .bin, or - for JSONL on standard "
          "input");
     if (strcmp(command, "encode") == 0) {
-        puts("\nBy a running service (MODEL: a model or run there), with --out, --json and "
-             "--quiet:\n" FT_REMOTE_HELP
-             "\n  finetuner encode classifier queries.jsonl --server gpu-box:8080 --out queries.npy");
+        puts("\nBy a running service, with --out, --json (count, dim, seconds, out) and --quiet. MODEL is a "
+             "name or a run\n"
+             "there, or a file or folder here, which is sent to it once, with the files that it is read "
+             "with:\n" FT_REMOTE_HELP
+             "\n  finetuner encode classifier queries.jsonl --server gpu-box:8080 --out queries.npy"
+             "\n  finetuner encode ./minilm queries.jsonl --server gpu-box:8080 --out queries.npy");
     }
 }
 

@@ -337,6 +337,24 @@ enum ft_status ft_remote_request(const char *key, const char *value, struct ft_j
     return st;
 }
 
+enum ft_status ft_remote_content_name(const char *base, const char *sha256, char **name, struct ft_err *err)
+{
+    enum { STEM = 48, DIGEST_SHOWN = 12 };
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+    struct ft_buf text = {0};
+    size_t stem = strcspn(base, ".");
+    enum ft_status st =
+        ft_buf_printf(&text, err, "%.*s-%.*s", (int)(stem < STEM ? stem : STEM), base, DIGEST_SHOWN, sha256);
+    for (size_t i = 0; st == FT_OK && i < text.size; i++) {
+        text.data[i] = strchr(allowed, text.data[i]) != NULL ? text.data[i] : '_';
+    }
+    if (st == FT_OK) {
+        st = ft_new_text((const char *)text.data, name, err);
+    }
+    ft_buf_release(&text);
+    return st;
+}
+
 enum ft_status ft_remote_stream(struct ft_remote *remote, const char *method, struct ft_rpc_stream **stream,
                                 struct ft_err *err)
 {

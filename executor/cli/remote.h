@@ -53,6 +53,10 @@ FT_MUST_CHECK enum ft_status ft_remote_call(struct ft_remote *remote, const char
 /* {key: value}, the caller's. */
 FT_MUST_CHECK enum ft_status ft_remote_request(const char *key, const char *value, struct ft_json **request,
                                                struct ft_err *err);
+/* What content with that SHA-256 is called there: "train-3f0a1b2c4d5e" for train.jsonl. Equal content gets an
+ * equal name, so that it is sent once. *name is the caller's. */
+FT_MUST_CHECK enum ft_status ft_remote_content_name(const char *base, const char *sha256, char **name,
+                                                    struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_remote_stream(struct ft_remote *remote, const char *method,
                                               struct ft_rpc_stream **stream, struct ft_err *err);
 enum { FT_REMOTE_POLL_MS = 100 }; /* how soon a Ctrl-C is seen */
@@ -126,8 +130,9 @@ void ft_remote_hint(const struct ft_remote *remote, const char *id);
 FT_MUST_CHECK enum ft_status ft_remote_pull(struct ft_remote *remote, const char *id, const char *out,
                                             bool quiet, struct ft_err *err);
 
-/* remote_model.c: MODEL as a name on the service: a path that exists here is uploaded, unless it is there
- * already. *name is the caller's. */
+/* remote_model.c: MODEL as a name on the service: what is at a path here (model/carry.h) is sent, unless the
+ * service has it; it goes on where it was cut. Another text is looked up: FT_NOT_FOUND. *name is the
+ * caller's. */
 FT_MUST_CHECK enum ft_status ft_remote_model(struct ft_remote *remote, const char *model, bool quiet,
                                              char **name, struct ft_err *err);
 

@@ -20,7 +20,7 @@ struct wish {
     size_t n_given;
 };
 
-enum { KEY_BYTES = 16, NAME_STEM = 48, DIGEST_SHOWN = 12 };
+enum { KEY_BYTES = 16 };
 
 static bool flag(const char *key)
 {
@@ -87,27 +87,13 @@ static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft
     return ft_out_check(w->out, ".zip", NULL, err);
 }
 
-/* Data that is equal gets an equal name, so that a fit started again pushes nothing twice, and other data
- * gets another: "train-3f0a1b2c4d5e" for shoes/train.jsonl. */
+/* A fit started again pushes nothing twice, one with other data does. */
 static enum ft_status dataset_name(const char *path, const struct ft_dataset *data, char **name,
                                    struct ft_err *err)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
     char hex[FT_SHA256_HEX];
-    struct ft_buf text = {0};
-    const char *base = strcmp(path, "-") == 0 ? "stdin" : ft_path_base(path);
-    size_t stem = strcspn(base, ".");
     FT_RETURN_IF_FAILED(ft_dataset_digest(data, hex, err));
-    enum ft_status st = ft_buf_printf(&text, err, "%.*s-%.*s", (int)(stem < NAME_STEM ? stem : NAME_STEM),
-                                      base, DIGEST_SHOWN, hex);
-    for (size_t i = 0; st == FT_OK && i < text.size; i++) {
-        text.data[i] = strchr(allowed, text.data[i]) != NULL ? text.data[i] : '_';
-    }
-    if (st == FT_OK) {
-        st = ft_new_text((const char *)text.data, name, err);
-    }
-    ft_buf_release(&text);
-    return st;
+    return ft_remote_content_name(strcmp(path, "-") == 0 ? "stdin" : ft_path_base(path), hex, name, err);
 }
 
 /* *name: of the dataset, `wanted` or one of our own; the caller's. */

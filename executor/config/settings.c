@@ -83,6 +83,10 @@ static const struct ft_setting SETTINGS[] = {
             "memory."),
     ROW_INT(shard_kib, "65536", 1, 16777216,
             "KiB to which a dataset's journal grows before it is made into a shard."),
+    ROW_INT(
+        upload_mb, "4096", 0, 16777216,
+        "Largest model that clients may send, in MiB; for a moment it takes about as much memory, when it "
+        "is tried. 0: none may be sent."),
     ROW_INT(runs_at_once, "1", 1, 64, "Runs that train at the same time; others wait their turn."),
     ROW_INT(run_threads, "0", 0, 1024, "Threads of a run; 0: one for each processor."),
     ROW_INT(run_nice, "10", 0, 19, "How far a run stands back behind requests (nice)."),

@@ -21,8 +21,7 @@ static enum ft_status tells(const struct ft_files *files, bool *yes, struct ft_e
     return FT_OK;
 }
 
-/* *out is the folder: `dir`, or the one above where dir is called "onnx"; NULL if neither tells of texts. */
-static enum ft_status find_folder(const char *dir, char **out, struct ft_err *err)
+enum ft_status ft_hf_beside_folder(const char *dir, char **out, struct ft_err *err)
 {
     struct ft_files files = {.path = dir, .below = "", .root_name = ""};
     bool yes = false;
@@ -120,7 +119,7 @@ enum ft_status ft_hf_beside(const char *dir, struct ft_model *model, struct ft_e
     if (!ft_graph_reads_texts(model->graph)) {
         return FT_OK;
     }
-    FT_TRY(find_folder(dir, &folder, err));
+    FT_TRY(ft_hf_beside_folder(dir, &folder, err));
     if (folder == NULL) {
         goto done;
     }

@@ -167,6 +167,12 @@ FT_MUST_CHECK enum ft_status ft_hf_source_read(const struct ft_files *files, con
  * folder, or out of the one above where it is called "onnx"; where these have modules.json and the file stops
  * at rows of tokens, the modules behind them. Nothing there: nothing changes. */
 FT_MUST_CHECK enum ft_status ft_hf_beside(const char *dir, struct ft_model *model, struct ft_err *err);
+/* That folder: `dir` as it is written, or the one above; *out is the caller's, NULL if neither tells of
+ * texts. */
+FT_MUST_CHECK enum ft_status ft_hf_beside_folder(const char *dir, char **out, struct ft_err *err);
+/* Names of files beside config.json, tokenizer.json, modules.json and its like that are read where they are
+ * there; NULL beyond the last. */
+const char *ft_hf_source_name(size_t i);
 /* ft_files_json() with the limit of a model's files. */
 FT_MUST_CHECK enum ft_status ft_hf_json(const struct ft_files *files, const char *name, struct ft_json **json,
                                         struct ft_err *err);
@@ -182,6 +188,9 @@ extern const struct ft_hf_mode ft_hf_modes[FT_HF_MODES];
 /* The function of torch.nn.modules that a Dense names for this node ("activation.Tanh"); NULL: none. */
 const char *ft_hf_torch_function(const struct ft_node *node);
 /* Which folder below holds the Transformer: "" for the model's own; modules may be NULL. */
+/* Of one module of modules.json: a folder below the model's, or "". FT_INVALID. */
+FT_MUST_CHECK enum ft_status ft_hf_module_path(const struct ft_json *module, const char **path,
+                                               struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_hf_transformer(const struct ft_json *modules, const char **folder,
                                                struct ft_err *err);
 /* The modules after the Transformer, from last_hidden_state *x on; each has a folder below the model's. */

@@ -20,8 +20,7 @@ static const char *class_of(const struct ft_json *module)
     return dot + 1;
 }
 
-/* A folder right below the model's, or "". */
-static enum ft_status path_of(const struct ft_json *module, const char **path, struct ft_err *err)
+enum ft_status ft_hf_module_path(const struct ft_json *module, const char **path, struct ft_err *err)
 {
     *path = ft_json_text(ft_json_get(module, "path"), NULL);
     if (*path == NULL || (*path)[0] == '/' || strstr(*path, "..") != NULL || strchr(*path, '\\') != NULL ||
@@ -46,7 +45,7 @@ enum ft_status ft_hf_transformer(const struct ft_json *modules, const char **fol
         return FT_FAIL(err, UNSUPPORTED, "modules.json begins with %.100s; only Transformer is built there",
                        class_of(first));
     }
-    return path_of(first, folder, err);
+    return ft_hf_module_path(first, folder, err);
 }
 
 /* ---- one module: its config.json as hf's, in the folder at its path */
@@ -63,7 +62,7 @@ static enum ft_status open_module(const struct ft_hf *model, const struct ft_fil
                                   const struct ft_json *json, struct module *m, struct ft_err *err)
 {
     const char *path = NULL;
-    FT_RETURN_IF_FAILED(path_of(json, &path, err));
+    FT_RETURN_IF_FAILED(ft_hf_module_path(json, &path, err));
     m->files = ft_files_below(files, path);
     FT_RETURN_IF_FAILED(ft_files_path(&m->files, "config.json", &m->config_path, err));
     FT_RETURN_IF_FAILED(ft_hf_json(&m->files, "config.json", &m->config, err));

@@ -30,14 +30,24 @@ void ft_hf_source_free(struct ft_hf_source *source)
 
 /* Of sentence-transformers' Transformer module: max_seq_length and do_lower_case. Older versions named the
  * file after the family. */
+static const char *const transformers[] = {
+    "sentence_bert_config.json",   "sentence_roberta_config.json",     "sentence_distilbert_config.json",
+    "sentence_albert_config.json", "sentence_xlm-roberta_config.json", "sentence_camembert_config.json"};
+enum { TRANSFORMERS = sizeof transformers / sizeof *transformers };
+
+const char *ft_hf_source_name(size_t i)
+{
+    if (i >= KEPT) {
+        return i - KEPT < TRANSFORMERS ? transformers[i - KEPT] : NULL;
+    }
+    return kept[i];
+}
+
 static enum ft_status read_transformer(const struct ft_files *base, struct ft_json **json, struct ft_err *err)
 {
-    static const char *const names[] = {"sentence_bert_config.json",        "sentence_roberta_config.json",
-                                        "sentence_distilbert_config.json",  "sentence_albert_config.json",
-                                        "sentence_xlm-roberta_config.json", "sentence_camembert_config.json"};
     *json = NULL;
-    for (size_t i = 0; *json == NULL && i < sizeof names / sizeof *names; i++) {
-        FT_RETURN_IF_FAILED(ft_hf_json(base, names[i], json, err));
+    for (size_t i = 0; *json == NULL && i < TRANSFORMERS; i++) {
+        FT_RETURN_IF_FAILED(ft_hf_json(base, transformers[i], json, err));
     }
     return FT_OK;
 }

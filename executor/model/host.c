@@ -1,4 +1,5 @@
 #include "executor/model/import.h"
+#include "executor/model/internal.h"
 
 #include <assert.h>
 #include <string.h>
@@ -288,8 +289,7 @@ done:
 
 /* ---- files beside the model */
 
-/* Relative, without empty or dot components, no backslash: it stays below the model's folder. */
-static bool location_is_safe(struct ft_bytes location)
+bool ft_location_is_safe(struct ft_bytes location)
 {
     size_t start = 0;
     if (location.size == 0 || memchr(location.data, '\\', location.size) != NULL) {
@@ -346,7 +346,7 @@ static enum ft_status external_bytes(struct ft_import *im, const struct ft_onnx_
                                      struct ft_bytes *raw, struct ft_err *err)
 {
     struct ft_bytes file = {0};
-    if (!location_is_safe(t->location)) {
+    if (!ft_location_is_safe(t->location)) {
         return FT_FAIL(err, INVALID, "its data lie in '%.*s': only files below the model's folder are read",
                        ft_bytes_shown(t->location), t->location.data);
     }

@@ -121,6 +121,14 @@ static enum ft_status check_fit(const struct ft_json *options, struct ft_err *er
     return st;
 }
 
+static enum ft_status check_model(const char *path, struct ft_err *err)
+{
+    struct ft_model *model = NULL;
+    enum ft_status st = ft_model_load(path, NULL, &model, err);
+    ft_model_free(model);
+    return st;
+}
+
 const struct ft_engine *ft_engine_standard(void)
 {
     static const struct ft_engine engine = {
@@ -131,6 +139,7 @@ const struct ft_engine *ft_engine_standard(void)
         .weight = weight,
         .encode = encode,
         .check_fit = check_fit,
+        .check_model = check_model,
     };
     return &engine;
 }

@@ -25,6 +25,8 @@ struct ft_engine {
     enum ft_status (*encode)(void *encoder, const struct ft_document *docs, size_t count, float *out,
                              size_t *failed, struct ft_err *err);
     enum ft_status (*check_fit)(const struct ft_json *options, struct ft_err *err);
+    /* Whether a model that somebody sent can be loaded; called from any thread, one at a time. */
+    enum ft_status (*check_model)(const char *path, struct ft_err *err);
 };
 
 const struct ft_engine *ft_engine_standard(void);

@@ -6,26 +6,7 @@
 #include "executor/base/log.h"
 #include "executor/server/internal.h"
 #include "executor/server/models.h"
-
-/* DATA_DIR/models/name, as it is or with a suffix we can read. *path stays NULL when there is none. */
-enum ft_status ft_stored_model(struct ft_service *service, const char *name, char **path, struct ft_err *err)
-{
-    static const char *const suffixes[] = {"", ".onnx", ".zip"};
-    for (size_t i = 0; i < 3 && *path == NULL && ft_dataset_name_valid(name); i++) {
-        struct ft_buf tail = {0};
-        enum ft_status st = ft_buf_printf(&tail, err, "models/%s%s", name, suffixes[i]);
-        if (st == FT_OK) {
-            st = ft_path_join(service->config->workspace, (const char *)tail.data, path, err);
-        }
-        ft_buf_release(&tail);
-        FT_RETURN_IF_FAILED(st);
-        if (ft_path_kind(*path) == FT_PATH_NONE) {
-            ft_free(*path);
-            *path = NULL;
-        }
-    }
-    return FT_OK;
-}
+#include "executor/server/stored.h"
 
 /* "classifier" and "classifier.onnx" both name /models/classifier.onnx. */
 bool ft_names_configured(const char *model, const char *name)
@@ -61,7 +42,12 @@ enum ft_status ft_model_path(struct ft_service *service, const char *name, bool 
     if (ft_runs_state(service->runs, name, &state, err) == FT_OK) {
         return ft_runs_artifact(service->runs, name, path, err);
     }
-    FT_RETURN_IF_FAILED(ft_stored_model(service, name, path, err));
+    struct ft_stored stored;
+    enum ft_status st = ft_stored_find(service->models_dir, name, &stored, err);
+    *path = stored.path;
+    stored.path = NULL;
+    ft_stored_release(&stored);
+    FT_RETURN_IF_FAILED(st);
     return *path != NULL ? FT_OK : FT_FAIL(err, NOT_FOUND, "there is no run and no model '%.64s'", name);
 }
 

@@ -40,12 +40,15 @@ struct ft_service {
     struct ft_thread **handlers;
     struct ft_tls_stamp tls_stamp;
     char tls_refused[FT_ERR_TEXT]; /* why the files there are not taken, as it was logged; "" */
+    char *models_dir;              /* models that were put there by hand or sent */
     double started_at;
     atomic_bool serving;
 
     pthread_mutex_t watch_mutex;   /* guards the watchers; gRPC's threads take it: never held across a wait */
     struct ft_rpc_call **watchers; /* Health/Watch */
     size_t n_watchers, watchers_capacity;
+
+    pthread_mutex_t models_mutex; /* guards names in models_dir, and the memory in which a model is tried */
 
     pthread_mutex_t mutex; /* guards the waiters; held while a run is registered, which touches the disk */
     struct ft_request **waiters; /* /fit with wait, each with its run's id */
@@ -137,8 +140,6 @@ struct ft_fit_ask {
  * fault, a literal, or "". */
 enum ft_status ft_fit_submit(struct ft_service *service, const struct ft_fit_ask *ask, char id[FT_RUN_ID],
                              const char **field, struct ft_err *err);
-/* DATA_DIR/models/name, as it is or with a suffix we can read. *path stays NULL when there is none. */
-enum ft_status ft_stored_model(struct ft_service *service, const char *name, char **path, struct ft_err *err);
 /* Whether that is a name of the configured model. */
 bool ft_names_configured(const char *model, const char *name);
 /* The path a model's name stands for: a run's id, a name below DATA_DIR/models, the configured model; name

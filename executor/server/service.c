@@ -9,6 +9,7 @@
 #include "executor/server/internal.h"
 #include "executor/server/models.h"
 #include "executor/server/monitor.h"
+#include "executor/server/upload.h"
 
 static void handler_main(void *arg)
 {
@@ -91,6 +92,8 @@ static enum ft_status start_parts(struct ft_service *service, struct ft_err *err
     FT_RETURN_IF_FAILED(ft_monitor_new(service, &service->monitor, err));
     FT_RETURN_IF_FAILED(ft_encode_new(service, &service->encode, err));
     FT_RETURN_IF_FAILED(ft_runs_open(&runs, &service->runs, err));
+    FT_RETURN_IF_FAILED(ft_path_join(config->workspace, "models", &service->models_dir, err));
+    FT_RETURN_IF_FAILED(ft_uploads_sweep(service->models_dir, err));
     FT_RETURN_IF_FAILED(
         ft_datasets_new(config->workspace, config->shard_kib * 1024, &service->datasets, err));
     FT_RETURN_IF_FAILED(load_model(service, err));
@@ -112,6 +115,7 @@ enum ft_status ft_service_start(const struct ft_config *config, const struct ft_
     s->engine = engine;
     s->started_at = ft_clock_seconds();
     (void)pthread_mutex_init(&s->mutex, NULL);
+    (void)pthread_mutex_init(&s->models_mutex, NULL);
     (void)pthread_mutex_init(&s->watch_mutex, NULL);
     FT_TRY(ft_queue_new((size_t)config->request_queue, &s->requests, err));
     FT_TRY(start_parts(s, err));
@@ -206,7 +210,9 @@ void ft_service_stop(struct ft_service *service)
     ft_monitor_free(service->monitor);
     ft_queue_free(service->requests);
     (void)pthread_mutex_destroy(&service->mutex);
+    (void)pthread_mutex_destroy(&service->models_mutex);
     (void)pthread_mutex_destroy(&service->watch_mutex);
+    ft_free(service->models_dir);
     ft_free(service->handlers);
     ft_free(service->methods);
     ft_free(service->watchers);

@@ -18,7 +18,7 @@ enum {
     EVENT_STOP = 32,
     EVENT_REFUSED = 64
 };
-enum { ROWS = 17 }; /* methods */
+enum { ROWS = 18 }; /* methods */
 
 struct row { /* what a method's arg points to */
     struct ft_service *service;
@@ -97,11 +97,18 @@ static const struct ft_v1_kind FINETUNE = {.path = "/finetuner.v1.Finetuner/Fine
                                            .state_bytes = sizeof(struct ft_v1_finetune),
                                            .ended = ft_v1_finetune_ended,
                                            .release = ft_v1_finetune_release};
+static const struct ft_v1_kind PUSH_MODEL = {.path = "/finetuner.v1.Finetuner/PushModel",
+                                             .disk = true,
+                                             .step = ft_v1_push_model_step,
+                                             .state_bytes = sizeof(struct ft_v1_model_push),
+                                             .ended = ft_v1_push_model_ended,
+                                             .release = ft_v1_push_model_release};
 /* Whether the client sends many messages. */
 static const struct {
     const struct ft_v1_kind *kind;
     bool many;
-} STREAMS[] = {{&PUSH, true}, {&WATCH, false}, {&PULL, false}, {&ENCODE, true}, {&FINETUNE, true}};
+} STREAMS[] = {{&PUSH, true},   {&WATCH, false},   {&PULL, false},
+               {&ENCODE, true}, {&FINETUNE, true}, {&PUSH_MODEL, true}};
 enum { N_STREAMS = sizeof STREAMS / sizeof STREAMS[0] };
 const size_t ft_v1_method_count = N_UNARY + N_STREAMS;
 static_assert(N_UNARY + N_STREAMS == ROWS, "rows of struct ft_v1");
@@ -291,6 +298,15 @@ enum ft_status ft_v1_not_yet(struct ft_v1_why *why, enum ft_status st)
         why->code = FT_RPC_FAILED_PRECONDITION;
     }
     return st;
+}
+
+void ft_v1_disk_refused(struct ft_v1_why *why)
+{
+    if (why->err.code == FT_IO) {
+        why->code = FT_RPC_RESOURCE_EXHAUSTED;
+        why->fault.retry_seconds = 1;
+        (void)ft_err_wrap(&why->err, "the disk refuses");
+    }
 }
 
 /* A client's bytes may stand in a message, cut off anywhere: protobuf's texts are UTF-8. */

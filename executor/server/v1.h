@@ -17,6 +17,7 @@
 #include "executor/base/file.h"
 #include "executor/codec/digest.h"
 #include "executor/server/internal.h"
+#include "executor/server/upload.h"
 #include "executor/store/dataset.h"
 #include "executor/wire/v1.h"
 
@@ -100,6 +101,8 @@ enum ft_rpc_code ft_v1_code(enum ft_status st);
 enum ft_status ft_v1_ours(struct ft_v1_why *why, enum ft_status st);
 /* The name of a run or model was found, but nothing can be computed with it yet. Returns st. */
 enum ft_status ft_v1_not_yet(struct ft_v1_why *why, enum ft_status st);
+/* Where the disk refused (FT_IO): nothing else helps than room there. */
+void ft_v1_disk_refused(struct ft_v1_why *why);
 /* The message's Documents, counted with it. FT_BUSY: no room for them; FT_LIMIT: there never is. */
 FT_MUST_CHECK enum ft_status ft_v1_scan(struct ft_v1_call *call, struct ft_arena *arena,
                                         struct ft_v1_batch *batch, struct ft_v1_why *why);
@@ -135,6 +138,20 @@ FT_V1_ANSWER(ft_v1_delete_documents);
 FT_V1_ANSWER(ft_v1_list_models);
 FT_V1_ANSWER(ft_v1_get_model);
 FT_V1_ANSWER(ft_v1_delete_model);
+
+/* v1_model.c: a PushModel call. */
+struct ft_v1_model_push {
+    struct ft_json *model; /* the first message; NULL: it has not come */
+    struct ft_upload_spec spec;
+    struct ft_upload *upload; /* NULL: none yet, or another call has it */
+    struct ft_thread *keeper; /* checks it and gives it its name */
+    bool keeping;             /* all bytes are there: busy, then `why` says how it went */
+    bool over;                /* the last answer went out */
+    struct ft_v1_why why;
+};
+void ft_v1_push_model_step(struct ft_v1_call *call);
+void ft_v1_push_model_ended(struct ft_v1_call *call);
+void ft_v1_push_model_release(struct ft_v1_call *call);
 
 /* A run as clients see it; FT_NOT_FOUND. */
 FT_MUST_CHECK enum ft_status ft_v1_run(struct ft_service *service, const char *run, struct ft_json **json,

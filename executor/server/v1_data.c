@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "executor/server/stored.h"
 #include "executor/server/v1.h"
 #include "executor/store/folder.h"
 
@@ -171,25 +172,21 @@ done:
 
 /* ---- models */
 
-static enum ft_status describe_model(const char *name, const char *path, bool configured,
-                                     struct ft_json **answer, struct ft_err *err)
+static enum ft_status describe_model(const struct ft_stored *stored, bool configured, struct ft_json **answer,
+                                     struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    struct ft_mapping map = {0};
     struct ft_json *m = ft_json_object();
     if (m == NULL) {
         return FT_FAIL(err, NOMEM, "out of memory answering");
     }
-    FT_TRY(ft_json_set(m, "name", ft_json_of_text(name), err));
+    FT_TRY(ft_json_set(m, "name", ft_json_of_text(ft_path_base(stored->root)), err));
     FT_TRY(ft_json_set(m, "configured", ft_json_of_bool(configured), err));
-    if (ft_path_kind(path) == FT_PATH_FILE) {
-        FT_TRY(ft_file_map(path, &map, err));
-        FT_TRY(ft_json_set(m, "bytes", ft_json_of_int((int64_t)map.bytes.size), err));
-    }
+    FT_TRY(ft_json_set(m, "bytes", ft_json_of_int((int64_t)stored->bytes), err));
+    FT_TRY(ft_json_set(m, "sha256", ft_json_of_text(stored->sha256), err));
     *answer = m;
     m = NULL;
 done:
-    ft_file_unmap(&map);
     ft_json_free(m);
     return st;
 }
@@ -198,20 +195,20 @@ static enum ft_status add_model(struct ft_service *service, struct page *page, c
                                 bool configured, struct ft_err *err)
 {
     struct ft_json *model = NULL;
-    char *path = NULL;
+    struct ft_stored stored = {0};
     if (!page_wants(page, name)) {
         return FT_OK;
     }
     page->last = name;
-    enum ft_status st = configured ? ft_new_text(service->config->model, &path, err)
-                                   : ft_stored_model(service, name, &path, err);
-    if (st == FT_OK && path != NULL) {
-        st = describe_model(name, path, configured, &model, err);
+    enum ft_status st = configured ? ft_stored_at(service->config->model, &stored, err)
+                                   : ft_stored_find(service->models_dir, name, &stored, err);
+    if (st == FT_OK && stored.root != NULL) {
+        st = describe_model(&stored, configured, &model, err);
     }
     if (st == FT_OK && model != NULL) {
         st = ft_json_push(page->list, model, err);
     }
-    ft_free(path);
+    ft_stored_release(&stored);
     return st;
 }
 
@@ -220,11 +217,9 @@ FT_V1_ANSWER(ft_v1_list_models)
     enum ft_status st = FT_OK;
     struct ft_dir_list names = {0};
     struct page page = {0};
-    char *dir = NULL;
     const char *configured = service->config->model[0] != '\0' ? ft_path_base(service->config->model) : NULL;
     FT_TRY(page_begin(request, &page, why));
-    FT_TRY(ft_path_join(service->config->workspace, "models", &dir, &why->err));
-    FT_TRY(ft_dir_list(dir, &names, &why->err));
+    FT_TRY(ft_dir_list(service->models_dir, &names, &why->err));
     for (size_t i = 0; i <= names.count; i++) {
         const char *name = i < names.count ? names.names[i] : NULL;
         if (configured != NULL && (name == NULL || strcmp(configured, name) <= 0)) { /* in its place */
@@ -243,49 +238,49 @@ FT_V1_ANSWER(ft_v1_list_models)
 done:
     ft_json_free(page.list);
     ft_dir_list_release(&names);
-    ft_free(dir);
-    return st;
+    return ft_v1_ours(why, st);
 }
 
-/* Where a model of ListModels lies; FT_NOT_FOUND. */
-static enum ft_status find_model(struct ft_service *service, const struct ft_json *request, const char **name,
-                                 bool *configured, char **path, struct ft_v1_why *why)
+/* A model of ListModels; FT_NOT_FOUND. ft_stored_release() in every case. */
+static enum ft_status find_model(struct ft_service *service, const struct ft_json *request, bool *configured,
+                                 struct ft_stored *stored, struct ft_v1_why *why)
 {
-    FT_RETURN_IF_FAILED(ft_v1_need(request, "model", name, why));
-    *configured = ft_names_configured(service->config->model, *name);
-    FT_RETURN_IF_FAILED(*configured ? ft_new_text(service->config->model, path, &why->err)
-                                    : ft_stored_model(service, *name, path, &why->err));
-    if (*path == NULL) {
+    const char *name = NULL;
+    FT_RETURN_IF_FAILED(ft_v1_need(request, "model", &name, why));
+    *configured = ft_names_configured(service->config->model, name);
+    enum ft_status st = *configured ? ft_stored_at(service->config->model, stored, &why->err)
+                                    : ft_stored_find(service->models_dir, name, stored, &why->err);
+    FT_RETURN_IF_FAILED(ft_v1_ours(why, st));
+    if (stored->root == NULL) {
         ft_v1_at_fault(why, "model");
-        return FT_FAIL(&why->err, NOT_FOUND, "there is no model '%.64s'", *name);
+        return FT_FAIL(&why->err, NOT_FOUND, "there is no model '%.64s'", name);
     }
     return FT_OK;
 }
 
 FT_V1_ANSWER(ft_v1_get_model)
 {
-    const char *name = NULL;
     bool configured = false;
-    char *path = NULL;
-    FT_RETURN_IF_FAILED(find_model(service, request, &name, &configured, &path, why));
-    enum ft_status st = describe_model(ft_path_base(path), path, configured, answer, &why->err);
-    ft_free(path);
+    struct ft_stored stored = {0};
+    enum ft_status st = find_model(service, request, &configured, &stored, why);
+    if (st == FT_OK) {
+        st = describe_model(&stored, configured, answer, &why->err);
+    }
+    ft_stored_release(&stored);
     return st;
 }
 
 FT_V1_ANSWER(ft_v1_delete_model)
 {
-    const char *name = NULL;
     bool configured = false;
-    char *path = NULL;
-    FT_RETURN_IF_FAILED(find_model(service, request, &name, &configured, &path, why));
-    enum ft_status st = FT_OK;
-    if (configured) {
+    struct ft_stored stored = {0};
+    enum ft_status st = find_model(service, request, &configured, &stored, why);
+    if (st == FT_OK && configured) {
         why->code = FT_RPC_FAILED_PRECONDITION;
-        st = FT_FAIL(&why->err, BUSY, "'%s' is the configured model", name);
-    } else {
-        st = ft_path_remove(path, &why->err);
+        st = FT_FAIL(&why->err, BUSY, "'%s' is the configured model", ft_path_base(stored.root));
+    } else if (st == FT_OK) {
+        st = ft_upload_remove(service->models_dir, stored.root, &why->err);
     }
-    ft_free(path);
+    ft_stored_release(&stored);
     return st == FT_OK ? ft_v1_empty(answer, why) : st;
 }

@@ -70,10 +70,8 @@ enum ft_status ft_v1_push_end(struct ft_v1_call *call, struct ft_v1_push *push, 
     push->stored = false;
     if (push->why.code != FT_OK) {
         why->err = push->why;
-        if (push->why.code == FT_IO) { /* the disk is full, or refuses: nothing else helps than room there */
-            why->code = FT_RPC_RESOURCE_EXHAUSTED;
-            why->fault.retry_seconds = 1;
-            (void)ft_err_wrap(&why->err, "the disk refuses");
+        ft_v1_disk_refused(why);
+        if (push->why.code == FT_IO) {
             FT_LOG_WARNING_LINE("server", "nothing stored dataset=%s reason=\"%s\"", push->dataset,
                                 push->why.text);
         }

@@ -45,7 +45,9 @@
     X(GET_MODEL_REQUEST, get_model_request)                                                                  \
     X(DELETE_MODEL_REQUEST, delete_model_request)                                                            \
     X(DELETE_MODEL_RESPONSE, delete_model_response)                                                          \
-    X(FINETUNE_CONFIG, finetune_config)
+    X(FINETUNE_CONFIG, finetune_config)                                                                      \
+    X(MODEL_UPLOAD, model_upload)                                                                            \
+    X(PUSH_MODEL_RESPONSE, push_model_response)
 
 enum ft_v1_type {
 #define FT_V1_ENUM(name, message) FT_V1_##name,
@@ -105,6 +107,24 @@ FT_MUST_CHECK enum ft_status ft_v1_embeddings_write(const struct ft_document *do
 /* Append a Chunk. */
 FT_MUST_CHECK enum ft_status ft_v1_chunk_write(uint64_t offset, uint64_t size, const char *sha256,
                                                struct ft_bytes data, struct ft_buf *out, struct ft_err *err);
+/* A PushModelRequest: what a model is made of (a ModelUpload), or a piece of it. Borrows from message.
+ * FT_CORRUPT. */
+struct ft_v1_model_part {
+    bool has_model;
+    struct ft_bytes model, data;
+    uint64_t offset;
+};
+FT_MUST_CHECK enum ft_status ft_v1_model_part_read(struct ft_bytes message, struct ft_v1_model_part *part,
+                                                   struct ft_err *err);
+/* Append one: with a ModelUpload, with a piece. */
+FT_MUST_CHECK enum ft_status ft_v1_model_head_write(const struct ft_json *model, struct ft_buf *out,
+                                                    struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_v1_model_data_write(uint64_t offset, struct ft_bytes data, struct ft_buf *out,
+                                                    struct ft_err *err);
+/* Model.sha256 of what a ModelUpload lists; what a file lacks counts as empty. */
+FT_MUST_CHECK enum ft_status ft_v1_model_digest(const char *entry, const struct ft_json *files, char hex[65],
+                                                struct ft_err *err);
+
 /* Members of FinetuneResponse; each is a message written before. */
 enum ft_v1_part {
     FT_V1_PART_PUSHED = 1,

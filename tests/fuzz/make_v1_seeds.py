@@ -34,6 +34,8 @@ def main():
         'PULL_REQUEST': v1.PullRequest(run='r', offset=1 << 40), 'MODEL': v1.Model(name='m', configured=True, bytes=7),
         'DELETE_DOCUMENTS_REQUEST': v1.DeleteDocumentsRequest(dataset='d', ids=['a', '', 'b']),
         'FINETUNE_CONFIG': v1.FinetuneConfig(model='m', options=options, embeddings=True, artifact=True),
+        'MODEL_UPLOAD': v1.ModelUpload(name='m', entry='d', files=[v1.ModelFile(name='d/a.onnx', bytes=7, sha256='a' * 64)]),
+        'PUSH_MODEL_RESPONSE': v1.PushModelResponse(bytes=7, model=v1.Model(name='m', bytes=7, sha256='b' * 64)),
     }
     tensor = v1.Tensor(dtype='<f4', shape=[1, 2], data=bytes(8))
     documents = [v1.Document(id='a', label='l', text='text'), v1.Document(label_number=3.5, blob=b'blob', tags=options),

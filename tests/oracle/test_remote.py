@@ -201,9 +201,10 @@ def test_nobody_listens(data, tmp_path):
 
 
 class Wire:
-    """Between a client and a server: passes on `limit` bytes from clients, then nothing until it is cut."""
-    def __init__(self, port):
-        self.port, self.limit, self.sockets = port, 0, []
+    """Between clients and a server: passes on `limit` bytes from clients and `back` bytes to them, then nothing until it is cut.
+    `passed` counts those from clients."""
+    def __init__(self, port, limit=0, back=1 << 40):
+        self.port, self.limit, self.back, self.passed, self.sockets = port, limit, back, 0, []
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.target = f'127.0.0.1:{self.listener.getsockname()[1]}'
         threading.Thread(target=self.accept, daemon=True).start()
@@ -217,17 +218,17 @@ class Wire:
                 client.close()
                 continue
             self.sockets += [client, server]
-            threading.Thread(target=self.carry, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self.carry, args=(server, client, False), daemon=True).start()
+            threading.Thread(target=self.carry, args=(client, server, 'limit'), daemon=True).start()
+            threading.Thread(target=self.carry, args=(server, client, 'back'), daemon=True).start()
 
-    def carry(self, source, sink, counted):
+    def carry(self, source, sink, counter):
         try:
             while data := source.recv(1 << 16):
-                if counted:
-                    while len(data) > self.limit:
-                        time.sleep(0.01)
-                    self.limit -= len(data)
+                while len(data) > getattr(self, counter):
+                    time.sleep(0.01)
+                setattr(self, counter, getattr(self, counter) - len(data))
                 sink.sendall(data)
+                self.passed += len(data) if counter == 'limit' else 0
         except OSError:
             pass
         self.end(source, sink)
