@@ -7,17 +7,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 export seed=${2:-1}
-cmake --preset fuzz >/dev/null
+cmake --preset asan >/dev/null
 targets=${*:3}
 [ -n "$targets" ] || targets=$(cd tests && ls fuzz_*.c | sed 's/\.c$//')
 # shellcheck disable=SC2086
-ninja -C build-fuzz $targets >/dev/null
+ninja -C build-asan $targets >/dev/null
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 one() {
     local t=$1
     mkdir -p "$work/$t"
-    if ! LLVM_PROFILE_FILE="$work/$t.profraw" "build-fuzz/tests/$t" -max_total_time="$2" -seed="$seed" -timeout=25 -rss_limit_mb=4096 \
+    if ! LLVM_PROFILE_FILE="$work/$t.profraw" "build-asan/tests/$t" -max_total_time="$2" -seed="$seed" -timeout=25 -rss_limit_mb=4096 \
         -verbosity=0 -print_final_stats=1 -artifact_prefix="$work/" "$work/$t" "tests/fuzz/$t" >"$work/$t.log" 2>&1; then
         tail -40 "$work/$t.log"
         echo "$t: FAILED"
@@ -29,7 +29,7 @@ one() {
     [ -n "${covers// /}" ] || { echo "$t: no line says what it covers"; return 1; }
     runs=$(sed -n 's/stat::number_of_executed_units: *//p' "$work/$t.log")
     # shellcheck disable=SC2086
-    llvm-cov-14 report "build-fuzz/tests/$t" -instr-profile="$work/$t.profdata" $covers 2>/dev/null |
+    llvm-cov-14 report "build-asan/tests/$t" -instr-profile="$work/$t.profdata" $covers 2>/dev/null |
         awk -v t="$t" -v r="$runs" '/^TOTAL/ {printf "%-16s %9s runs, line coverage %s\n", t, r, $10}'
 }
 export -f one
