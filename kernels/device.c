@@ -93,6 +93,12 @@ enum ft_status ft_device_set_precision(struct ft_device *device, enum ft_precisi
     return FT_OK;
 }
 
+const char *ft_device_precision_note(const struct ft_device *device)
+{
+    bool asks = device->precision == FT_PRECISION_BF16 && device->table->bf16_note != NULL;
+    return asks ? device->table->bf16_note(device) : NULL;
+}
+
 enum ft_precision ft_device_precision(const struct ft_device *device)
 {
     return device->precision;
@@ -223,10 +229,17 @@ enum ft_status ft_kernel_prepare(struct ft_device *device, const struct ft_call 
         return FT_FAIL(err, UNSUPPORTED, "device %s has no kernel for op %s", device->table->name,
                        ft_op_info(call->op)->name);
     }
-    if (narrow && (device->table->takes_bf16 == NULL || !device->table->takes_bf16(device, call))) {
-        return ft_widened_prepare(device, call, kernel, scratch, err);
+    if (!narrow) {
+        return prepare(device, call, kernel, scratch, err);
     }
-    return prepare(device, call, kernel, scratch, err);
+    if (device->table->takes_bf16 != NULL && device->table->takes_bf16(device, call)) {
+        enum ft_status st = prepare(device, call, kernel, scratch, err);
+        if (st != FT_UNSUPPORTED) {
+            return st;
+        }
+        ft_err_clear(err); /* what the device has for floats only, here and there a shape of a product */
+    }
+    return ft_widened_prepare(device, call, kernel, scratch, err);
 }
 
 bool ft_chain_takes(const struct ft_device *device, enum ft_op op)

@@ -26,13 +26,15 @@ struct ft_device_table {
     enum ft_dtype float_dtype;
     bool fuses;
     ft_prepare prepare[FT_OP_COUNT]; /* NULL: the device lacks the op on purpose */
-    /* Does `prepare` take the call with its operands of FT_BF16? Else device.c widens them (widened.h). */
+    /* Does `prepare` take the call with its operands of FT_BF16? Else, and where `prepare` then finds it
+     * FT_UNSUPPORTED, device.c widens them (widened.c). */
     bool (*takes_bf16)(const struct ft_device *device, const struct ft_call *call);
     void (*widen)(struct ft_device *device, const uint16_t *from, void *floats, int64_t n);
     void (*narrow)(struct ft_device *device, const void *floats, uint16_t *to, int64_t n);
     /* Can it compute in FT_PRECISION_BF16? NULL: yes. */
     enum ft_status (*check_bf16)(const struct ft_device *device, struct ft_err *err);
-    bool (*chain_takes)(enum ft_op op); /* NULL: the device has no chains */
+    const char *(*bf16_note)(const struct ft_device *device); /* ft_device_precision_note(); NULL: none */
+    bool (*chain_takes)(enum ft_op op);                       /* NULL: the device has no chains */
     enum ft_status (*prepare_chain)(struct ft_device *device, const struct ft_chain *chain,
                                     struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
     void (*layouts)(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum ft_layout *in,

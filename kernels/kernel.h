@@ -168,7 +168,9 @@ bool ft_device_fuses(const struct ft_device *device);
  * (graph/plan_precision.c) and every kernel takes any of its float operands as such: they are widened before
  * anything is done with them, results are rounded once, to the nearest, ties to even. Sums are float or wider
  * as ever. On FT_PRECISION_BF16 convolutions and matrix products whose x, dy, a, b and w are FT_BF16 are the
- * processor's own; elsewhere they are widened too (slow; the same values up to the order of sums). */
+ * processor's own, but for shapes that it lacks; elsewhere they are widened too (slow; the same values up to
+ * the order of sums). oneDNN's gradient of weights in bf16 multiplies dy with the zeros around x: an infinity
+ * of dy is a NaN of taps that in floats it does not reach. */
 enum ft_precision {
     FT_PRECISION_F32,
     FT_PRECISION_BF16,
@@ -185,6 +187,10 @@ FT_MUST_CHECK enum ft_status ft_precision_parse(const char *name, enum ft_precis
 FT_MUST_CHECK enum ft_status ft_device_set_precision(struct ft_device *device, enum ft_precision precision,
                                                      struct ft_err *err);
 enum ft_precision ft_device_precision(const struct ft_device *device); /* FT_PRECISION_F32 at first */
+/* What its user should know about that precision on this processor: that it is slower than f32. NULL:
+ * nothing.
+ */
+const char *ft_device_precision_note(const struct ft_device *device);
 
 /* Device memory, zeroed, 64-byte aligned; copies complete before they return. */
 FT_MUST_CHECK enum ft_status ft_device_alloc(struct ft_device *device, size_t bytes, void **data,

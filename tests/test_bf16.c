@@ -1,12 +1,14 @@
 /* links: ft_kernels ft_base */
 /*
  * bf16: one number against the definition, the loops of all instruction sets against one number, and every
- * row of ops.def that models are made of with all its float operands stored as bf16, against `ref` in double.
+ * row of ops.def that models are made of with all its float operands stored as bf16, against `ref` in double:
+ * emulated, and where the processor computes bf16 also by that.
  */
 #include "kernel_cases_index.h"
 #include "kernel_cases_sequence.h"
 
 #include "kernels/cpu/cpu.h"
+#include "tests/bf16_here.h"
 
 /* ---- one number */
 
@@ -117,7 +119,8 @@ static void open_device(struct suite *s, const char *name, enum ft_precision pre
     }
 }
 
-static bool processors_own; /* test what is refused outside, see main() */
+static enum ft_precision here;
+static bool only_here; /* see main() */
 
 static int open_suite(void **state)
 {
@@ -127,10 +130,9 @@ static int open_suite(void **state)
     s->seed = 20240302;
     s->narrow = true;
     assert_int_equal(ft_device_open("ref", 1, &s->ref, &err), FT_OK);
-    open_device(s, "cpu", FT_PRECISION_BF16_EMULATED);
-    if (processors_own) {
+    open_device(s, "cpu", here);
+    if (here != FT_PRECISION_BF16_EMULATED && !only_here) {
         open_device(s, "cpu", FT_PRECISION_BF16_EMULATED);
-        s->devices[1].device->precision = FT_PRECISION_BF16;
     }
     *state = s;
     return 0;
@@ -172,21 +174,26 @@ static void a_processor_without_it_says_what_it_lacks(void **state)
     struct ft_device *device = s->devices[0].device;
     enum ft_precision p = FT_PRECISION_F32;
     enum ft_status st = ft_device_set_precision(device, FT_PRECISION_BF16, &err);
-    assert_int_equal(st, FT_UNAVAILABLE);
-    assert_non_null(strstr(err.text, "AVX-512"));
-    assert_non_null(strstr(err.text, "bf16-emulated"));
-    assert_int_equal(ft_device_precision(device), FT_PRECISION_BF16_EMULATED);
+    assert_int_equal(ft_device_precision(device), here);
+    if (here == FT_PRECISION_BF16) {
+        assert_int_equal(st, FT_OK);
+        assert_true(strcmp(ft_cpu_of(device)->vec->name, "avx512") == 0);
+    } else {
+        assert_int_equal(st, FT_UNAVAILABLE);
+        assert_non_null(strstr(err.text, "AVX-512"));
+        assert_non_null(strstr(err.text, "bf16-emulated"));
+    }
     assert_int_equal(ft_precision_parse("fp16", &p, &err), FT_INVALID);
     assert_int_equal(ft_precision_parse("bf16", &p, &err), FT_OK);
     assert_int_equal(p, FT_PRECISION_BF16);
 }
 
-/* test_bf16 PATTERN: the tests that it fits, with oneDNN's bf16 on a processor with AVX-512
- * (tools/emulate.sh). */
+/* test_bf16 PATTERN: the tests that it fits, in one way: for tools/emulate.sh, which is slow. */
 int main(int argc, char **argv)
 {
-    processors_own = argc > 1;
-    if (processors_own) {
+    here = bf16_here();
+    only_here = argc > 1;
+    if (only_here) {
         cmocka_set_test_filter(argv[1]);
     }
     const struct CMUnitTest tests[] = {

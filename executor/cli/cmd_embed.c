@@ -94,6 +94,10 @@ static enum ft_status open_encoder(const struct ft_args *args, const struct ft_m
         if (padded != NULL && padded[0] != '\0') {
             (void)fprintf(stderr, "texts are padded to the longest of a batch: %s\n", padded);
         }
+        const char *note = ft_encoder_precision_note(*encoder);
+        if (note != NULL) {
+            (void)fprintf(stderr, "%s\n", note);
+        }
         if (precision == FT_PRECISION_INT8) {
             (void)fprintf(stderr, "%s products in int8\n", ft_encoder_int8(*encoder));
         }

@@ -53,8 +53,11 @@ static const struct row rows[] = {
      "most memory to take, e.g. 512M or 8G: smaller batches if need be (no budget)", "encode evaluate"},
     {"device", CHOICE, AT(device), 0, 0, "auto|cpu|ref|cuda", "where to compute (auto)", "encode evaluate"},
     {"precision", CHOICE, AT(precision), 0, 0, "f32|int8|bf16|bf16-emulated",
-     "of computing (f32): int8 is faster where a model is products with weights, as texts' are; bf16 is not "
-     "there yet; bf16-emulated is slow and only shows what bf16 would give",
+     "of computing (f32): int8 is faster where a model is products with weights, as texts' are; bf16 is "
+     "where "
+     "the processor has AVX512_BF16 or AMX, and needs AVX-512; bf16-emulated is slow and only shows what "
+     "bf16 "
+     "would give",
      "encode evaluate"},
     {"threads", INTEGER, AT(threads), 0, 1024, "N", "0 = one per processor (0)", "encode evaluate"},
     {"full", FLAG, AT(full), 0, 0, "", "one line a layer instead of blocks", "inspect"},

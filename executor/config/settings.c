@@ -69,9 +69,10 @@ static const struct ft_setting SETTINGS[] = {
         "Memory that loaded models may take, in MB; the one not used longest goes first. While another is "
         "loaded it comes on top. 0: half of what this process may use."),
     ROW_TEXT(device, "auto", "auto|cpu|cuda", "Where embeddings are computed and runs train."),
-    ROW_TEXT(precision, "f32", "f32|int8|bf16|bf16-emulated",
-             "Of computing embeddings: int8 is faster for models of texts; bf16 is not there yet, "
-             "bf16-emulated is slow. Runs train in their own."),
+    ROW_TEXT(
+        precision, "f32", "f32|int8|bf16|bf16-emulated",
+        "Of computing embeddings: int8 is faster for models of texts, bf16 for all where the processor has "
+        "AVX512_BF16 or AMX; it needs AVX-512. bf16-emulated is slow. Runs train in their own."),
     ROW_INT(threads, "0", 0, 1024, "Threads that compute embeddings; 0: one for each processor."),
     ROW_INT(handlers, "4", 1, 256, "Threads that read requests, write journals and answer."),
     ROW_INT(request_queue, "256", 1, 65536,

@@ -70,6 +70,10 @@ static enum ft_status open_encoder(const struct ft_config *config, const char *m
         FT_LOG_INFO_LINE("server", "model in int8 path=\"%s\" products=\"%s\"", model,
                          ft_encoder_int8(opened));
     }
+    const char *note = ft_encoder_precision_note(opened);
+    if (note != NULL) {
+        FT_LOG_INFO_LINE("server", "model in bf16 path=\"%s\" note=\"%s\"", model, note);
+    }
     *encoder = opened;
     return FT_OK;
 }

@@ -255,6 +255,11 @@ const struct ft_prep *ft_encoder_prep(const struct ft_encoder *e)
     return &e->prep;
 }
 
+const char *ft_encoder_precision_note(const struct ft_encoder *encoder)
+{
+    return ft_device_precision_note(encoder->parts.device);
+}
+
 const char *ft_encoder_int8(const struct ft_encoder *e)
 {
     return e->int8;

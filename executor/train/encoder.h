@@ -45,6 +45,8 @@ const struct ft_prep *ft_encoder_prep(const struct ft_encoder *encoder);
 /* How many of its products with weights are computed in int8, of how many products: "36 of 36"; "": in no
  * other precision than int8. */
 const char *ft_encoder_int8(const struct ft_encoder *encoder);
+/* What its user should know about the precision on this processor; NULL: nothing. */
+const char *ft_encoder_precision_note(const struct ft_encoder *encoder);
 /* Of a model of texts: "" when they run without padding, else why they are padded. NULL: of no texts. */
 const char *ft_encoder_padded(const struct ft_encoder *encoder);
 uint64_t ft_encoder_tokens(const struct ft_encoder *encoder); /* of all texts embedded so far */

@@ -90,8 +90,11 @@ static const struct row rows[] = {
     {"device", NAME, AT(device), "auto", 0, 0, "auto|cpu|ref|cuda",
      "auto, cpu or ref (slow, double precision)"},
     {"precision", NAME, AT(precision), "f32", 0, 0, "f32|bf16|bf16-emulated",
-     "of computing: f32, bf16 (not there yet; weights, sums and the optimizer stay f32, and so does what is "
-     "written) or bf16-emulated (on any processor, slower than f32: to see what bf16 would give)"},
+     "of computing: f32, bf16 (needs AVX-512, faster with AVX512_BF16 or AMX; weights, sums and the "
+     "optimizer "
+     "stay f32, and so does what is written) or bf16-emulated (on any processor, slower than f32: to see "
+     "what "
+     "bf16 would give)"},
     {"activation_cache", NAME, AT(activation_cache), "auto", 0, 0, "auto|off",
      "auto: what frozen leading layers make of a document is computed once and kept; off: computed again in "
      "every step, with the same result"},

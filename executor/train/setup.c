@@ -491,6 +491,10 @@ static void tell_training(const struct ft_run *run)
     ft_run_note(run, "%s, miner %s, %s at %g, %s schedule, %" PRId64 " steps in %" PRId64 " epochs on %s",
                 o->loss, o->miner, o->optimizer, o->learning_rate, o->scheduler, run->total, run->epochs,
                 ft_device_name(run->device));
+    const char *note = ft_device_precision_note(run->device);
+    if (note != NULL) {
+        ft_run_note(run, "%s", note);
+    }
 }
 
 enum ft_status ft_run_setup(struct ft_run *run, const struct ft_fit_job *job, struct ft_err *err)

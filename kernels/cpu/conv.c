@@ -223,6 +223,13 @@ static enum ft_status check_residual(const struct conv *conv, dnnl_primitive_des
     return FT_OK;
 }
 
+/* In bf16 a plain loop is refused: device.c computes such a call in floats. */
+static enum ft_status check_narrow(dnnl_primitive_desc_t pd, const struct shape *s, struct ft_err *err)
+{
+    bool narrow = s->x.data_type == dnnl_bf16 || s->y.data_type == dnnl_bf16;
+    return narrow ? ft_dnnl_check_loop(pd, err) : FT_OK;
+}
+
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -279,10 +286,12 @@ static enum ft_status make(struct conv *conv, enum ft_op op, const struct shape 
         if (conv->epilogue.residual != 0) {
             operands[conv->inputs] = (struct ft_dnnl_operand){FT_DNNL_RESIDUAL, &s->y};
         }
+        FT_TRY(check_narrow(pd, s, err));
         FT_TRY(ft_dnnl_make(cpu, pd, operands, conv->inputs + 1, threads, &conv->main, err));
         FT_TRY(make_pack(conv, s, w, scratch, err));
     } else if (op == FT_OP_CONV_BWD_DATA) {
         FT_TRY(backward_pd(cpu, s, op, &pd, err));
+        FT_TRY(check_narrow(pd, s, err));
         const dnnl_memory_desc_t *w = md_of(pd, dnnl_query_weights_md);
         const struct ft_dnnl_operand operands[3] = {
             {DNNL_ARG_DIFF_DST, &s->y}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DIFF_SRC, &s->x}};
@@ -290,6 +299,7 @@ static enum ft_status make(struct conv *conv, enum ft_op op, const struct shape 
         FT_TRY(make_pack(conv, s, w, scratch, err));
     } else {
         FT_TRY(backward_pd(cpu, s, op, &pd, err));
+        FT_TRY(check_narrow(pd, s, err));
         const dnnl_memory_desc_t *dw = md_of(pd, dnnl_query_diff_weights_md);
         const struct ft_dnnl_operand operands[3] = {
             {DNNL_ARG_SRC, &s->x}, {DNNL_ARG_DIFF_DST, &s->y}, {DNNL_ARG_DIFF_WEIGHTS, dw}};

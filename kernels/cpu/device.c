@@ -171,6 +171,7 @@ static const struct ft_device_table table = {
     .widen = ft_cpu_widen,
     .narrow = ft_cpu_narrow,
     .check_bf16 = ft_dnnl_check_bf16,
+    .bf16_note = ft_dnnl_bf16_note,
     .chain_takes = ft_cpu_chain_takes,
     .prepare_chain = ft_cpu_chain,
     .layouts = cpu_layouts,

@@ -43,22 +43,45 @@ void ft_dnnl_close(struct ft_cpu *cpu)
 }
 
 /* oneDNN 2.6 has bf16 for processors with AVX-512 (F, BW, VL, DQ): with AVX512_BF16 or AMX they multiply it,
- * without them oneDNN takes several instructions for each. Not every row has been run on one, so it is
- * refused there too; test_bf16 with a pattern runs them all the same. */
+ * without them oneDNN takes several instructions for each. The bits of an isa contain those of the smaller
+ * ones; DNNL_MAX_CPU_ISA may have taken some away. */
+static bool computes(dnnl_cpu_isa_t isa)
+{
+    return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)isa) == (unsigned)isa;
+}
+
 enum ft_status ft_dnnl_check_bf16(const struct ft_device *device, struct ft_err *err)
 {
     (void)device;
-    if (((unsigned)dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core) {
-        return FT_FAIL(
-            err, UNAVAILABLE,
-            "precision bf16: this processor has the AVX-512 that it takes, but our convolutions in "
-            "bf16 are not proved on it yet; use f32, or bf16-emulated, which is slower than f32");
+    if (computes(dnnl_cpu_isa_avx512_core)) {
+        return FT_OK;
     }
     return FT_FAIL(
         err, UNAVAILABLE,
         "precision bf16: this processor has no AVX-512 (F, BW, VL and DQ), which computing in bf16 "
         "takes; use f32, or bf16-emulated, which is slower than f32 and only good for looking at "
         "what bf16 would give");
+}
+
+const char *ft_dnnl_bf16_note(const struct ft_device *device)
+{
+    (void)device;
+    return computes(dnnl_cpu_isa_avx512_core_bf16)
+               ? NULL
+               : "precision bf16 halves the memory of activations, but is slower than f32 here: this "
+                 "processor "
+                 "has AVX-512, but neither AVX512_BF16 nor AMX, so each product takes several instructions";
+}
+
+enum ft_status ft_dnnl_check_loop(const_dnnl_primitive_desc_t pd, struct ft_err *err)
+{
+    const char *name = "";
+    FT_RETURN_IF_FAILED(ft_dnnl_check(
+        dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name), "a name", err));
+    if (strstr(name, "ref") != NULL) {
+        return FT_FAIL(err, UNSUPPORTED, "oneDNN has but a plain loop (%s) for it", name);
+    }
+    return FT_OK;
 }
 
 dnnl_data_type_t ft_dnnl_type(const struct ft_type *t)

@@ -37,6 +37,11 @@ void ft_dnnl_close(struct ft_cpu *cpu);
 /* FT_UNAVAILABLE: this processor's oneDNN computes nothing in bf16; says what is missing and what there is
  * instead. */
 FT_MUST_CHECK enum ft_status ft_dnnl_check_bf16(const struct ft_device *device, struct ft_err *err);
+/* Why bf16 is no faster than f32 on this processor; NULL: it is. */
+const char *ft_dnnl_bf16_note(const struct ft_device *device);
+/* FT_UNSUPPORTED: what would run is oneDNN's reference, a plain loop, many times slower than the same in
+ * floats. */
+FT_MUST_CHECK enum ft_status ft_dnnl_check_loop(const_dnnl_primitive_desc_t pd, struct ft_err *err);
 /* How oneDNN calls the element type of a float operand. */
 dnnl_data_type_t ft_dnnl_type(const struct ft_type *t);
 

@@ -136,6 +136,9 @@ static enum ft_status make_one(struct ft_cpu *cpu, const struct shape *s, const 
                          "a product", err));
     FT_TRY(
         ft_dnnl_check(dnnl_primitive_desc_create(&pd, &desc, attr, cpu->engine, NULL), "this product", err));
+    if (s->a.data_type == dnnl_bf16) { /* device.c computes in floats what is refused in bf16 */
+        FT_TRY(ft_dnnl_check_loop(pd, err));
+    }
     *b_chosen = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     struct ft_dnnl_operand operands[5] = {
         {DNNL_ARG_SRC, &s->a}, {DNNL_ARG_WEIGHTS, b_chosen}, {DNNL_ARG_DST, &s->y}};
