@@ -41,6 +41,19 @@ class Result:
         return f"finetuner {' '.join(map(str, self.words))} -> {self.code}\n{self.out}\n{self.err}"
 
 
+def flags():
+    """Of the first processor, as Linux names them."""
+    with open("/proc/cpuinfo", encoding="ascii") as f:
+        return set(next((line.split(":")[1].split() for line in f if line.startswith("flags")), ()))
+
+
+def bf16_here():
+    """--precision for tests of bf16: the processor's own where it computes it, else emulated; which is printed."""
+    found = "bf16" if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= flags() else "bf16-emulated"
+    print(f"bf16 is tested as {found}")
+    return found
+
+
 def start(*words, cwd, **kw):
     return subprocess.Popen(
         [PROGRAM, *map(str, words)], cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw

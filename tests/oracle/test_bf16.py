@@ -1,4 +1,4 @@
-"""--precision: refused, as the processor lacks it or we do, emulated on request, f32 outside; the same bits again and after a kill.
+"""--precision bf16: refused where the processor lacks it, f32 outside; the same bits again and after a kill. Else emulated.
 
 What bf16 does to embeddings and gradients of each family of models is in test_families.py. FT_BUILD names the build folder.
 """
@@ -12,30 +12,51 @@ import pytest
 
 import finetuner_cli as cli
 from test_resume import STEPS, Job, checkpoints
+from test_text import encode, texts, write
 
-EMULATED = ["--precision", "bf16-emulated"]
+HERE = cli.bf16_here()
+BF16 = ["--precision", HERE]
+
+
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    return Job(tmp_path_factory.mktemp("bf16"), options=EMULATED)
+    return Job(tmp_path_factory.mktemp("bf16"), options=BF16)
 
 
 @pytest.mark.parametrize("words", [["fit", "net.onnx", "train.jsonl", "--steps", 2, "--out", "no.zip"], ["encode", "net.onnx", "train.jsonl", "--out", "no.npy"],
                                    ["evaluate", "net.onnx", "eval.jsonl"]], ids=lambda w: w[0])
 def test_bf16_says_what_is_missing(job, words):
+    if HERE == "bf16":
+        pytest.skip("this processor computes bf16")
     result = cli.finetuner(*words, "--precision", "bf16", "--quiet", cwd=job.dir)
     assert result.code == 5 and len(result.err.splitlines()) == 1, result
     assert "AVX-512" in result.err and "bf16-emulated" in result.err
     assert not list(job.dir.glob("no.*"))
 
 
+def test_a_processor_that_computes_it_says_if_it_is_slow(job):
+    if HERE != "bf16":
+        pytest.skip("this processor has no AVX-512")
+    said = cli.ok("encode", "whole.zip", "eval.jsonl", "--out", "said.npy", *BF16, cwd=job.dir).err
+    assert ("slower than f32" in said) == (not {"avx512_bf16", "amx_bf16"} & cli.flags()), said
+
+
 def test_embeddings_keep_their_direction(job):
-    for name, words in (("f32", []), ("bf16", EMULATED)):
+    for name, words in (("f32", []), ("bf16", BF16)):
         cli.ok("encode", "whole.zip", "eval.jsonl", "--out", f"{name}.npy", "--quiet", *words, cwd=job.dir)
     a, b = (np.load(job.dir / f"{name}.npy").astype(np.float64) for name in ("f32", "bf16"))
     assert np.load(job.dir / "bf16.npy").dtype == np.float32
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     print(f"\n{len(a)} embeddings, the worst cosine {cosine.min():.6f}")
     assert cosine.min() > 0.999 and not np.array_equal(a, b)
+
+
+def test_texts_keep_their_direction(tmp_path):
+    write(tmp_path / "texts.jsonl", texts()[::40])
+    wide, narrow = (encode(tmp_path, "texts.jsonl", "--precision", p)[0].astype(np.float64) for p in ("f32", HERE))
+    cosine = (wide * narrow).sum(1) / np.linalg.norm(wide, axis=1) / np.linalg.norm(narrow, axis=1)
+    print(f"\n{len(wide)} texts, the worst cosine {cosine.min():.6f}")
+    assert cosine.min() > 0.999 and not np.array_equal(wide, narrow)
 
 
 def test_what_is_written_is_f32(job):

@@ -5,7 +5,7 @@ against what goes into the head in PyTorch, and against onnxruntime on the file 
 sum(embedding * random numbers) by every parameter against PyTorch's autograd in double precision, 1e-4 of each one's norm: with
 BatchNorm folded into convolutions, kept in evaluation form, and kept in training form.
 
-bf16, emulated (--precision bf16-emulated), on one export of each family: outputs, embeddings and gradients point where those of f32
+bf16 (the processor's, else emulated) on one export of each family: outputs, embeddings and gradients point where those of f32
 do.
 
 Tolerances: float32 through a hundred layers. A ReLU or maximum within rounding of its edge goes the other way here and there, which
@@ -29,6 +29,7 @@ import pytest
 import torch
 from torch import nn
 
+import finetuner_cli as cli
 import make_families as families
 
 BUILD = pathlib.Path(os.environ.get("FT_BUILD", "build"))
@@ -37,6 +38,7 @@ FORWARD, GRADIENT = 1e-4, 1e-4
 # bf16 has 8 bits: the embedding keeps its direction, which is what is searched by. Gradients are sums of rounded ones and pass
 # through ReLUs that open or close. Over the statistics of four images most of them do, so the training form says nothing.
 COSINE, COSINE_GRADIENT = 0.999, 0.99
+PRECISION = cli.bf16_here()
 CASES = [(name, export) for name, family in families.FAMILIES.items() for export in families.exports_of(family)]
 # Parameters that the exporter computes away: they only enter through a constant.
 FOLDED = {
@@ -215,14 +217,14 @@ def cosines(a, b):
 
 def check_bf16(name, path, x, tmp):
     """Whole network and embedding as bf16 computes them, against f32: onnxruntime's of the file, and of what we write of it."""
-    _, whole = run_ours(path, x, tmp, "--precision", "bf16-emulated")
-    _, embedding = run_ours(path, x, tmp, "--precision", "bf16-emulated", "--tailor")
+    _, whole = run_ours(path, x, tmp, "--precision", PRECISION)
+    _, embedding = run_ours(path, x, tmp, "--precision", PRECISION, "--tailor")
     worst = min(cosines(whole, run_theirs(path, x)).min(), cosines(embedding, run_theirs(tmp / "tailored.onnx", x)).min())
     assert worst > COSINE, worst
     rows, width = embedding.shape
     weights = np.random.default_rng(7).standard_normal((rows, width)).astype(np.float32)
     one, other = (np.concatenate([g for _, (_, g) in sorted(our_gradients(path, x, weights, False, "cpu", tmp, p).items())])[None]
-                  for p in ("f32", "bf16-emulated"))
+                  for p in ("f32", PRECISION))
     gradient = cosines(one.astype(np.float64), other.astype(np.float64))[0]
     assert gradient > COSINE_GRADIENT, gradient
     BF16.append((name, worst, gradient))
