@@ -66,6 +66,7 @@ class InHand:
         self.call = v1.stub(channel).Push(iter(self.out.get, None), timeout=120)
         self.say(v1, 'first')
         assert next(self.call).stored == 1
+        metrics.until(server, lambda f: metrics.total(f, 'finetuner_message_bytes') == 0)  # the first is let go
         server.slow(ms)
         self.say(v1, 'second')
         metrics.until(server, lambda f: metrics.total(f, 'finetuner_message_bytes') > 0)
@@ -135,11 +136,12 @@ def test_when_the_time_is_over_calls_are_cut_off(protos, tmp_path):  # noqa: F81
 def test_a_second_signal_ends_at_once(protos, tmp_path):  # noqa: F811
     server = Slow(tmp_path, '--drain-seconds', '600')
     channel = grpc.insecure_channel(server.target)
-    InHand(protos[0], server, channel, 300000)
+    hand = InHand(protos[0], server, channel, 300000)
     server.process.send_signal(signal.SIGTERM)
     until_not_serving(channel)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=30) == -signal.SIGTERM
+    hand.call.cancel()
     channel.close()
 
 
@@ -232,11 +234,12 @@ def test_as_process_1_of_a_container(protos, tmp_path, signals, code):  # noqa: 
         stream = Stream(channel, metrics.request(protos, '/encode', metrics.vectors(2)))
         assert b'embedding' in stream.exchange()
         if signals == 2:  # else it would be gone before the second comes
-            InHand(protos[0], server, channel, 300000)
+            hand = InHand(protos[0], server, channel, 300000)
         os.kill(inner, signal.SIGTERM)
         if signals == 2:
             until_not_serving(channel)
             os.kill(inner, signal.SIGTERM)
+            hand.call.cancel()
         else:
             with pytest.raises(grpc.RpcError) as caught:
                 next(stream.call)
