@@ -18,6 +18,20 @@ enum { LINE_BYTES = 4096, UNSET = -1 };
 static atomic_int threshold = UNSET;
 static atomic_int form = UNSET;
 
+static const char *environment(const char *name)
+{
+    const char *text = getenv(name);
+    return text != NULL ? text : "";
+}
+
+/* The first who asks settles what nobody has set. */
+static int settle(atomic_int *what, int first)
+{
+    int expected = UNSET;
+    (void)atomic_compare_exchange_strong(what, &expected, first);
+    return atomic_load_explicit(what, memory_order_relaxed);
+}
+
 bool ft_log_format_parse(const char *text, enum ft_log_format *format)
 {
     bool json = strcasecmp(text, "json") == 0;
@@ -37,14 +51,9 @@ enum ft_log_format ft_log_format(void)
 {
     int now = atomic_load_explicit(&form, memory_order_relaxed);
     if (now == UNSET) {
-        const char *text = getenv(FT_LOG_FORMAT_VARIABLE);
-        enum ft_log_format parsed = FT_LOG_TEXT;
-        if (text != NULL) {
-            (void)ft_log_format_parse(text, &parsed);
-        }
-        int expected = UNSET;
-        (void)atomic_compare_exchange_strong(&form, &expected, (int)parsed);
-        now = atomic_load_explicit(&form, memory_order_relaxed);
+        enum ft_log_format first = FT_LOG_TEXT;
+        (void)ft_log_format_parse(environment(FT_LOG_FORMAT_VARIABLE), &first);
+        now = settle(&form, (int)first);
     }
     return (enum ft_log_format)now;
 }
@@ -71,25 +80,15 @@ void ft_log_level_set(enum ft_log_level level)
     atomic_store_explicit(&threshold, (int)level, memory_order_relaxed);
 }
 
-static int level_now(void)
-{
-    int level = atomic_load_explicit(&threshold, memory_order_relaxed);
-    if (level == UNSET) {
-        const char *text = getenv("JINA_LOG_LEVEL");
-        enum ft_log_level parsed = FT_LOG_INFO;
-        if (text != NULL) {
-            (void)ft_log_level_parse(text, &parsed);
-        }
-        int expected = UNSET;
-        (void)atomic_compare_exchange_strong(&threshold, &expected, (int)parsed);
-        level = atomic_load_explicit(&threshold, memory_order_relaxed);
-    }
-    return level;
-}
-
 enum ft_log_level ft_log_level(void)
 {
-    return (enum ft_log_level)level_now();
+    int now = atomic_load_explicit(&threshold, memory_order_relaxed);
+    if (now == UNSET) {
+        enum ft_log_level first = FT_LOG_INFO;
+        (void)ft_log_level_parse(environment("JINA_LOG_LEVEL"), &first);
+        now = settle(&threshold, (int)first);
+    }
+    return (enum ft_log_level)now;
 }
 
 static const char *level_name(enum ft_log_level level)
@@ -137,7 +136,7 @@ static size_t write_text(char line[LINE_BYTES], const struct ft_log_head *head, 
 
 void ft_log_line(enum ft_log_level level, const char *room, const char *fmt, ...)
 {
-    if ((int)level < level_now() || level == FT_LOG_OFF) {
+    if (level < ft_log_level() || level == FT_LOG_OFF) {
         return;
     }
     char line[LINE_BYTES];
