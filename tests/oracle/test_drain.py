@@ -43,31 +43,30 @@ def until_not_serving(channel, seconds=20):
 
 
 class Slow(metrics.Watched):
-    """Its disk takes as long as the test says (tests/preload/slow.c); that many milliseconds from now on."""
+    """Its disk does not answer while the test says so (tests/preload/slow.c)."""
 
     def __init__(self, folder, *flags):
         self.flag = folder / 'slow'
         library = next(serving.PROGRAM.parent.glob('tests/libft_slow.so'))
         super().__init__(folder, *flags, LD_PRELOAD=str(library), FT_SLOW=str(self.flag))
 
-    def slow(self, ms):
-        self.flag.write_text(str(ms))
+    def slow(self):
+        self.flag.write_text('600000')
 
     def fast(self):
-        """From the next time on."""
         self.flag.unlink()
 
 
 class InHand:
     """A Push whose message the server has and cannot answer yet."""
 
-    def __init__(self, v1, server, channel, ms):
+    def __init__(self, v1, server, channel):
         self.out = queue.Queue()
         self.call = v1.stub(channel).Push(iter(self.out.get, None), timeout=120)
         self.say(v1, 'first')
         assert next(self.call).stored == 1
         metrics.until(server, lambda f: metrics.total(f, 'finetuner_message_bytes') == 0)  # the first is let go
-        server.slow(ms)
+        server.slow()
         self.say(v1, 'second')
         metrics.until(server, lambda f: metrics.total(f, 'finetuner_message_bytes') > 0)
 
@@ -90,7 +89,7 @@ def test_calls_in_hand_are_answered_and_new_ones_refused(protos, tmp_path):  # n
     push = v1.stub(channel).Push(iter(out.get, None), timeout=60)
     assert next(push).stored == 1
     assert metrics.total(metrics.samples(server.scrape()), 'finetuner_serving') == 1
-    hand = InHand(v1, server, channel, 6000)
+    hand = InHand(v1, server, channel)
     server.process.send_signal(signal.SIGTERM)
     assert next(watch) == NOT_SERVING
     until_not_serving(channel)
@@ -121,10 +120,13 @@ def test_calls_in_hand_are_answered_and_new_ones_refused(protos, tmp_path):  # n
 def test_when_the_time_is_over_calls_are_cut_off(protos, tmp_path):  # noqa: F811
     server = Slow(tmp_path, '--drain-seconds', '2')
     channel = grpc.insecure_channel(server.target)
-    hand = InHand(protos[0], server, channel, 6000)
-    server.fast()
+    hand = InHand(protos[0], server, channel)
     start = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
+    while 'calls are cut off' not in server.log():
+        assert time.monotonic() < start + 60
+        time.sleep(0.05)
+    server.fast()  # what waits for the disk is waited for
     assert server.process.wait(timeout=60) == 0 and time.monotonic() - start > 1.9
     with pytest.raises(grpc.RpcError) as caught:
         next(hand.call)
@@ -136,7 +138,7 @@ def test_when_the_time_is_over_calls_are_cut_off(protos, tmp_path):  # noqa: F81
 def test_a_second_signal_ends_at_once(protos, tmp_path):  # noqa: F811
     server = Slow(tmp_path, '--drain-seconds', '600')
     channel = grpc.insecure_channel(server.target)
-    hand = InHand(protos[0], server, channel, 300000)
+    hand = InHand(protos[0], server, channel)
     server.process.send_signal(signal.SIGTERM)
     until_not_serving(channel)
     server.process.send_signal(signal.SIGTERM)
@@ -234,7 +236,7 @@ def test_as_process_1_of_a_container(protos, tmp_path, signals, code):  # noqa: 
         stream = Stream(channel, metrics.request(protos, '/encode', metrics.vectors(2)))
         assert b'embedding' in stream.exchange()
         if signals == 2:  # else it would be gone before the second comes
-            hand = InHand(protos[0], server, channel, 300000)
+            hand = InHand(protos[0], server, channel)
         os.kill(inner, signal.SIGTERM)
         if signals == 2:
             until_not_serving(channel)

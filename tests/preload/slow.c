@@ -1,12 +1,14 @@
 /*
  * Preloaded into a service: a disk that takes its time. While the file that FT_SLOW names is there, every
- * fsync() and fdatasync() waits for as many milliseconds as it says first.
+ * fsync() and fdatasync() waits for as many milliseconds as it says first, or until it is gone.
  */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { PIECE_MS = 20 };
 
 static void wait_first(void)
 {
@@ -16,10 +18,14 @@ static void wait_first(void)
     if (f == NULL) {
         return;
     }
-    if (fscanf(f, "%ld", &ms) == 1 && ms > 0) { /* NOLINT(cert-err34-c): a test's own file */
-        (void)nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+    if (fscanf(f, "%ld", &ms) != 1) { /* NOLINT(cert-err34-c): a test's own file */
+        ms = 0;
     }
     (void)fclose(f);
+    for (long waited = 0; waited < ms && access(path, F_OK) == 0; waited += PIECE_MS) {
+        long piece = ms - waited < PIECE_MS ? ms - waited : PIECE_MS;
+        (void)nanosleep(&(struct timespec){0, piece * 1000000}, NULL);
+    }
 }
 
 typedef int (*sync_function)(int);
