@@ -254,26 +254,48 @@ static void nap(double seconds)
     }
 }
 
-bool ft_remote_again(struct ft_remote *remote, struct ft_remote_tries *tries, enum ft_status st, bool quiet,
-                     const struct ft_err *err)
+/* A failure with `st` may pass by itself, and was not tried too often: waits. *tries: in a row. */
+static bool again(struct ft_remote *remote, int *tries, enum ft_status st, bool quiet,
+                  const struct ft_err *err)
 {
     struct ft_err mine = {0};
     if ((st != FT_UNAVAILABLE && st != FT_BUSY) || (st == FT_UNAVAILABLE && !remote->reached) ||
-        tries->count == TRIES || ft_cancelled(ft_cli_cancel())) {
+        *tries == TRIES || ft_cancelled(ft_cli_cancel())) {
         return false;
     }
-    double wait = tries->count < 4 ? 0.5 * (double)(1 << tries->count) : 8;
+    double wait = *tries < 4 ? 0.5 * (double)(1 << *tries) : 8;
     wait = remote->retry_seconds > wait && remote->retry_seconds <= LONGEST_WAIT_S ? remote->retry_seconds
                                                                                    : wait;
-    tries->count++;
+    ++*tries;
     if (!quiet) {
-        (void)fprintf(stderr, "%s; trying again in %.3g s (%d of %d)\n", err->text, wait, tries->count,
-                      TRIES);
+        (void)fprintf(stderr, "%s; trying again in %.3g s (%d of %d)\n", err->text, wait, *tries, TRIES);
     }
     nap(wait);
     ft_rpc_channel_close(remote->channel); /* an old one waits for seconds before it connects again */
     remote->channel = NULL;
     return !ft_cancelled(ft_cli_cancel()) && connect_to(remote, &mine) == FT_OK;
+}
+
+enum ft_status ft_remote_keep_on(struct ft_remote *remote, const struct ft_remote_work *work, size_t *retries,
+                                 struct ft_err *err)
+{
+    int tries = 0;
+    for (;;) {
+        uint64_t before = work->far(work->arg);
+        enum ft_status st = work->stream(work->arg, err);
+        if (work->open != NULL) {
+            ft_rpc_stream_close(*work->open);
+            *work->open = NULL;
+        }
+        ft_bar_clear(work->bar);
+        tries = work->far(work->arg) > before ? 0 : tries;
+        if (st == FT_OK || !again(remote, &tries, st, work->bar->quiet, err)) {
+            return st;
+        }
+        if (retries != NULL) {
+            ++*retries;
+        }
+    }
 }
 
 /* ---- calls */
@@ -311,12 +333,12 @@ enum ft_status ft_remote_call(struct ft_remote *remote, const char *method, enum
     enum ft_status st = FT_OK;
     struct ft_buf path = {0};
     struct ft_buf message = {0};
-    struct ft_remote_tries tries = {0};
+    int tries = 0;
     FT_TRY(path_of(method, &path, err));
     FT_TRY(ft_v1_write(request_type, request, &message, err));
     do {
         st = call_once(remote, (const char *)path.data, ft_buf_bytes(&message), answer_type, answer, err);
-    } while (st != FT_OK && ft_remote_again(remote, &tries, st, false, err));
+    } while (st != FT_OK && again(remote, &tries, st, false, err));
 done:
     ft_buf_release(&path);
     ft_buf_release(&message);

@@ -80,14 +80,19 @@ FT_MUST_CHECK enum ft_status ft_remote_ended(struct ft_remote *remote, const str
 /* Whether a fault names a Document of a message, and which. */
 bool ft_remote_at_fault(const struct ft_v1_fault *fault, size_t *document);
 
-/* How often work that was cut is taken up again. Zeroed: from the start. */
-struct ft_remote_tries {
-    int count;
+/* Work on a stream that goes on where it was cut. */
+struct ft_remote_work {
+    enum ft_status (*stream)(void *arg, struct ft_err *err); /* one, from where the last one ended */
+    uint64_t (*far)(const void *arg);                        /* how far all of them got */
+    void *arg;
+    struct ft_rpc_stream **open; /* what stream() leaves open, which is closed; may be NULL */
+    struct ft_bar *bar;          /* that it draws */
 };
-/* A failure with `st` may pass by itself: waits, with a fresh connection afterwards, and true; false when it
- * may not, nobody was ever reached, it was tried often enough, or somebody asked to stop. */
-bool ft_remote_again(struct ft_remote *remote, struct ft_remote_tries *tries, enum ft_status st, bool quiet,
-                     const struct ft_err *err);
+/* Until it is done. A failure that may pass by itself is waited for, with a fresh connection afterwards, and
+ * tried again as long as it gets further, else a few times; not when nobody was ever reached or somebody
+ * asked to stop. *retries, which may be NULL: how often. */
+FT_MUST_CHECK enum ft_status ft_remote_keep_on(struct ft_remote *remote, const struct ft_remote_work *work,
+                                               size_t *retries, struct ft_err *err);
 /* "--server HOST:PORT" and the TLS options, as a shell reads them: for hints. On stderr. */
 void ft_remote_print_options(const struct ft_remote *remote);
 

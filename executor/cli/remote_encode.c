@@ -125,8 +125,9 @@ static void send_what_may(struct encode *e, enum ft_status *st, struct ft_err *e
 }
 
 /* One stream, from the first Document without a row on. */
-static enum ft_status encode_stream(struct encode *e, struct ft_err *err)
+static enum ft_status encode_stream(void *arg, struct ft_err *err)
 {
+    struct encode *e = arg;
     enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
     struct ft_v1_fault fault = {{0}, 0};
     size_t i = 0;
@@ -156,21 +157,9 @@ static enum ft_status encode_stream(struct encode *e, struct ft_err *err)
     return st;
 }
 
-static enum ft_status encode_all(struct encode *e, bool quiet, struct ft_err *err)
+static uint64_t far(const void *encode)
 {
-    enum ft_status st = FT_OK;
-    struct ft_remote_tries tries = {0};
-    for (;;) {
-        size_t before = e->done;
-        st = encode_stream(e, err);
-        ft_rpc_stream_close(e->stream);
-        e->stream = NULL;
-        ft_bar_clear(&e->bar);
-        tries.count = e->done > before ? 0 : tries.count;
-        if (st == FT_OK || !ft_remote_again(e->remote, &tries, st, quiet, err)) {
-            return st;
-        }
-    }
+    return ((const struct encode *)encode)->done;
 }
 
 static enum ft_status tell(const struct wish *w, const struct encode *e, double seconds, struct ft_err *err)
@@ -212,7 +201,8 @@ enum ft_status ft_remote_encode(int argc, char **argv, struct ft_err *err)
     e.model = model;
     ft_bar_init(&e.bar, w.quiet);
     e.start = ft_clock_seconds();
-    FT_TRY(encode_all(&e, w.quiet, err));
+    const struct ft_remote_work work = {encode_stream, far, &e, &e.stream, &e.bar};
+    FT_TRY(ft_remote_keep_on(&remote, &work, NULL, err));
     double seconds = ft_clock_seconds() - e.start;
     FT_TRY(ft_write_rows(w.out, e.rows, e.count, (int64_t)e.dim, err));
     FT_TRY(tell(&w, &e, seconds, err));

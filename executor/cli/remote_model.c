@@ -209,8 +209,9 @@ static enum ft_status take_answer(struct upload *u, struct ft_err *err)
 }
 
 /* One stream, from what the service says it has on. */
-static enum ft_status upload_stream(struct upload *u, struct ft_err *err)
+static enum ft_status upload_stream(void *arg, struct ft_err *err)
 {
+    struct upload *u = arg;
     enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
     u->asked = u->answered = false;
     FT_RETURN_IF_FAILED(ft_remote_stream(u->remote, "PushModel", &u->stream, err));
@@ -228,21 +229,9 @@ static enum ft_status upload_stream(struct upload *u, struct ft_err *err)
     return u->there ? FT_OK : FT_FAIL(err, UNAVAILABLE, "the service ended the stream before its end");
 }
 
-static enum ft_status send_all(struct upload *u, bool quiet, struct ft_err *err)
+static uint64_t far(const void *upload)
 {
-    enum ft_status st = FT_OK;
-    struct ft_remote_tries tries = {0};
-    for (;;) {
-        uint64_t before = u->carried;
-        st = upload_stream(u, err);
-        ft_rpc_stream_close(u->stream);
-        u->stream = NULL;
-        ft_bar_clear(&u->bar);
-        tries.count = u->carried > before ? 0 : tries.count;
-        if (st == FT_OK || !ft_remote_again(u->remote, &tries, st, quiet, err)) {
-            return st;
-        }
-    }
+    return ((const struct upload *)upload)->carried;
 }
 
 static enum ft_status send_model(struct upload *u, const char *path, bool quiet, struct ft_err *err)
@@ -251,7 +240,8 @@ static enum ft_status send_model(struct upload *u, const char *path, bool quiet,
     FT_RETURN_IF_FAILED(describe(u, err));
     FT_RETURN_IF_FAILED(name_it(u, err));
     ft_bar_init(&u->bar, quiet);
-    enum ft_status st = send_all(u, quiet, err);
+    const struct ft_remote_work work = {upload_stream, far, u, &u->stream, &u->bar};
+    enum ft_status st = ft_remote_keep_on(u->remote, &work, NULL, err);
     if (st != FT_OK) {
         return ft_err_wrap(err, "%.300s", path);
     }

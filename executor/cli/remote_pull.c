@@ -49,8 +49,14 @@ static enum ft_status take(void *arg, struct ft_bytes message, struct ft_err *er
     return FT_OK;
 }
 
-static enum ft_status pull_stream(struct pull *p, struct ft_err *err)
+static uint64_t far(const void *pull)
 {
+    return ((const struct pull *)pull)->have;
+}
+
+static enum ft_status pull_stream(void *arg, struct ft_err *err)
+{
+    struct pull *p = arg;
     const struct ft_remote_question all = {.method = "Pull",
                                            .type = FT_V1_PULL_REQUEST,
                                            .run = p->id,
@@ -67,21 +73,11 @@ static enum ft_status pull_stream(struct pull *p, struct ft_err *err)
 }
 
 /* All of it, checked and on the disk. */
-static enum ft_status fetch(struct pull *p, bool quiet, struct ft_err *err)
+static enum ft_status fetch(struct pull *p, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    struct ft_remote_tries tries = {0};
     char hex[FT_SHA256_HEX];
-    for (;;) {
-        uint64_t before = p->have;
-        st = pull_stream(p, err);
-        ft_bar_clear(&p->bar);
-        tries.count = p->have > before ? 0 : tries.count;
-        if (st == FT_OK || !ft_remote_again(p->remote, &tries, st, quiet, err)) {
-            break;
-        }
-    }
-    FT_RETURN_IF_FAILED(st);
+    const struct ft_remote_work work = {pull_stream, far, p, NULL, &p->bar};
+    FT_RETURN_IF_FAILED(ft_remote_keep_on(p->remote, &work, NULL, err));
     ft_sha256_finish(p->sha, hex);
     if (strcmp(hex, p->sha256) != 0) {
         return FT_FAIL(err, CORRUPT, "the artifact of run %s has SHA-256 %s, not %s as the service says",
@@ -157,7 +153,7 @@ enum ft_status ft_remote_pull(struct ft_remote *remote, const char *id, const ch
         st = FT_FAIL(err, IO, "cannot write %.600s: %s", p.part, strerror(errno));
         goto done;
     }
-    FT_TRY(fetch(&p, quiet, err));
+    FT_TRY(fetch(&p, err));
     int closed = fclose(p.file);
     p.file = NULL;
     if (closed != 0) {

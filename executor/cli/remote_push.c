@@ -156,8 +156,9 @@ static enum ft_status refused(const struct push *p, enum ft_status st, const str
 }
 
 /* One stream, from what is kept on. */
-static enum ft_status push_stream(struct push *p, struct ft_err *err)
+static enum ft_status push_stream(void *arg, struct ft_err *err)
 {
+    struct push *p = arg;
     enum ft_rpc_next what = FT_RPC_NEXT_NOTHING;
     struct ft_v1_fault fault = {{0}, 0};
     p->next = p->origin = p->kept;
@@ -190,28 +191,21 @@ static enum ft_status push_stream(struct push *p, struct ft_err *err)
     return st == FT_OK ? FT_OK : refused(p, st, &fault, err);
 }
 
+static uint64_t far(const void *push)
+{
+    return ((const struct push *)push)->kept;
+}
+
 enum ft_status ft_remote_push(struct ft_remote *remote, const char *name, const struct ft_dataset *data,
                               bool quiet, struct ft_push_result *result, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    struct ft_remote_tries tries = {0};
     *result = (struct ft_push_result){.documents = ft_dataset_count(data)};
     struct push p = {.remote = remote, .data = data, .name = name, .result = result};
     p.count = result->documents;
     ft_bar_init(&p.bar, quiet);
     p.start = ft_clock_seconds();
-    for (;;) {
-        size_t before = p.kept;
-        st = push_stream(&p, err);
-        ft_rpc_stream_close(p.stream);
-        p.stream = NULL;
-        ft_bar_clear(&p.bar);
-        tries.count = p.kept > before ? 0 : tries.count;
-        if (st == FT_OK || !ft_remote_again(remote, &tries, st, quiet, err)) {
-            break;
-        }
-        result->retries++;
-    }
+    const struct ft_remote_work work = {push_stream, far, &p, &p.stream, &p.bar};
+    enum ft_status st = ft_remote_keep_on(remote, &work, &result->retries, err);
     if (st != FT_OK && (p.kept > 0 || (remote->reached && st == FT_UNAVAILABLE))) {
         st = ft_err_wrap(
             err,

@@ -9,7 +9,8 @@
 struct watch {
     struct ft_remote *remote;
     const char *id;
-    int64_t next; /* event */
+    int64_t next;    /* event */
+    uint64_t events; /* that came */
     struct ft_screen screen;
     struct ft_json *run; /* as it ended */
 };
@@ -58,6 +59,7 @@ static enum ft_status take(void *arg, struct ft_bytes message, struct ft_err *er
     FT_RETURN_IF_FAILED(ft_v1_read(FT_V1_EVENT, message, &event, &fault, err));
     w->remote->reached = true;
     w->next = ft_json_int(ft_json_get(event, "index")) + 1;
+    w->events++;
     show(w, event);
     enum ft_status st = FT_OK;
     const struct ft_json *run = ft_json_get(event, "run");
@@ -70,8 +72,14 @@ static enum ft_status take(void *arg, struct ft_bytes message, struct ft_err *er
     return st;
 }
 
-static enum ft_status watch_stream(struct watch *w, struct ft_err *err)
+static uint64_t far(const void *watch)
 {
+    return ((const struct watch *)watch)->events;
+}
+
+static enum ft_status watch_stream(void *arg, struct ft_err *err)
+{
+    struct watch *w = arg;
     char stopped[160];
     (void)snprintf(stopped, sizeof stopped, "not watched any longer; run %.100s goes on", w->id);
     const struct ft_remote_question events = {.method = "Watch",
@@ -90,20 +98,11 @@ static enum ft_status watch_stream(struct watch *w, struct ft_err *err)
 enum ft_status ft_remote_watch(struct ft_remote *remote, const char *id, int64_t from, bool quiet,
                                struct ft_json **run, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    struct ft_remote_tries tries = {0};
     struct watch w = {.remote = remote, .id = id, .next = from};
     *run = NULL;
     ft_screen_init(&w.screen, quiet);
-    for (;;) {
-        int64_t before = w.next;
-        st = watch_stream(&w, err);
-        ft_bar_clear(&w.screen.bar);
-        tries.count = w.next != before ? 0 : tries.count;
-        if (st == FT_OK || !ft_remote_again(remote, &tries, st, quiet, err)) {
-            break;
-        }
-    }
+    const struct ft_remote_work work = {watch_stream, far, &w, NULL, &w.screen.bar};
+    enum ft_status st = ft_remote_keep_on(remote, &work, NULL, err);
     if (st != FT_OK) {
         ft_json_free(w.run);
         return st;
