@@ -38,6 +38,11 @@ def efficientnet(width):
     return models.EfficientNet(rows, 0.2, stochastic_depth_prob=0.0, num_classes=10)
 
 
+def mobilenet_v2():
+    """Blocks with and without expansion, stride and residual."""
+    return models.MobileNetV2(num_classes=10, width_mult=0.35, inverted_residual_setting=[[1, 16, 1, 1], [6, 24, 2, 2], [6, 64, 2, 2], [6, 96, 1, 1]])
+
+
 class Slim(models.ResNet):
     """A fourth of the channels behind the first convolution; the projection of the first stage comes with that."""
 
@@ -77,14 +82,15 @@ class Family:
     exports: tuple = ()  # those that are tried; all by default
 
 
-ONE_EXPORTER = ("script", "script-kept")  # of the slow ones, whose ops the other families' dynamo exports have too
+ONE_EXPORTER = ("script", "script-kept")  # of those whose ops the other families' dynamo exports have too
 FAMILIES = {
     "resnet18": Family(lambda: Slim([2, 2, 2, 2]), "fc"),
-    "resnet50": Family(lambda: models.ResNet(models.resnet.Bottleneck, [1, 2, 1, 1], width_per_group=32, num_classes=10), "fc"),
+    "resnet50": Family(lambda: models.ResNet(models.resnet.Bottleneck, [1, 2, 1, 1], width_per_group=32, num_classes=10), "fc",
+                       exports=ONE_EXPORTER),
     "vgg11": Family(lambda: vgg(False), "classifier.6", batchnorm=False),
-    "vgg11_bn": Family(lambda: vgg(True), "classifier.6"),
+    "vgg11_bn": Family(lambda: vgg(True), "classifier.6", exports=ONE_EXPORTER),
     "densenet121": Family(lambda: models.DenseNet(12, (2, 3, 3, 2), 24, num_classes=10), "classifier"),
-    "mobilenet_v2": Family(lambda: models.MobileNetV2(num_classes=10, width_mult=0.35), "classifier.1"),
+    "mobilenet_v2": Family(mobilenet_v2, "classifier.1"),
     "mobilenet_v3": Family(lambda: models.mobilenet_v3_small(num_classes=10, width_mult=0.5), "classifier.3"),
     "efficientnet_b0": Family(lambda: efficientnet(0.25), "classifier.1"),
     "inception_v3": Family(lambda: models.Inception3(10, aux_logits=False, init_weights=False), "fc", image=96, rows=3,

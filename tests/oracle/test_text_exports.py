@@ -86,8 +86,8 @@ def run(path, tmp, batch, names, packed):
     return y.reshape(*mask.shape, -1)[mask == 1]
 
 
-def setting(name):
-    model = hf.made(name)
+def setting(name, layers=None):
+    model = hf.made(name, layers)
     names = ["input_ids", "attention_mask"] + ["token_type_ids"] * (name in ("bert", "albert", "electra"))
     batch = hf.texts(hf.encoder(model).config, 6, 40)
     want = hf.theirs(model, *batch, {"inputs": names})
@@ -96,7 +96,8 @@ def setting(name):
 
 @pytest.mark.parametrize("name,how", EXPORTS)
 def test_exports(name, how, tmp_path):
-    model, names, batch, want = setting(name)
+    """Two layers: what the exporters take grows with them. ModernBERT's look at all tokens, and at those nearby."""
+    model, names, batch, want = setting(name, 2)
     path = tmp_path / "model.onnx"
     export(model, how, path, batch, names)
     numbers = [hf.compare(run(path, tmp_path, batch, names, packed), want, LIMIT, (name, how, packed)) for packed in (False, True)]
@@ -113,7 +114,7 @@ OPSETS = [(11, "script", "eager", "gelu"), (12, "script", "eager", "gelu_new"), 
 @pytest.mark.parametrize("opset,how,attention,act", OPSETS)
 def test_opsets(opset, how, attention, act, tmp_path):
     name = {"gelu": "bert", "gelu_new": "bert-tanh-one-type", "quick_gelu": "bert-quick"}[act]
-    model, names, batch, want = setting(name)
+    model, names, batch, want = setting(name, 1)
     path = tmp_path / "model.onnx"
     export(model, how, path, batch, names, opset, attention)
     assert [o.version for o in onnx.load(path).opset_import if o.domain == ""] == [opset]

@@ -202,10 +202,10 @@ O200K = "|".join([r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{
                   r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"])
 
 
+@functools.cache
 def learning_texts():
-    rng = random.Random(SEED + 1)
-    data = [t.decode("utf-8", "replace")[:400].replace("\0", "") for t in texts()[0]]  # our JSON has no U+0000
-    return rng.sample(data, 30000)
+    """Enough for every trainer to find as many tokens as it is asked for."""
+    return [t.decode("utf-8", "replace")[:400].replace("\0", "") for t in random.Random(SEED + 1).sample(texts()[0], 10000)]  # our JSON has no U+0000
 
 
 @functools.cache
@@ -384,10 +384,18 @@ PRES = {
 }
 
 
+# The same characters as another part, done something else with; or none but those that are named. Some texts will do.
+SEEN = {"lstrip", "Prepend", "Replace", "CharDelimiterSplit", "Metaspace first False", "Metaspace always True", "Metaspace always False", "Metaspace never True",
+        "Metaspace never False", *(f"Punctuation {b}" for b in BEHAVIORS[1:]), *(f"Split {b} {i}" for b in BEHAVIORS for i in (False, True)),
+        *(f"Split regex {b} {i}" for b in BEHAVIORS for i in (False, True) if (b, i) != ("isolated", False)), "Qwen 2"}
+assert SEEN < {*NORMALIZERS, *PRES}
+
+
 @pytest.mark.parametrize("name", [*NORMALIZERS, *PRES])
 def test_every_part(tmp_path, name):
     t = revealing(NORMALIZERS.get(name), PRES.get(name))
-    compare(f"{name}, code points", t, tmp_path, all_points() + [x[:300] for x in texts()[0][::60]])
+    points = all_points()[::8] if name in SEEN else all_points()
+    compare(f"{name}, code points", t, tmp_path, points + [x[:300] for x in texts()[0][::60]])
 
 
 def test_added_tokens(tmp_path):
