@@ -271,6 +271,26 @@ static void csv_headers_say_what_the_column_is(void **state)
     assert_int_equal(ft_dataset_doc(ds, 0)->content.kind, FT_CONTENT_URI);
     assert_int_equal(ft_dataset_doc(ds, 1)->content.kind, FT_CONTENT_TEXT);
     ft_dataset_free(ds);
+    ds = open_ok(text_file("h/any.csv", "ticket,label\n1.png,a\nb,b\n"), true);
+    assert_int_equal(ft_dataset_count(ds), 2);
+    assert_int_equal(ft_dataset_doc(ds, 0)->content.kind, FT_CONTENT_URI);
+    ft_dataset_free(ds);
+    ds = open_ok(text_file("h/usual.csv", "Sentence,Category\n1.png,a\nb,b\n"), true);
+    assert_int_equal(ft_dataset_count(ds), 2);
+    assert_int_equal(ft_dataset_doc(ds, 0)->content.kind, FT_CONTENT_TEXT);
+    ft_dataset_free(ds);
+    ds = open_ok(text_file("h/turned.csv", "label,text\na,1.png\nb,b c\n"), true);
+    assert_int_equal(ft_dataset_count(ds), 2);
+    assert_bytes(ft_dataset_doc(ds, 1)->content.bytes, "b c");
+    assert_bytes(ft_dataset_doc(ds, 1)->label, "b");
+    assert_int_equal(ft_dataset_doc(ds, 0)->content.kind, FT_CONTENT_TEXT);
+    ft_dataset_free(ds);
+    ds = open_ok(text_file("h/none.csv", "a ticket,category\nb,b\n"), true); /* a class may be called so */
+    assert_int_equal(ft_dataset_count(ds), 2);
+    ft_dataset_free(ds);
+    ds = open_ok(text_file("h/lone.csv", "title\nsecond\n"), false);
+    assert_int_equal(ft_dataset_count(ds), 2);
+    ft_dataset_free(ds);
     ds = open_ok(text_file("h/one.csv", "first\nsecond\n"), false); /* queries: no label column */
     assert_int_equal(ft_dataset_count(ds), 2);
     ft_dataset_free(ds);

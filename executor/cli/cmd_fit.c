@@ -8,6 +8,7 @@
 #include "executor/base/file.h"
 #include "executor/cli/remote.h"
 #include "executor/cli/screen.h"
+#include "executor/model/artifact.h"
 #include "executor/train/fit.h"
 
 /* Options of `fit` that are not the job's: where things are and how to print. */
@@ -184,6 +185,7 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
     }
     FT_TRY(mine->out != NULL ? ft_new_text(mine->out, &out, err)
                              : default_out(args->positional[0], &out, err));
+    FT_TRY(ft_artifact_check_place(out, err));
     FT_TRY(command_text(args, &command, err));
     struct ft_fit_job job = {.model_path = args->positional[0],
                              .train = train,

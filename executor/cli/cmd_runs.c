@@ -196,12 +196,13 @@ static enum ft_status one_run(struct ft_remote *remote, const struct wish *w, co
     struct ft_json *request = NULL;
     struct ft_json *answer = NULL;
     bool delete = strcmp(verb, "delete") == 0;
+    bool cancel = strcmp(verb, "cancel") == 0;
     FT_TRY(ft_remote_request("run", id, &request, err));
     if (delete) {
         FT_TRY(ft_remote_call(remote, "DeleteRun", FT_V1_DELETE_RUN_REQUEST, request,
                               FT_V1_DELETE_RUN_RESPONSE, &answer, err));
         FT_TRY(ft_json_set(answer, "deleted", ft_json_of_text(id), err));
-    } else if (strcmp(verb, "cancel") == 0) {
+    } else if (cancel) {
         FT_TRY(
             ft_remote_call(remote, "CancelRun", FT_V1_CANCEL_RUN_REQUEST, request, FT_V1_RUN, &answer, err));
     } else {
@@ -211,6 +212,14 @@ static enum ft_status one_run(struct ft_remote *remote, const struct wish *w, co
         FT_TRY(ft_print_json(answer, err));
     } else if (delete) {
         printf("run %s is deleted\n", id);
+    } else if (cancel) {
+        const char *now = ft_json_text(ft_json_get(answer, "status"), "");
+        bool goes_on = strcmp(now, "CREATED") == 0 || strcmp(now, "STARTED") == 0;
+        if (goes_on) {
+            printf("run %s stops within a step\n", id);
+        } else {
+            printf("run %s has ended: %s\n", id, now);
+        }
     } else {
         print_run(answer);
     }

@@ -9,6 +9,7 @@
 #include "executor/base/file.h"
 #include "executor/cli/remote.h"
 #include "executor/cli/screen.h"
+#include "executor/model/artifact.h"
 
 struct wish {
     struct ft_args args;
@@ -84,7 +85,8 @@ static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft
     if (w->detach && w->out != NULL) {
         return FT_FAIL(err, USAGE, "--detach waits for nothing, so there is no artifact for --out yet");
     }
-    return ft_out_check(w->out, ".zip", NULL, err);
+    FT_RETURN_IF_FAILED(ft_out_check(w->out, ".zip", NULL, err));
+    return w->out != NULL ? ft_artifact_check_place(w->out, err) : FT_OK;
 }
 
 /* A fit started again pushes nothing twice, one with other data does. */

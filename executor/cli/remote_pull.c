@@ -89,22 +89,6 @@ static enum ft_status fetch(struct pull *p, struct ft_err *err)
     return FT_OK;
 }
 
-/* What may be replaced: nothing, an empty folder, an artifact. */
-static enum ft_status check_place(const char *out, struct ft_err *err)
-{
-    struct ft_dir_list inside = {0};
-    if (ft_path_kind(out) == FT_PATH_NONE || ft_artifact_known(out)) {
-        return FT_OK;
-    }
-    if (ft_path_kind(out) != FT_PATH_DIR) {
-        return FT_FAIL(err, EXISTS, "%.600s exists and is no artifact", out);
-    }
-    FT_RETURN_IF_FAILED(ft_dir_list(out, &inside, err));
-    bool empty = inside.count == 0;
-    ft_dir_list_release(&inside);
-    return empty ? FT_OK : FT_FAIL(err, EXISTS, "%.600s is a folder with other files in it", out);
-}
-
 /* The .zip holds one folder, named after the run. */
 static enum ft_status unpack(const char *zip, const char *out, struct ft_err *err)
 {
@@ -142,9 +126,7 @@ enum ft_status ft_remote_pull(struct ft_remote *remote, const char *id, const ch
     struct pull p = {.remote = remote, .id = id, .start = ft_clock_seconds()};
     bool zip = ft_path_has_suffix(out, ".zip");
     ft_bar_init(&p.bar, quiet);
-    if (!zip) {
-        FT_TRY(check_place(out, err));
-    }
+    FT_TRY(ft_artifact_check_place(out, err));
     FT_TRY(ft_buf_printf(&part, err, "%s.part-%d", out, (int)getpid()));
     p.part = (char *)part.data;
     FT_TRY(ft_sha256_new(&p.sha, err));

@@ -190,9 +190,9 @@ static enum ft_status check_artifact(const struct ft_artifact *a, struct ft_err 
     return FT_OK;
 }
 
-/* What is there already may be replaced only if it is ours, or an empty folder. */
-static enum ft_status check_target(const char *path, bool zip, struct ft_err *err)
+enum ft_status ft_artifact_check_place(const char *path, struct ft_err *err)
 {
+    bool zip = ft_path_has_suffix(path, ".zip");
     enum ft_path_kind kind = ft_path_kind(path);
     struct ft_dir_list list = {0};
     bool known = false;
@@ -208,7 +208,8 @@ static enum ft_status check_target(const char *path, bool zip, struct ft_err *er
             return FT_OK;
         }
     }
-    return FT_FAIL(err, EXISTS, "%s exists and is not an artifact", path);
+    return FT_FAIL(err, EXISTS, "%s exists and is not an artifact: move it away, or write to another place",
+                   path);
 }
 
 /* New beside old, old aside, new in place, old gone: at every moment one of them is whole. */
@@ -252,7 +253,7 @@ enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char 
     left_out[0] = '\0';
     FT_TRY(check_artifact(artifact, err));
     FT_TRY(without_slash(path, &to, err));
-    FT_TRY(check_target(to, zip, err));
+    FT_TRY(ft_artifact_check_place(to, err));
     FT_TRY(folder_name(artifact->model_name, &name, err));
     FT_TRY(ft_buf_printf(&part, err, "%s.part", to));
     FT_TRY(ft_path_remove((const char *)part.data, err));

@@ -31,6 +31,9 @@ struct ft_artifact {
  * model came with some, else "". */
 FT_MUST_CHECK enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char *path,
                                                char left_out[FT_ERR_TEXT], struct ft_err *err);
+/* FT_EXISTS: what is at `path` already is neither an artifact nor an empty folder, so it is not replaced (nor
+ * a folder by a .zip). For those who want to know before the work is done. */
+FT_MUST_CHECK enum ft_status ft_artifact_check_place(const char *path, struct ft_err *err);
 /* metadata_props of a tailored model (FT_PROPERTY_*): it carries its own preparation (may be NULL), so that
  * the ONNX file alone loads as what it is. *out is the caller's: ft_json_free(). */
 FT_MUST_CHECK enum ft_status ft_artifact_properties(const struct ft_json *prep, struct ft_json **out,

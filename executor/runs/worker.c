@@ -18,6 +18,7 @@
 #include "executor/base/log.h"
 #include "executor/runs/internal.h"
 #include "executor/store/snapshot.h"
+#include "executor/train/checkpoint.h"
 #include "executor/train/fit.h"
 
 enum { LOCK_SECONDS = 60 };
@@ -211,8 +212,10 @@ static enum ft_status read_options(const struct worker *w, struct ft_fit_options
     }
     ft_free(options->work_dir);
     options->work_dir = NULL;
-    options->resume = true; /* from a checkpoint if there is one */
-    return ft_run_path(w->data_dir, w->run, "work", &options->work_dir, err);
+    FT_RETURN_IF_FAILED(ft_run_path(w->data_dir, w->run, "work", &options->work_dir, err));
+    options->resume =
+        ft_path_kind(options->work_dir) == FT_PATH_DIR; /* a worker before this one was cut off */
+    return FT_OK;
 }
 
 static enum ft_status artifact_path(const struct worker *w, char **path, struct ft_err *err)
@@ -321,6 +324,19 @@ done:
     return st;
 }
 
+/* Several times the model's size, of no use once the artifact and the result are written. The journal of
+ * steps stays. */
+static void drop_checkpoints(const struct worker *w)
+{
+    struct ft_err err = {0};
+    char *dir = NULL;
+    if (ft_run_path(w->data_dir, w->run, "work", &dir, &err) != FT_OK ||
+        ft_checkpoint_clear(dir, &err) != FT_OK) {
+        FT_LOG_WARNING_LINE("runs", "checkpoints are left run=%s reason=\"%s\"", w->run, err.text);
+    }
+    ft_free(dir);
+}
+
 enum ft_status ft_worker_main(const char *data_dir, const char *run, const struct ft_cancel *cancel,
                               struct ft_err *err)
 {
@@ -346,6 +362,8 @@ enum ft_status ft_worker_main(const char *data_dir, const char *run, const struc
         if (write_result(&w, st, err, &result, &second) != FT_OK) {
             FT_LOG_ERROR_LINE("runs", "cannot write the result run=%s reason=\"%s\"", run, second.text);
             st = st != FT_OK ? st : second.code;
+        } else if (st == FT_OK && !result.cancelled) {
+            drop_checkpoints(&w);
         }
     }
     ft_json_free(result.summary);

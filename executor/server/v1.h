@@ -23,7 +23,8 @@
 
 enum {
     FT_V1_WINDOW = 4,             /* answers of a call on their way */
-    FT_V1_CHUNK = 4 << 20,        /* bytes of a chunk of an artifact */
+    FT_V1_CHUNK = 2 << 20,        /* bytes of a chunk of an artifact: gRPC's clients take 4 MiB a message */
+    FT_V1_PIECE = 4 << 20,        /* most bytes of a piece of a model that comes in */
     FT_V1_CHUNK_LEAST = 64 << 10, /* when too much waits for those who do not read */
     FT_V1_CALLS = 4096,           /* in hand; more are refused */
     FT_V1_PAGE = 100,             /* entries of a page that says no size */

@@ -243,10 +243,10 @@ static enum ft_status take_piece(struct ft_v1_call *call, struct ft_v1_model_pus
         ft_v1_at_fault(why, "model");
         return FT_FAIL(&why->err, INVALID, "what the model is made of was said in the first message");
     }
-    if (part.data.size == 0 || part.data.size > FT_V1_CHUNK) {
+    if (part.data.size == 0 || part.data.size > FT_V1_PIECE) {
         ft_v1_at_fault(why, "data");
         return FT_FAIL(&why->err, INVALID, "a piece has %zu bytes; it takes 1 to %d", part.data.size,
-                       FT_V1_CHUNK);
+                       FT_V1_PIECE);
     }
     enum ft_status st = ft_upload_write(p->upload, part.offset, part.data, &why->err);
     if (st == FT_INVALID) {

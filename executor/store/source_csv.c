@@ -21,19 +21,36 @@ static bool cell_is(struct ft_bytes cell, const char *const *names, size_t count
     return false;
 }
 
-/* A first row that is literally a known pair of names says what the first column is. */
-static bool is_header(const struct ft_bytes *cells, size_t count, enum column *column)
+/* The order and kind of the columns. */
+struct columns {
+    enum column kind;
+    bool label_first;
+};
+
+/* A first row of names says what the columns are: the usual names of a content and of a label in either
+ * order, or any name before one that can hardly be a class. */
+static bool is_header(const struct ft_bytes *cells, size_t count, struct columns *columns)
 {
-    static const char *const contents[] = {"content", "text", "uri", "image"};
-    static const enum column columns[] = {COLUMN_AUTO, COLUMN_TEXT, COLUMN_URI, COLUMN_URI};
-    static const char *const labels[] = {"label", "finetuner_label"};
-    size_t content = 0;
-    size_t label = 0;
-    if (!cell_is(cells[0], contents, 4, &content) || (count == 2 && !cell_is(cells[1], labels, 2, &label))) {
-        return false;
+    static const char *const contents[] = {"content",     "text",  "uri",      "image", "sentence",
+                                           "description", "title", "question", "query"};
+    static const enum column kinds[] = {COLUMN_AUTO, COLUMN_TEXT, COLUMN_URI, COLUMN_URI};
+    static const char *const labels[] = {"label", "finetuner_label", "labels", "class", "category", "target"};
+    enum { KINDS = 4, CONTENTS = 9, LABELS = 6, SURE = 2 };
+    size_t content = CONTENTS;
+    size_t label = LABELS;
+    bool found = false;
+    if (count == 1) { /* a lone query may well be "title" */
+        found = cell_is(cells[0], contents, KINDS, &content);
+    } else if (cell_is(cells[1], labels, LABELS, &label)) {
+        found = cell_is(cells[0], contents, CONTENTS, &content) || label < SURE;
+    } else {
+        found = cell_is(cells[0], labels, LABELS, &label) && cell_is(cells[1], contents, CONTENTS, &content);
+        columns->label_first = found;
     }
-    *column = columns[content];
-    return true;
+    if (found && content < CONTENTS) {
+        columns->kind = content < KINDS ? kinds[content] : COLUMN_TEXT;
+    }
+    return found;
 }
 
 static bool is_web(struct ft_bytes cell)
@@ -89,9 +106,11 @@ static enum ft_status read_content(struct ft_dataset *ds, struct ft_bytes cell, 
 }
 
 static enum ft_status read_record(struct ft_dataset *ds, const struct ft_bytes *cells, size_t count,
-                                  enum column column, const char *where, struct ft_err *err)
+                                  struct columns columns, const char *where, struct ft_err *err)
 {
     struct ft_document doc = {0};
+    size_t content = columns.label_first && count == 2 ? 1 : 0;
+    size_t label = 1 - content;
     if (count > 2 || (count < 2 && ds->need_labels)) {
         return FT_FAIL(err, INVALID, "%zu columns; a labelled CSV has two: content,label", count);
     }
@@ -101,9 +120,9 @@ static enum ft_status read_record(struct ft_dataset *ds, const struct ft_bytes *
             return FT_FAIL(err, INVALID, "column %zu is not UTF-8 text without NUL", i + 1);
         }
     }
-    FT_RETURN_IF_FAILED(read_content(ds, cells[0], column, &doc.content, err));
-    if (count == 2 && cells[1].size > 0) {
-        FT_RETURN_IF_FAILED(ft_dataset_keep(ds, cells[1], &doc.label, err));
+    FT_RETURN_IF_FAILED(read_content(ds, cells[content], columns.kind, &doc.content, err));
+    if (count == 2 && cells[label].size > 0) {
+        FT_RETURN_IF_FAILED(ft_dataset_keep(ds, cells[label], &doc.label, err));
         doc.has_label = true;
     }
     return ft_dataset_add(ds, &doc, where, err);
@@ -115,7 +134,7 @@ enum ft_status ft_source_csv(struct ft_dataset *ds, const char *name, struct ft_
     enum ft_status st = FT_OK;
     struct ft_csv csv;
     struct ft_bytes cells[FT_CSV_MAX_FIELDS];
-    enum column column = COLUMN_AUTO;
+    struct columns columns = {COLUMN_AUTO, false};
     size_t count = 0;
     char where[WHERE_BYTES];
     size_t skip = text.size >= 3 && memcmp(text.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark */
@@ -132,11 +151,11 @@ enum ft_status ft_source_csv(struct ft_dataset *ds, const char *name, struct ft_
         if (count == 0) {
             break;
         }
-        if (first && count <= 2 && is_header(cells, count, &column)) {
+        if (first && count <= 2 && is_header(cells, count, &columns)) {
             continue;
         }
         (void)snprintf(where, sizeof where, "%.600s:%d", name, csv.line);
-        st = read_record(ds, cells, count, column, where, err);
+        st = read_record(ds, cells, count, columns, where, err);
         if (st != FT_OK) {
             st = ft_err_wrap(err, "%s", where);
             goto done;

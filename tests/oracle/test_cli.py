@@ -619,6 +619,11 @@ def test_writing_where_one_cannot(place):
     result = cli.finetuner("tailor", "cnn.onnx", "--out", "mine", cwd=place.dir)
     assert result.code == 3 and "mine" in result.err, result
     assert (folder / "letter.txt").read_text() == "dear reader"
+    (folder / "mine.zip").write_text("dear reader")
+    for out in ("mine", "mine/mine.zip"):  # before the first step, not after the last
+        result = cli.finetuner("fit", "cnn.onnx", "cnn-train.jsonl", "--out", out, cwd=place.dir)
+        assert result.code == 3 and f"{out} exists and is not an artifact" in result.err and "Training" not in result.err, result
+    assert sorted(p.name for p in folder.iterdir()) == ["letter.txt", "mine.zip"] and not (place.dir / "mine.work").exists()
     shutil.rmtree(folder)
 
 

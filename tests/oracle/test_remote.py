@@ -116,8 +116,22 @@ def test_pull_is_the_artifact(server, data, run, tmp_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'letter.txt').write_text('kept')
     refused = finetuner('pull', summary['run'], '--server', server.target, '--out', tmp_path / 'mine', code=3)
-    assert 'other files in it' in refused.stderr
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['a.npy', 'again.zip', 'b.npy', 'folder', 'mine']
+    assert 'mine exists and is not an artifact' in refused.stderr
+    (tmp_path / 'mine.zip').write_text('kept')
+    for words in (['pull', summary['run']], ['fit', 'classifier', data, *FIT]):
+        refused = finetuner(*words, '--server', server.target, '--out', tmp_path / 'mine.zip', code=3)
+        assert 'mine.zip exists and is not an artifact' in refused.stderr and 'Pushing' not in refused.stderr
+    assert (tmp_path / 'mine.zip').read_text() == 'kept'
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['a.npy', 'again.zip', 'b.npy', 'folder', 'mine', 'mine.zip']
+
+
+def test_the_checkpoints_of_a_finished_run_are_gone(server, run):
+    """They are several times the model; the journal of its steps stays."""
+    work = server.folder / 'data' / 'runs' / run[0]['run'] / 'work'
+    until = time.monotonic() + 30  # the worker clears them after it has told the result
+    while list(work.glob('*.ftc')) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert [p.name for p in work.iterdir()] == ['steps.jsonl']
 
 
 def test_runs_are_listed_shown_cancelled_deleted(server, data, run):

@@ -450,6 +450,26 @@ def settled(number, seconds=2, timeout=60):
     return value
 
 
+def test_an_artifact_reaches_a_client_with_grpcs_own_limits(v1, tmp_path):
+    """4 MiB a message, unless a client asks for more."""
+    wide = 200_000
+    model = onnx.load(serving.VECTORS)
+    n = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    weight = onnx.numpy_helper.from_array(np.random.default_rng(0).normal(size=(n, wide)).astype('f4') / n, 'wide')
+    back = onnx.numpy_helper.from_array(np.random.default_rng(1).normal(size=(wide, 4)).astype('f4') / wide, 'back')
+    nodes = [onnx.helper.make_node('MatMul', ['x', 'wide'], ['h']), onnx.helper.make_node('MatMul', ['h', 'back'], ['y'])]
+    graph = onnx.helper.make_graph(nodes, 'g', [onnx.helper.make_tensor_value_info('x', 1, ['N', n])],
+                                   [onnx.helper.make_tensor_value_info('y', 1, ['N', 4])], [weight, back])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 17)]), tmp_path / 'wide.onnx')
+    with serving.Server(tmp_path, tmp_path / 'wide.onnx') as server, grpc.insecure_channel(server.target) as channel:
+        stub = v1.stub(channel)
+        push(v1, stub, 'd', documents(v1, 32))
+        run = stub.Fit(v1.FitRequest(dataset='d', options=options(epochs=1, keep_head=True))).id
+        assert ended(v1, stub, run)[-1].run.status == v1.Run.FINISHED
+        chunks = list(stub.Pull(v1.PullRequest(run=run)))
+        assert chunks[0].size > 5 << 20 and hashlib.sha256(b''.join(c.data for c in chunks)).hexdigest() == chunks[0].sha256
+
+
 def test_a_slow_reader_does_not_fill_memory(v1, server, stub, run):
     """The service must not compute what nobody reads: 256 answers of more than 2 MB, and a client that takes none."""
     n, count, messages = width(), 2000, 256
