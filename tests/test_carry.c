@@ -138,9 +138,11 @@ static void files_of_texts(void **state)
     put_onnx(dir, "t/onnx/model.onnx", "data", false);
     put(dir, "t/onnx/data", "x");
     put_onnx(dir, "t/own.onnx", "", false);
+    put(dir, "t/onnx/tuned.zip", "PK");
 #define BESIDE "1_Dense/config.json 1_Dense/model.safetensors config.json modules.json "
     lists(dir, "t/onnx/model.onnx", "onnx/model.onnx: " BESIDE "onnx/data onnx/model.onnx tokenizer.json");
     lists(dir, "t/own.onnx", "own.onnx: " BESIDE "own.onnx tokenizer.json");
+    lists(dir, "t/onnx/tuned.zip", "tuned.zip: tuned.zip"); /* which needs nothing beside it */
     lists(dir, "t/",
           "t: t/1_Dense/config.json t/1_Dense/model.safetensors t/config.json t/modules.json t/onnx/data "
           "t/onnx/model.onnx t/tokenizer.json");

@@ -310,14 +310,16 @@ static enum ft_status list_file(struct list *l, const char *path, struct ft_err 
     char *folder = NULL;
     const char *base = NULL;
     FT_TRY(split(path, &dir, &base, err));
+    if (ft_path_has_suffix(path, ".zip")) { /* all that is read lies in it */
+        l->from = dir;
+        FT_TRY(ft_new_text(base, &l->out->entry, err));
+        FT_TRY(add(l, "", base, err));
+        goto done;
+    }
     FT_TRY(ft_hf_beside_folder(dir, &folder, err));
     bool above = folder != NULL && strcmp(folder, dir) != 0;
     l->from = above ? folder : dir;
     FT_TRY(below(above ? "onnx" : "", base, &l->out->entry, err));
-    if (ft_path_has_suffix(path, ".zip")) {
-        FT_TRY(add(l, "", base, err));
-        goto done;
-    }
     FT_TRY(add_onnx(l, above ? "onnx" : "", base, err));
     if (folder != NULL) {
         FT_TRY(add_texts(l, "", err));

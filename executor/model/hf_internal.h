@@ -187,10 +187,10 @@ struct ft_hf_mode {
 extern const struct ft_hf_mode ft_hf_modes[FT_HF_MODES];
 /* The function of torch.nn.modules that a Dense names for this node ("activation.Tanh"); NULL: none. */
 const char *ft_hf_torch_function(const struct ft_node *node);
-/* Which folder below holds the Transformer: "" for the model's own; modules may be NULL. */
 /* Of one module of modules.json: a folder below the model's, or "". FT_INVALID. */
 FT_MUST_CHECK enum ft_status ft_hf_module_path(const struct ft_json *module, const char **path,
                                                struct ft_err *err);
+/* Which folder below holds the Transformer: "" for the model's own; modules may be NULL. */
 FT_MUST_CHECK enum ft_status ft_hf_transformer(const struct ft_json *modules, const char **folder,
                                                struct ft_err *err);
 /* The modules after the Transformer, from last_hidden_state *x on; each has a folder below the model's. */

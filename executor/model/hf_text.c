@@ -122,9 +122,6 @@ done:
 static enum ft_status lower_tokenizer(struct ft_json *json, struct ft_err *err)
 {
     struct ft_json *normalizer = NULL;
-    if (lowers(ft_json_get(json, "normalizer"))) {
-        return FT_OK;
-    }
     FT_RETURN_IF_FAILED(lowered(ft_json_get(json, "normalizer"), &normalizer, err));
     return ft_json_set(json, "normalizer", normalizer, err);
 }
@@ -148,13 +145,15 @@ static enum ft_status find_side(const struct ft_json *config, const char **direc
     return FT_OK;
 }
 
+static bool has_side(const struct ft_json *json, const char *direction)
+{
+    const char *now = ft_json_text(ft_json_get(ft_json_get(json, "truncation"), "direction"), NULL);
+    return strcmp(now != NULL ? now : "Right", direction) == 0;
+}
+
 static enum ft_status set_side(struct ft_json *json, const char *direction, int64_t longest,
                                struct ft_err *err)
 {
-    const char *now = ft_json_text(ft_json_get(ft_json_get(json, "truncation"), "direction"), NULL);
-    if (strcmp(now != NULL ? now : "Right", direction) == 0) {
-        return FT_OK;
-    }
     struct ft_json *truncation = ft_json_copy(ft_json_get(json, "truncation"));
     if (ft_json_kind(truncation) != FT_JSON_OBJECT) {
         ft_json_free(truncation);
@@ -177,20 +176,23 @@ done:
     return st;
 }
 
-/* What other files say about the tokenizer is written into it: then it is whole, here and in an artifact. */
+/* What other files say about the tokenizer is written into it, unless it says so itself: then it is whole,
+ * here and in an artifact. */
 static enum ft_status edit_tokenizer(const char *path, bool lower, const char *direction, int64_t longest,
                                      struct ft_buf *text, struct ft_err *err)
 {
     struct ft_json *json = NULL;
     enum ft_status st = FT_OK;
     FT_TRY(ft_json_parse_named(ft_buf_bytes(text), path, &json, err));
-    if (ft_json_kind(json) != FT_JSON_OBJECT) {
-        goto done; /* who reads it says so */
+    lower = lower && !lowers(ft_json_get(json, "normalizer"));
+    bool turn = direction != NULL && !has_side(json, direction);
+    if (ft_json_kind(json) != FT_JSON_OBJECT || (!lower && !turn)) {
+        goto done; /* no object: who reads it says so */
     }
     if (lower) {
         FT_TRY(lower_tokenizer(json, err));
     }
-    if (direction != NULL) {
+    if (turn) {
         FT_TRY(set_side(json, direction, longest, err));
     }
     text->size = 0;
