@@ -1,9 +1,11 @@
 /* links: ft_server ft_rpc ft_runs ft_config ft_store ft_wire ft_codec ft_base */
 /* A model in pieces: checked before it touches the disk, gone on with after a cut, under its name at once or
  * not at all. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -67,6 +69,8 @@ static void what_it_is_made_of_is_checked(void **state)
         {"{\"name\": \"m\", \"files\": [{\"name\": \"1/2/3/4/5/6/7/8/9\", \"sha256\": \"A\"}]}",
          "model.files[0].name", FT_INVALID},
         {"{\"name\": \"m\", \"files\": [{\"name\": \".model.json\", \"sha256\": \"A\"}]}",
+         "model.files[0].name", FT_INVALID},
+        {"{\"name\": \"m\", \"files\": [{\"name\": \".model.json/x\", \"sha256\": \"A\"}]}",
          "model.files[0].name", FT_INVALID},
         {"{\"name\": \"m\", \"files\": [{\"name\": \"x\", \"sha256\": \"A\"}, {\"name\": \"x\", \"sha256\": "
          "\"A\"}]}",
@@ -270,6 +274,36 @@ static void other_bytes_are_seen(void **state)
     ft_upload_close(u);
 }
 
+static bool refusing;
+
+/* The system's, of a disk that may refuse. */
+int fsync(int fd)
+{
+    if (refusing) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
+
+/* It can be read back all the same, and the next fsync() has nothing to do: it must not pass for whole. */
+static void what_the_disk_did_not_take_is_sent_again(void **state)
+{
+    const struct fixture *f = *state;
+    size_t bad = 0;
+    struct ft_upload *u = opened(f);
+    put(u, "abcdexyz");
+    refusing = true;
+    assert_int_equal(ft_upload_verify(u, never, NULL, &bad, &err), FT_IO);
+    refusing = false;
+    ft_upload_close(u);
+    u = opened(f);
+    assert_int_equal(ft_upload_have(u), 0);
+    put(u, "abcdexyz");
+    ASSERT_OK(ft_upload_verify(u, never, NULL, &bad, &err));
+    ft_upload_close(u);
+}
+
 static void one_at_a_time(void **state)
 {
     const struct fixture *f = *state;
@@ -407,6 +441,7 @@ int main(void)
         CASE(it_has_its_name_at_once_or_not_at_all),
         CASE(a_cut_one_goes_on),
         CASE(other_bytes_are_seen),
+        CASE(what_the_disk_did_not_take_is_sent_again),
         CASE(one_at_a_time),
         CASE(links_are_not_followed),
         CASE(old_ones_are_swept),

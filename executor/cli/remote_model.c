@@ -25,6 +25,7 @@ struct upload {
     bool asked, answered;       /* the first message went out; its answer came */
     bool there;                 /* all of it is, under its name */
     uint64_t carried;           /* by this command */
+    uint64_t furthest;          /* most that was kept: what is sent again is no progress */
     struct ft_mapping map;      /* of file number `mapped` */
     size_t mapped;
     struct ft_buf message, answer;
@@ -202,6 +203,7 @@ static enum ft_status take_answer(struct upload *u, struct ft_err *err)
         u->carried += bytes - u->kept;
     }
     u->kept = bytes;
+    u->furthest = bytes > u->furthest ? bytes : u->furthest;
     if (!u->there && u->total > 0) {
         draw(u);
     }
@@ -231,7 +233,7 @@ static enum ft_status upload_stream(void *arg, struct ft_err *err)
 
 static uint64_t far(const void *upload)
 {
-    return ((const struct upload *)upload)->carried;
+    return ((const struct upload *)upload)->furthest;
 }
 
 static enum ft_status send_model(struct upload *u, const char *path, bool quiet, struct ft_err *err)

@@ -120,6 +120,20 @@ static enum ft_status settle(struct ft_upload *u, struct ft_err *err)
     return FT_OK;
 }
 
+/* What the disk did not take may still be read, and a second fsync() finds nothing to write: it would pass
+ * for whole. So it goes, and is sent again. */
+static enum ft_status forget(const struct ft_upload *u, const char *name, struct ft_err *err)
+{
+    char *path = NULL;
+    struct ft_err none = {0};
+    enum ft_status st = fail(err, "write", name);
+    if (path_of(u, name, &path, &none) == FT_OK) {
+        (void)unlink(path);
+    }
+    ft_free(path);
+    return st;
+}
+
 static enum ft_status write_some(struct ft_upload *u, struct ft_bytes *data, struct ft_err *err)
 {
     const struct ft_upload_file *f = &u->spec->files[u->file];
@@ -137,7 +151,7 @@ static enum ft_status write_some(struct ft_upload *u, struct ft_bytes *data, str
     u->unsynced += (uint64_t)n;
     if (u->unsynced >= SYNC_BYTES) {
         u->unsynced = 0;
-        return fdatasync(u->fd) == 0 ? FT_OK : fail(err, "write", f->name);
+        return fdatasync(u->fd) == 0 ? FT_OK : forget(u, f->name, err);
     }
     return FT_OK;
 }
@@ -272,10 +286,11 @@ done:
 }
 
 /* The file and its name in its folder. */
-static enum ft_status sync_file(int fd, char *path, const char *name, struct ft_err *err)
+static enum ft_status sync_file(const struct ft_upload *u, int fd, char *path, const char *name,
+                                struct ft_err *err)
 {
     if (fsync(fd) != 0) {
-        return fail(err, "write", name);
+        return forget(u, name, err);
     }
     path[ft_path_base(path) - path - 1] = '\0';
     return ft_dir_sync(path, err);
@@ -300,7 +315,7 @@ static enum ft_status verify_file(const struct ft_upload *u, const struct ft_upl
                      f->sha256);
         goto done;
     }
-    FT_TRY(sync_file(fd, path, f->name, err));
+    FT_TRY(sync_file(u, fd, path, f->name, err));
 done:
     if (fd >= 0) {
         (void)close(fd);
@@ -390,17 +405,18 @@ done:
     return st;
 }
 
-/* Nobody writes there, and nobody did for a day. */
-static bool is_left(const char *path)
+/* Unless somebody writes there, or did in the last day; nobody may begin to while it goes. */
+static enum ft_status remove_left(const char *path, struct ft_err *err)
 {
     struct stat s;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     bool left = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &s) == 0 &&
                 s.st_mtime < time(NULL) - KEPT_SECONDS;
+    enum ft_status st = left ? ft_path_remove(path, err) : FT_OK;
     if (fd >= 0) {
         (void)close(fd);
     }
-    return left;
+    return st;
 }
 
 enum ft_status ft_uploads_sweep(const char *models, struct ft_err *err)
@@ -411,10 +427,11 @@ enum ft_status ft_uploads_sweep(const char *models, struct ft_err *err)
     FT_RETURN_IF_FAILED(ft_dir_list(models, &list, err));
     for (size_t i = 0; i < list.count; i++) {
         const char *name = list.names[i];
-        bool gone = strncmp(name, FT_UPLOAD_GONE, strlen(FT_UPLOAD_GONE)) == 0;
         FT_TRY(ft_path_join(models, name, &path, err));
-        if (gone || (strncmp(name, FT_UPLOAD_PART, strlen(FT_UPLOAD_PART)) == 0 && is_left(path))) {
+        if (strncmp(name, FT_UPLOAD_GONE, strlen(FT_UPLOAD_GONE)) == 0) {
             FT_TRY(ft_path_remove(path, err));
+        } else if (strncmp(name, FT_UPLOAD_PART, strlen(FT_UPLOAD_PART)) == 0) {
+            FT_TRY(remove_left(path, err));
         }
         ft_free(path);
         path = NULL;

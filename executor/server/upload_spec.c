@@ -19,6 +19,13 @@ static void at_file(struct ft_v1_fault *fault, size_t i, const char *field)
     (void)snprintf(fault->field, sizeof fault->field, "model.files[%zu].%s", i, field);
 }
 
+/* `name` lies in the folder `folder`. */
+static bool lies_in(const char *name, const char *folder)
+{
+    size_t size = strlen(folder);
+    return strncmp(name, folder, size) == 0 && name[size] == '/';
+}
+
 /* A file's name below the model's folder, and nothing else: NULL, or why it is none. */
 static const char *name_fault(const char *name)
 {
@@ -47,19 +54,13 @@ static const char *name_fault(const char *name)
         }
         part += size + 1;
     }
-    return strcmp(name, FT_UPLOAD_ABOUT) == 0 ? "is a name of the service's own" : NULL;
+    bool ours = strcmp(name, FT_UPLOAD_ABOUT) == 0 || lies_in(name, FT_UPLOAD_ABOUT);
+    return ours ? "is a name of the service's own" : NULL;
 }
 
 static bool is_hash(const char *text)
 {
     return strlen(text) == FT_SHA256_HEX - 1 && strspn(text, "0123456789abcdef") == FT_SHA256_HEX - 1;
-}
-
-/* `name` lies in the folder `folder`. */
-static bool lies_in(const char *name, const char *folder)
-{
-    size_t size = strlen(folder);
-    return strncmp(name, folder, size) == 0 && name[size] == '/';
 }
 
 static const char *text_of(const struct ft_json *json, const char *key)

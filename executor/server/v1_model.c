@@ -147,8 +147,8 @@ static enum ft_status check_loads(struct ft_v1_call *call, struct ft_v1_model_pu
     enum ft_status st = ft_upload_entry(p->upload, &path, &why->err);
     if (st == FT_OK) {
         st = call->service->engine->check_model(path, &why->err);
+        ft_upload_hide(p->upload, why->err.text);
         if (st != FT_OK && st != FT_NOMEM && st != FT_IO) {
-            ft_upload_hide(p->upload, why->err.text);
             why->code = FT_RPC_INVALID_ARGUMENT;
             ft_v1_at_fault(why, "model");
             (void)ft_err_wrap(&why->err, "it cannot be loaded");
@@ -166,10 +166,11 @@ static enum ft_status check_and_publish(struct ft_v1_call *call, struct ft_v1_mo
     bool there = false;
     FT_RETURN_IF_FAILED(check_loads(call, p, why));
     enum ft_status st = look_at_name(call->service, &p->spec, &there, why);
-    if (st != FT_OK || there) { /* it came by another way meanwhile */
+    if (there || st == FT_EXISTS) { /* it came by another way meanwhile */
         (void)give_up(p, why);
         return st;
     }
+    FT_RETURN_IF_FAILED(st);
     FT_RETURN_IF_FAILED(ft_upload_publish(p->upload, &why->err));
     FT_LOG_INFO_LINE("server", "a model came name=%s bytes=%llu sha256=%s", p->spec.name,
                      (unsigned long long)p->spec.bytes, p->spec.sha256);
@@ -216,13 +217,16 @@ static enum ft_status begin(struct ft_v1_call *call, struct ft_v1_model_push *p,
     FT_RETURN_IF_FAILED(look_at_name(call->service, &p->spec, &there, why));
     if (!there) {
         enum ft_status st = ft_upload_open(call->service->models_dir, &p->spec, &p->upload, &why->err);
+        if (st == FT_BUSY && call->stopping) {
+            return FT_FAIL(&why->err, UNAVAILABLE, "the service is going down");
+        }
         if (st == FT_BUSY) {
             ft_err_clear(&why->err);
             return FT_OK;
         }
         FT_RETURN_IF_FAILED(st);
         st = look_at_name(call->service, &p->spec, &there, why);
-        if (st != FT_OK || there) {
+        if (there || st == FT_EXISTS) {
             (void)give_up(p, why);
         }
         FT_RETURN_IF_FAILED(st);
@@ -289,9 +293,9 @@ void ft_v1_push_model_step(struct ft_v1_call *call)
         ft_v1_fail(call, &why);
     } else if (p->over) {
         ft_v1_finish(call);
-    } else if (waits && !call->stopping) {
+    } else if (waits) {
         call->ticking = true;
-    } else if (waits || (!call->busy && !call->has_message)) {
+    } else if (!call->busy && !call->has_message) {
         (void)ft_v1_no_more(call);
     }
 }

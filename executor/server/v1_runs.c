@@ -62,11 +62,7 @@ enum ft_status ft_v1_fit_submit(struct ft_service *service, const struct ft_json
     if (st != FT_OK) {
         ft_v1_at_fault(why, field);
     }
-    if (st == FT_IO) { /* what a run begins with cannot be written: as when Documents cannot (v1_push.c) */
-        why->code = FT_RPC_RESOURCE_EXHAUSTED;
-        why->fault.retry_seconds = 1;
-        (void)ft_err_wrap(&why->err, "the disk refuses");
-    }
+    ft_v1_disk_refused(why); /* what a run begins with cannot be written */
     ft_json_free(none);
     return strcmp(field, "model") == 0 ? ft_v1_not_yet(why, st) : st;
 }
