@@ -69,6 +69,8 @@ static void archives_of_python_are_read(void **state)
             }
             ft_buf_release(&out);
         }
+        assert_true(ft_zip_fits(zip, 5 + 2048 + 1));
+        assert_false(ft_zip_fits(zip, 5 + 2048));
         struct ft_buf out = {0};
         assert_int_equal(ft_zip_read(zip, 2, 2047, &out, &err), FT_LIMIT);
         assert_non_null(strstr(err.text, "dir/b.bin"));

@@ -126,6 +126,19 @@ const char *ft_zip_name(const struct ft_zip_reader *zip, size_t i)
     return zip_get_name(zip->archive, i, ZIP_FL_ENC_GUESS);
 }
 
+bool ft_zip_fits(const struct ft_zip_reader *zip, uint64_t max_bytes)
+{
+    for (size_t i = 0; i < zip->count; i++) {
+        zip_stat_t stat;
+        bool said = zip_stat_index(zip->archive, i, 0, &stat) == 0 && (stat.valid & ZIP_STAT_SIZE) != 0;
+        if (said && stat.size > max_bytes) {
+            return false;
+        }
+        max_bytes -= said ? stat.size : 0; /* an entry that does not say is not read */
+    }
+    return true;
+}
+
 static enum ft_status read_stream(struct ft_zip_reader *zip, zip_file_t *file, size_t size,
                                   struct ft_buf *out, struct ft_err *err)
 {

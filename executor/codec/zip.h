@@ -8,12 +8,18 @@
 #ifndef FT_CODEC_ZIP_H
 #define FT_CODEC_ZIP_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "executor/base/bytes.h"
 
 struct ft_zip_reader; /* opaque */
 FT_MUST_CHECK enum ft_status ft_zip_open(const char *path, struct ft_zip_reader **zip, struct ft_err *err);
 size_t ft_zip_count(const struct ft_zip_reader *zip);
 const char *ft_zip_name(const struct ft_zip_reader *zip, size_t i); /* borrowed; folders end with '/' */
+/* All entries together have at most so many bytes once they are decompressed: as they say, which
+ * ft_zip_read() holds them to. */
+bool ft_zip_fits(const struct ft_zip_reader *zip, uint64_t max_bytes);
 /* Whole entry, decompressed, checksum verified. FT_LIMIT above max_bytes, FT_CORRUPT. */
 FT_MUST_CHECK enum ft_status ft_zip_read(struct ft_zip_reader *zip, size_t i, size_t max_bytes,
                                          struct ft_buf *out, struct ft_err *err);

@@ -3,17 +3,24 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "executor/base/file.h"
 #include "executor/base/log.h"
+#include "executor/codec/zip.h"
 #include "executor/server/stored.h"
 #include "executor/server/v1.h"
 
 /* ---- what is asked */
 
+static uint64_t bytes_max(const struct ft_v1_call *call)
+{
+    return (uint64_t)call->service->config->upload_mb << 20;
+}
+
 static enum ft_status read_head(struct ft_v1_call *call, struct ft_v1_model_push *p, struct ft_v1_why *why)
 {
     struct ft_v1_model_part part;
     char field[sizeof why->fault.field];
-    uint64_t most = (uint64_t)call->service->config->upload_mb << 20;
+    uint64_t most = bytes_max(call);
     FT_RETURN_IF_FAILED(ft_v1_model_part_read(ft_rpc_message(call->rpc), &part, &why->err));
     if (most == 0) {
         why->code = FT_RPC_FAILED_PRECONDITION;
@@ -141,12 +148,29 @@ static enum ft_status verify(struct ft_v1_call *call, struct ft_v1_model_push *p
     return give_up(p, why);
 }
 
+/* What is packed takes the memory of what comes out of it. */
+static enum ft_status check_unpacked(const char *path, uint64_t most, struct ft_err *err)
+{
+    struct ft_zip_reader *zip = NULL;
+    struct ft_err none = {0};
+    if (!ft_path_has_suffix(path, ".zip") || ft_zip_open(path, &zip, &none) != FT_OK) {
+        return FT_OK; /* who loads it says what it is */
+    }
+    bool fits = ft_zip_fits(zip, most);
+    ft_zip_close(zip);
+    return fits ? FT_OK
+                : FT_FAIL(err, LIMIT,
+                          "unpacked it has more than %llu bytes, which the service takes (upload_mb)",
+                          (unsigned long long)most);
+}
+
 static enum ft_status check_loads(struct ft_v1_call *call, struct ft_v1_model_push *p, struct ft_v1_why *why)
 {
     char *path = NULL;
     enum ft_status st = ft_upload_entry(p->upload, &path, &why->err);
     if (st == FT_OK) {
-        st = call->service->engine->check_model(path, &why->err);
+        st = check_unpacked(path, bytes_max(call), &why->err);
+        st = st == FT_OK ? call->service->engine->check_model(path, &why->err) : st;
         ft_upload_hide(p->upload, why->err.text);
         if (st != FT_OK && st != FT_NOMEM && st != FT_IO) {
             why->code = FT_RPC_INVALID_ARGUMENT;

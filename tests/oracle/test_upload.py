@@ -376,6 +376,13 @@ def test_limits_and_going_down(v1, tmp_path):  # noqa: F811
         stub = v1.stub(channel)  # noqa: F811
         error = refused(grpc.StatusCode.INVALID_ARGUMENT, lambda: stub.PushModel(iter([head])), 'model.files[0].bytes')
         assert 'upload_mb' in error.details()
+        with zipfile.ZipFile(tmp_path / 'bomb.zip', 'w', zipfile.ZIP_DEFLATED) as z:
+            z.writestr('bomb/config.yml', 'x: 1\n')
+            z.writestr('bomb/models/net/model.onnx', bytes(2 << 20))
+        bomb = (tmp_path / 'bomb.zip').read_bytes()
+        sent = [upload(v1, 'bomb', content(**{'bomb.zip': bomb})), *pieces(v1, bomb)]
+        error = refused(grpc.StatusCode.INVALID_ARGUMENT, lambda: stub.PushModel(iter(sent)), 'model')
+        assert 'unpacked' in error.details() and 'upload_mb' in error.details()
         small = network(tmp_path / 'small.onnx', 5000).read_bytes()
         gate = threading.Event()
 
