@@ -213,7 +213,8 @@ static enum ft_status one_run(struct ft_remote *remote, const struct wish *w, co
     } else if (delete) {
         printf("run %s is deleted\n", id);
     } else if (cancel) {
-        const char *now = ft_json_text(ft_json_get(answer, "status"), "");
+        const char *now = ft_json_text(ft_json_get(answer, "status"), NULL);
+        now = now != NULL ? now : "CREATED";
         bool goes_on = strcmp(now, "CREATED") == 0 || strcmp(now, "STARTED") == 0;
         if (goes_on) {
             printf("run %s stops within a step\n", id);

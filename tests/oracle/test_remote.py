@@ -142,9 +142,10 @@ def test_runs_are_listed_shown_cancelled_deleted(server, data, run):
                      '--detach').stdout.strip()
     assert finetuner('runs', 'delete', long, *at, code=3).stderr.count('finetuner runs:') == 1
     assert json.loads(finetuner('runs', long, *at, '--json').stdout)['name'] == 'endless'
-    finetuner('runs', 'cancel', long, *at)
+    assert finetuner('runs', 'cancel', long, *at).stdout == f'run {long} stops within a step\n'
     ended = finetuner('watch', long, *at, '--from', '-1', code=1)
     assert f'run {long} was cancelled' in ended.stderr
+    assert finetuner('runs', 'cancel', long, *at).stdout == f'run {long} has ended: CANCELLED\n'
     listed = json.loads(finetuner('runs', *at, '--json').stdout)['runs']
     assert {long, summary['run']} <= {r['id'] for r in listed}
     assert 'endless' in finetuner('runs', *at).stdout
