@@ -17,8 +17,8 @@ struct ft_stored {
     char sha256[FT_SHA256_HEX]; /* of the content; "": put there by hand */
     uint64_t bytes;             /* of all its files; 0: a folder put there by hand */
 };
-/* A name that is none finds nothing. FT_CORRUPT: FT_UPLOAD_ABOUT is damaged. ft_stored_release() in every
- * case. */
+/* A name that is none finds nothing. FT_CORRUPT: FT_UPLOAD_ABOUT is damaged; root is found.
+ * ft_stored_release() in every case. */
 FT_MUST_CHECK enum ft_status ft_stored_find(const char *models, const char *name, struct ft_stored *stored,
                                             struct ft_err *err);
 /* The one at that path, put there by hand. */

@@ -12,6 +12,7 @@
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
 #include "executor/base/limits.h"
+#include "executor/base/log.h"
 
 enum {
     SYNC_BYTES = 64 << 20, /* written between two calls of fdatasync(): what waits for the disk is bounded */
@@ -427,11 +428,16 @@ enum ft_status ft_uploads_sweep(const char *models, struct ft_err *err)
     FT_RETURN_IF_FAILED(ft_dir_list(models, &list, err));
     for (size_t i = 0; i < list.count; i++) {
         const char *name = list.names[i];
+        struct ft_err why = {0};
         FT_TRY(ft_path_join(models, name, &path, err));
         if (strncmp(name, FT_UPLOAD_GONE, strlen(FT_UPLOAD_GONE)) == 0) {
-            FT_TRY(ft_path_remove(path, err));
+            st = ft_path_remove(path, &why);
         } else if (strncmp(name, FT_UPLOAD_PART, strlen(FT_UPLOAD_PART)) == 0) {
-            FT_TRY(remove_left(path, err));
+            st = remove_left(path, &why);
+        }
+        if (st != FT_OK) { /* it only takes room; the next sweep tries again */
+            FT_LOG_WARNING_LINE("models", "what is left of a model stays reason=\"%s\"", why.text);
+            st = FT_OK;
         }
         ft_free(path);
         path = NULL;

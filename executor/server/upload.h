@@ -64,6 +64,7 @@ void ft_upload_close(struct ft_upload *upload); /* what is there stays; NULL is 
 
 /* A model with a name goes: at once for others, also when it is a folder. */
 FT_MUST_CHECK enum ft_status ft_upload_remove(const char *models, const char *path, struct ft_err *err);
-/* What earlier processes left half removed, and uploads that nobody went on with for a day. */
+/* What earlier processes left half removed, and uploads that nobody went on with for a day; what
+ * cannot be removed is logged and stays. */
 FT_MUST_CHECK enum ft_status ft_uploads_sweep(const char *models, struct ft_err *err);
 #endif

@@ -191,6 +191,19 @@ done:
     return st;
 }
 
+/* What is damaged is there all the same: it is listed, and can be removed; a run that wants it tells. */
+static enum ft_status look_up(struct ft_service *service, const char *name, bool configured,
+                              struct ft_stored *stored, struct ft_err *err)
+{
+    enum ft_status st = configured ? ft_stored_at(service->config->model, stored, err)
+                                   : ft_stored_find(service->models_dir, name, stored, err);
+    if (st == FT_CORRUPT) {
+        ft_err_clear(err);
+        return FT_OK;
+    }
+    return st;
+}
+
 static enum ft_status add_model(struct ft_service *service, struct page *page, const char *name,
                                 bool configured, struct ft_err *err)
 {
@@ -200,8 +213,7 @@ static enum ft_status add_model(struct ft_service *service, struct page *page, c
         return FT_OK;
     }
     page->last = name;
-    enum ft_status st = configured ? ft_stored_at(service->config->model, &stored, err)
-                                   : ft_stored_find(service->models_dir, name, &stored, err);
+    enum ft_status st = look_up(service, name, configured, &stored, err);
     if (st == FT_OK && stored.root != NULL) {
         st = describe_model(&stored, configured, &model, err);
     }
@@ -248,9 +260,7 @@ static enum ft_status find_model(struct ft_service *service, const struct ft_jso
     const char *name = NULL;
     FT_RETURN_IF_FAILED(ft_v1_need(request, "model", &name, why));
     *configured = ft_names_configured(service->config->model, name);
-    enum ft_status st = *configured ? ft_stored_at(service->config->model, stored, &why->err)
-                                    : ft_stored_find(service->models_dir, name, stored, &why->err);
-    FT_RETURN_IF_FAILED(ft_v1_ours(why, st));
+    FT_RETURN_IF_FAILED(ft_v1_ours(why, look_up(service, name, *configured, stored, &why->err)));
     if (stored->root == NULL) {
         ft_v1_at_fault(why, "model");
         return FT_FAIL(&why->err, NOT_FOUND, "there is no model '%.64s'", name);

@@ -277,6 +277,9 @@ def test_a_generated_client_sends_one(v1, server, stub):  # noqa: F811
     other = content(**{'net.onnx': whole + b'x'})
     refused(exists, lambda: stub.PushModel(iter([upload(v1, 'mine', other)])), 'model.name')
     refused(exists, lambda: stub.PushModel(iter([upload(v1, 'classifier', other)])), 'model.name')  # the configured one's
+    about = server.folder / 'data' / 'models' / 'mine' / '.model.json'
+    about.write_text('{')  # damaged: it is listed, and can be removed
+    assert [m.sha256 for m in stub.ListModels(v1.ListModelsRequest()).models if m.name == 'mine'] == ['']
     stub.DeleteModel(v1.DeleteModelRequest(model='mine'))
     assert 'mine' not in named(server)
     refused(grpc.StatusCode.NOT_FOUND, lambda: stub.GetModel(v1.GetModelRequest(model='mine')), 'model')

@@ -78,4 +78,7 @@ class Server:
         """As an operator does it: the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        code = self.process.wait(timeout=60)
+        if code != 0:
+            print(f'the service ended with {code}:', self.log()[-4000:], sep='\n')
+        return code
