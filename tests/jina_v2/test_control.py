@@ -24,8 +24,8 @@ METHODS = {
     'grpc.health.v1.Health': ['Check', 'Watch'], 'grpc.reflection.v1alpha.ServerReflection': ['ServerReflectionInfo'],
     'grpc.reflection.v1.ServerReflection': ['ServerReflectionInfo'],
     'finetuner.v1.Finetuner': ['Push', 'Fit', 'GetRun', 'ListRuns', 'CancelRun', 'DeleteRun', 'Watch', 'Pull', 'Encode',
-                               'ListDatasets', 'GetDataset', 'DeleteDataset', 'DeleteDocuments', 'ListModels', 'GetModel',
-                               'DeleteModel', 'Finetune'],
+                               'ListDatasets', 'GetDataset', 'DeleteDataset', 'DeleteDocuments', 'PushModel', 'ListModels',
+                               'GetModel', 'DeleteModel', 'Finetune'],
 }
 
 
