@@ -45,7 +45,8 @@ struct ft_v1 {
     struct line lines[LINES];
     size_t waiting;           /* in lines */
     struct ft_v1_call *calls; /* all that are not finished or still referred to */
-    size_t n_calls;
+    size_t n_calls;           /* these, and those that are being released */
+    pthread_cond_t ended;     /* one of them */
     bool stopping, closed;
 };
 
@@ -173,7 +174,6 @@ static void call_unref(struct ft_v1_call *call)
         if (call->after != NULL) {
             call->after->before = call->before;
         }
-        v1->n_calls--;
         wake_up(line_of(v1, call), call);
     }
     (void)pthread_mutex_unlock(&v1->mutex);
@@ -185,6 +185,10 @@ static void call_unref(struct ft_v1_call *call)
     }
     ft_free(call->state);
     ft_free(call);
+    (void)pthread_mutex_lock(&v1->mutex);
+    v1->n_calls--;
+    (void)pthread_cond_signal(&v1->ended);
+    (void)pthread_mutex_unlock(&v1->mutex);
 }
 
 static void poke(struct ft_v1_call *call, unsigned events)
@@ -631,6 +635,7 @@ static void init_locks(struct ft_v1 *v1)
 {
     pthread_condattr_t monotonic;
     (void)pthread_mutex_init(&v1->mutex, NULL);
+    (void)pthread_cond_init(&v1->ended, NULL);
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     for (size_t i = 0; i < LINES; i++) {
@@ -699,7 +704,14 @@ void ft_v1_free(struct ft_v1 *v1)
         ft_free(line->threads);
         (void)pthread_cond_destroy(&line->changed);
     }
+    /* A thread that worked for a call may have said so, seen it answered, and still hold it. */
+    (void)pthread_mutex_lock(&v1->mutex);
+    while (v1->n_calls > 0) {
+        (void)pthread_cond_wait(&v1->ended, &v1->mutex);
+    }
+    (void)pthread_mutex_unlock(&v1->mutex);
     assert(v1->calls == NULL);
+    (void)pthread_cond_destroy(&v1->ended);
     (void)pthread_mutex_destroy(&v1->mutex);
     ft_free(v1);
 }
