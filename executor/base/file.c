@@ -82,6 +82,13 @@ const char *ft_path_base(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
+void ft_path_trim(char *path)
+{
+    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) {
+        path[n - 1] = '\0';
+    }
+}
+
 bool ft_path_has_suffix(const char *path, const char *suffix)
 {
     size_t n = strlen(path);

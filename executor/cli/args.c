@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "executor/base/file.h"
+
 /* "learning_rate" and "learning-rate" are one option. */
 static void dash_words(char *key)
 {
@@ -55,9 +57,7 @@ enum ft_status ft_args_parse(int argc, char **argv, ft_args_flag takes_none, str
             return FT_FAIL(err, USAGE, "more than %d arguments", FT_ARGS_MAX);
         } else {
             /* A folder is named by its last part, whether a shell completed a slash or not. */
-            for (size_t n = strlen(argv[i]); n > 1 && argv[i][n - 1] == '/'; n--) {
-                argv[i][n - 1] = '\0';
-            }
+            ft_path_trim(argv[i]);
             args->positional[args->n_positional++] = argv[i];
         }
     }

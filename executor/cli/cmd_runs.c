@@ -99,12 +99,6 @@ static enum ft_status read_wish(const char *command, int argc, char **argv, stru
     return FT_OK;
 }
 
-static const char *text_of(const struct ft_json *run, const char *key)
-{
-    const char *text = ft_json_text(ft_json_get(run, key), NULL);
-    return text != NULL ? text : "";
-}
-
 /* "2026-11-26T20:15:30.123Z" without the fraction, to read. */
 static void print_time(const char *what, const char *time)
 {
@@ -119,12 +113,12 @@ static void print_table(const struct ft_json *runs)
            "name");
     for (size_t i = 0; i < ft_json_count(runs); i++) {
         const struct ft_json *r = ft_json_at(runs, i);
-        const char *created = text_of(r, "created");
-        const char *name = text_of(r, "name");
-        printf("%-24s %-10s %-20s %-20s %.10s %.8s %s\n", text_of(r, "id"), text_of(r, "status"),
-               text_of(r, "model")[0] != '\0' ? text_of(r, "model") : "(configured)", text_of(r, "dataset"),
-               created, strlen(created) > 11 ? created + 11 : "",
-               strcmp(name, text_of(r, "id")) != 0 ? name : "");
+        const char *created = ft_v1_text(r, "created");
+        const char *name = ft_v1_text(r, "name");
+        printf("%-24s %-10s %-20s %-20s %.10s %.8s %s\n", ft_v1_text(r, "id"), ft_v1_text(r, "status"),
+               ft_v1_text(r, "model")[0] != '\0' ? ft_v1_text(r, "model") : "(configured)",
+               ft_v1_text(r, "dataset"), created, strlen(created) > 11 ? created + 11 : "",
+               strcmp(name, ft_v1_text(r, "id")) != 0 ? name : "");
     }
 }
 
@@ -142,13 +136,13 @@ static void print_run(const struct ft_json *run)
     const struct ft_json *progress = ft_json_get(run, "progress");
     static const char *const texts[] = {"id", "name", "status", "reason", "model", "dataset", "eval_dataset"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        if (text_of(run, texts[i])[0] != '\0') {
-            printf("%-12s %s\n", texts[i], text_of(run, texts[i]));
+        if (ft_v1_text(run, texts[i])[0] != '\0') {
+            printf("%-12s %s\n", texts[i], ft_v1_text(run, texts[i]));
         }
     }
-    print_time("created", text_of(run, "created"));
-    print_time("started", text_of(run, "started"));
-    print_time("finished", text_of(run, "finished"));
+    print_time("created", ft_v1_text(run, "created"));
+    print_time("started", ft_v1_text(run, "started"));
+    print_time("finished", ft_v1_text(run, "finished"));
     if (ft_json_int(ft_json_get(run, "resumes")) > 0) {
         printf("%-12s %" PRId64 "\n", "resumes", ft_json_int(ft_json_get(run, "resumes")));
     }
@@ -213,9 +207,8 @@ static enum ft_status one_run(struct ft_remote *remote, const struct wish *w, co
     } else if (delete) {
         printf("run %s is deleted\n", id);
     } else if (cancel) {
-        const char *now = ft_json_text(ft_json_get(answer, "status"), NULL);
-        now = now != NULL ? now : "CREATED";
-        bool goes_on = strcmp(now, "CREATED") == 0 || strcmp(now, "STARTED") == 0;
+        const char *now = ft_v1_text(answer, "status");
+        bool goes_on = now[0] == '\0' || strcmp(now, "CREATED") == 0 || strcmp(now, "STARTED") == 0;
         if (goes_on) {
             printf("run %s stops within a step\n", id);
         } else {

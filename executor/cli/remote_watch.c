@@ -34,19 +34,16 @@ static void show(struct watch *w, const struct ft_json *event)
     }
     e = ft_json_get(event, "stage");
     if (e != NULL) {
-        const char *title = ft_json_text(ft_json_get(e, "title"), NULL);
-        tell.stage(tell.arg, title != NULL ? title : "", ft_json_int(ft_json_get(e, "done")),
+        tell.stage(tell.arg, ft_v1_text(e, "title"), ft_json_int(ft_json_get(e, "done")),
                    ft_json_int(ft_json_get(e, "total")), ft_json_real(ft_json_get(e, "eta_seconds")));
     }
     e = ft_json_get(event, "note");
     if (e != NULL) {
-        const char *text = ft_json_text(ft_json_get(e, "text"), NULL);
-        tell.note(tell.arg, text != NULL ? text : "");
+        tell.note(tell.arg, ft_v1_text(e, "text"));
     }
     e = ft_json_get(event, "metrics");
     if (e != NULL) {
-        const char *when = ft_json_text(ft_json_get(e, "when"), NULL);
-        tell.metrics(tell.arg, when != NULL ? when : "", ft_json_int(ft_json_get(e, "epoch")),
+        tell.metrics(tell.arg, ft_v1_text(e, "when"), ft_json_int(ft_json_get(e, "epoch")),
                      ft_json_get(e, "metrics"));
     }
 }

@@ -229,17 +229,6 @@ done:
     return st;
 }
 
-/* "out" of "out/": renames need the name itself. */
-static enum ft_status without_slash(const char *path, char **out, struct ft_err *err)
-{
-    FT_RETURN_IF_FAILED(ft_new_text(path, out, err));
-    size_t size = strlen(*out);
-    while (size > 1 && (*out)[size - 1] == '/') {
-        (*out)[--size] = '\0';
-    }
-    return FT_OK;
-}
-
 enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char *path,
                                  char left_out[FT_ERR_TEXT], struct ft_err *err)
 {
@@ -252,7 +241,8 @@ enum ft_status ft_artifact_write(const struct ft_artifact *artifact, const char 
     enum ft_status st = FT_OK;
     left_out[0] = '\0';
     FT_TRY(check_artifact(artifact, err));
-    FT_TRY(without_slash(path, &to, err));
+    FT_TRY(ft_new_text(path, &to, err));
+    ft_path_trim(to); /* renames need the name itself */
     FT_TRY(ft_artifact_check_place(to, err));
     FT_TRY(folder_name(artifact->model_name, &name, err));
     FT_TRY(ft_buf_printf(&part, err, "%s.part", to));

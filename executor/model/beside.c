@@ -25,14 +25,11 @@ enum ft_status ft_hf_beside_folder(const char *dir, char **out, struct ft_err *e
 {
     struct ft_files files = {.path = dir, .below = "", .root_name = ""};
     bool yes = false;
-    size_t size = strlen(dir);
     char *path = NULL;
     enum ft_status st = FT_OK;
     FT_TRY(ft_new_text(dir, &path, err));
     FT_TRY(tells(&files, &yes, err));
-    while (size > 1 && path[size - 1] == '/') {
-        path[--size] = '\0';
-    }
+    ft_path_trim(path);
     if (!yes && strcmp(ft_path_base(path), "onnx") == 0) {
         files.path = dir = ft_path_base(path) == path ? "." : path;
         path[ft_path_base(path) - path] = '\0';

@@ -335,13 +335,10 @@ done:
 static enum ft_status folder_name(const char *path, char **name, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    size_t size = strlen(path);
     char *whole = NULL; /* realpath()'s, from malloc() */
     char *text = NULL;
     FT_TRY(ft_new_text(path, &text, err));
-    while (size > 1 && text[size - 1] == '/') {
-        text[--size] = '\0';
-    }
+    ft_path_trim(text);
     const char *base = ft_path_base(text);
     if (strcmp(base, ".") == 0 || strcmp(base, "..") == 0) {
         whole = realpath(path, NULL);

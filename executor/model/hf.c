@@ -133,9 +133,7 @@ static enum ft_status name_of(const char *dir, char **out, struct ft_err *err)
 {
     char *path = NULL;
     FT_RETURN_IF_FAILED(ft_new_text(dir, &path, err));
-    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) {
-        path[n - 1] = '\0';
-    }
+    ft_path_trim(path);
     enum ft_status st = ft_new_text(ft_path_base(path), out, err);
     ft_free(path);
     return st;

@@ -63,18 +63,12 @@ static bool is_hash(const char *text)
     return strlen(text) == FT_SHA256_HEX - 1 && strspn(text, "0123456789abcdef") == FT_SHA256_HEX - 1;
 }
 
-static const char *text_of(const struct ft_json *json, const char *key)
-{
-    const char *text = ft_json_text(ft_json_get(json, key), NULL);
-    return text != NULL ? text : "";
-}
-
 static enum ft_status read_file(const struct ft_json *json, size_t i, struct ft_upload_spec *spec,
                                 struct ft_v1_fault *fault, struct ft_err *err)
 {
     struct ft_upload_file *f = &spec->files[i];
-    f->name = text_of(json, "name");
-    f->sha256 = text_of(json, "sha256");
+    f->name = ft_v1_text(json, "name");
+    f->sha256 = ft_v1_text(json, "sha256");
     f->bytes = (uint64_t)ft_json_int(ft_json_get(json, "bytes"));
     at_file(fault, i, "name");
     const char *why = name_fault(f->name);
@@ -130,7 +124,7 @@ enum ft_status ft_upload_spec_read(const struct ft_json *model, uint64_t bytes_m
                                    struct ft_upload_spec *spec, struct ft_v1_fault *fault, struct ft_err *err)
 {
     const struct ft_json *files = ft_json_get(model, "files");
-    *spec = (struct ft_upload_spec){.name = text_of(model, "name"), .entry = text_of(model, "entry")};
+    *spec = (struct ft_upload_spec){.name = ft_v1_text(model, "name"), .entry = ft_v1_text(model, "entry")};
     at_fault(fault, "name");
     if (!ft_dataset_name_valid(spec->name)) {
         return FT_FAIL(err, INVALID,

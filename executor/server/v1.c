@@ -748,12 +748,6 @@ enum ft_status ft_v1_empty(struct ft_json **answer, struct ft_v1_why *why)
     return *answer != NULL ? FT_OK : FT_FAIL(&why->err, NOMEM, "out of memory answering");
 }
 
-const char *ft_v1_text(const struct ft_json *request, const char *key)
-{
-    const char *text = ft_json_text(ft_json_get(request, key), NULL);
-    return text != NULL ? text : "";
-}
-
 enum ft_status ft_v1_need(const struct ft_json *request, const char *key, const char **text,
                           struct ft_v1_why *why)
 {

@@ -114,9 +114,7 @@ void ft_v1_at_fault(struct ft_v1_why *why, const char *field);
 void ft_v1_at_document(struct ft_v1_why *why, size_t i);
 /* An answer without members. */
 FT_MUST_CHECK enum ft_status ft_v1_empty(struct ft_json **answer, struct ft_v1_why *why);
-/* Texts of a request; "" when absent. */
-const char *ft_v1_text(const struct ft_json *request, const char *key);
-/* The same, which must be there: FT_INVALID naming the field. */
+/* ft_v1_text() of a request, which must be there: FT_INVALID naming the field. */
 FT_MUST_CHECK enum ft_status ft_v1_need(const struct ft_json *request, const char *key, const char **text,
                                         struct ft_v1_why *why);
 /* page_size and page_token. */

@@ -67,6 +67,8 @@ struct ft_v1_fault {
  * FT_MAX_CONFIG_BYTES or nested too deeply. */
 FT_MUST_CHECK enum ft_status ft_v1_read(enum ft_v1_type type, struct ft_bytes message, struct ft_json **json,
                                         struct ft_v1_fault *fault, struct ft_err *err);
+/* A text of such an object; "" when absent. */
+const char *ft_v1_text(const struct ft_json *message, const char *key);
 /* Append a message. Members that it does not have are left out; of a oneof's the last one counts.
  * FT_INTERNAL: a value of another kind than its field. */
 FT_MUST_CHECK enum ft_status ft_v1_write(enum ft_v1_type type, const struct ft_json *json, struct ft_buf *out,

@@ -76,6 +76,12 @@ enum ft_status ft_v1_check_text(const char *field, struct ft_bytes text, struct 
     return FT_FAIL(err, INVALID, "%s is not UTF-8 text without U+0000", field);
 }
 
+const char *ft_v1_text(const struct ft_json *message, const char *key)
+{
+    const char *text = ft_json_text(ft_json_get(message, key), NULL);
+    return text != NULL ? text : "";
+}
+
 /* Texts as they are on the wire: protobuf-c would cut them at a NUL. Messages of ours nest two deep; Structs
  * are looked at when they are read. */
 static enum ft_status check_texts(const ProtobufCMessageDescriptor *type, struct ft_bytes message,

@@ -47,12 +47,6 @@ enum ft_status ft_v1_model_data_write(uint64_t offset, struct ft_bytes data, str
     return ft_pb_put_bytes(out, PART_DATA, data, err);
 }
 
-static const char *text_of(const struct ft_json *json, const char *key)
-{
-    const char *text = ft_json_text(ft_json_get(json, key), NULL);
-    return text != NULL ? text : "";
-}
-
 enum ft_status ft_v1_model_digest(const char *entry, const struct ft_json *files, char hex[65],
                                   struct ft_err *err)
 {
@@ -60,7 +54,7 @@ enum ft_status ft_v1_model_digest(const char *entry, const struct ft_json *files
     enum ft_status st = ft_buf_printf(&text, err, "%s\n", entry);
     for (size_t i = 0; st == FT_OK && i < ft_json_count(files); i++) {
         const struct ft_json *f = ft_json_at(files, i);
-        st = ft_buf_printf(&text, err, "%s  %s\n", text_of(f, "sha256"), text_of(f, "name"));
+        st = ft_buf_printf(&text, err, "%s  %s\n", ft_v1_text(f, "sha256"), ft_v1_text(f, "name"));
     }
     if (st == FT_OK) {
         ft_sha256_of(ft_buf_bytes(&text), hex);
