@@ -114,8 +114,11 @@ static void what_it_is_made_of_is_checked(void **state)
 
 /* ---- on the disk */
 
+enum { ROOM = 100 };
+
 struct fixture {
     char *models;
+    struct ft_uploads *uploads;
     struct ft_json *json;
     struct ft_upload_spec spec;
 };
@@ -126,6 +129,7 @@ static int set_up(void **state)
     char *dir = NULL;
     ASSERT_OK(ft_dir_temp("ft-upload", &dir, &err));
     f->models = dir;
+    ASSERT_OK(ft_uploads_new(dir, ROOM, &f->uploads, &err));
     struct ft_buf text = {0};
     ASSERT_OK(ft_buf_printf(
         &text, &err,
@@ -143,6 +147,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+    ft_uploads_free(f->uploads);
     ASSERT_OK(ft_path_remove(f->models, &err));
     ft_upload_spec_release(&f->spec);
     ft_json_free(f->json);
@@ -166,7 +171,7 @@ static bool at_once(const void *arg)
 static struct ft_upload *opened(const struct fixture *f)
 {
     struct ft_upload *u = NULL;
-    ASSERT_OK(ft_upload_open(f->models, &f->spec, &u, &err));
+    ASSERT_OK(ft_upload_open(f->uploads, &f->spec, &u, &err));
     return u;
 }
 
@@ -223,9 +228,9 @@ static void it_has_its_name_at_once_or_not_at_all(void **state)
     ASSERT_OK(ft_upload_entry(u, &path, &err));
     assert_int_equal(ft_path_kind(path), FT_PATH_DIR);
     char text[2048];
-    (void)snprintf(text, sizeof text, "in %s/a.onnx and %s", path, path);
-    ft_upload_hide(u, text);
-    assert_string_equal(text, "in d/a.onnx and d");
+    (void)snprintf(text, sizeof text, "in %s/a.onnx and %s, %s/m and %s", path, path, f->models, f->models);
+    ft_uploads_hide(f->uploads, text);
+    assert_string_equal(text, "in d/a.onnx and d, m and ");
     ft_free(path);
     assert_null(found(f).root);
     ASSERT_OK(ft_upload_publish(u, &err));
@@ -238,7 +243,7 @@ static void it_has_its_name_at_once_or_not_at_all(void **state)
     assert_int_equal(stored.bytes, 8);
     assert_string_equal(ft_path_base(stored.root), "m");
     assert_string_equal(ft_path_base(stored.path), "d");
-    ASSERT_OK(ft_upload_remove(f->models, stored.root, &err));
+    ASSERT_OK(ft_uploads_remove(f->uploads, stored.root, &err));
     ft_stored_release(&stored);
     assert_int_equal(entries(f), 0);
 }
@@ -274,7 +279,7 @@ static void other_bytes_are_seen(void **state)
     ft_upload_close(u);
 }
 
-static bool refusing;
+static bool refusing, refusing_at_close;
 
 /* The system's, of a disk that may refuse. */
 int fsync(int fd)
@@ -284,6 +289,17 @@ int fsync(int fd)
         return -1;
     }
     return (int)syscall(SYS_fsync, fd);
+}
+
+/* NFS writes when a file is closed, and says there what it could not. */
+int close(int fd)
+{
+    int closed = (int)syscall(SYS_close, fd);
+    if (refusing_at_close) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return closed;
 }
 
 /* It can be read back all the same, and the next fsync() has nothing to do: it must not pass for whole. */
@@ -304,16 +320,122 @@ static void what_the_disk_did_not_take_is_sent_again(void **state)
     ft_upload_close(u);
 }
 
+static void what_is_refused_at_close_is_sent_again(void **state)
+{
+    const struct fixture *f = *state;
+    struct ft_upload *u = opened(f);
+    refusing_at_close = true;
+    assert_int_equal(ft_upload_write(u, 0, ft_bytes_of_text("abcde"), &err), FT_IO);
+    refusing_at_close = false;
+    ft_upload_close(u);
+    u = opened(f);
+    assert_int_equal(ft_upload_have(u), 0);
+    put(u, "abc");
+    refusing_at_close = true;
+    ft_upload_close(u); /* cut while the disk refuses */
+    refusing_at_close = false;
+    u = opened(f);
+    assert_int_equal(ft_upload_have(u), 0);
+    ft_upload_close(u);
+}
+
+/* The name was taken meanwhile, in a way that nobody looked at. */
+static void paths_of_the_service_are_not_told(void **state)
+{
+    const struct fixture *f = *state;
+    char path[600];
+    struct ft_upload *u = opened(f);
+    put(u, "abcdexyz");
+    (void)snprintf(path, sizeof path, "%s/m/x", f->models);
+    ASSERT_OK(ft_dir_make(path, &err));
+    assert_int_equal(ft_upload_publish(u, &err), FT_IO);
+    assert_non_null(strstr(err.text, f->models));
+    ft_uploads_hide(f->uploads, err.text);
+    assert_null(strstr(err.text, "/"));
+    assert_null(strstr(err.text, FT_UPLOAD_PART));
+    ft_upload_close(u);
+}
+
+/* A file of so many bytes, of which `sent` come; the last one's age is `hours`. */
+static void cut_one(const struct fixture *f, char letter, size_t bytes, size_t sent, int hours)
+{
+    struct ft_upload_spec spec;
+    struct ft_upload *u = NULL;
+    struct ft_buf text = {0};
+    struct ft_json *json = NULL;
+    char path[600];
+    uint8_t data[ROOM] = {0};
+    ASSERT_OK(ft_buf_printf(
+        &text, &err, "{\"name\": \"%c\", \"files\": [{\"name\": \"x\", \"bytes\": %zu, \"sha256\": \"%s\"}]}",
+        letter, bytes, hash_of((const char[]){letter, '\0'})));
+    ASSERT_OK(ft_json_parse(ft_buf_bytes(&text), &json, &err));
+    ASSERT_OK(ft_upload_spec_read(json, ROOM, &spec, &fault, &err));
+    ASSERT_OK(ft_upload_open(f->uploads, &spec, &u, &err));
+    ASSERT_OK(ft_upload_write(u, 0, ft_bytes_of(data, sent), &err));
+    ft_upload_close(u);
+    (void)snprintf(path, sizeof path, "%s/" FT_UPLOAD_PART "%s", f->models, spec.sha256);
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {0}};
+    assert_int_equal(clock_gettime(CLOCK_REALTIME, &times[1]), 0);
+    times[1].tv_sec -= hours * 3600;
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    ft_upload_spec_release(&spec);
+    ft_json_free(json);
+    ft_buf_release(&text);
+}
+
+static void unfinished_ones_have_a_bound_together(void **state)
+{
+    struct fixture *f = *state;
+    cut_one(f, 'p', 60, 40, 1);
+    cut_one(f, 'q', 60, 30, 3); /* 40 + 60: just room, by what they have, not what they announced */
+    assert_int_equal(entries(f), 2);
+    cut_one(f, 'r', 60, 20, 2); /* 40 + 30 + 60 > 100: the oldest goes */
+    assert_int_equal(entries(f), 2);
+    struct ft_upload *u = opened(f); /* 8 bytes: 40 + 20 + 8 */
+    assert_int_equal(entries(f), 3);
+    assert_int_equal(ft_uploads_enter(f->uploads, "other", 93, &err), FT_LIMIT); /* u counts with all of it */
+    assert_non_null(strstr(err.text, "uploads_mb"));
+    assert_int_equal(entries(f), 1); /* what could go has gone: u is here */
+    put(u, "abcdexyz");
+    ASSERT_OK(ft_uploads_enter(f->uploads, "other", 92, &err));
+    ft_uploads_leave(f->uploads, "other");
+    ft_upload_close(u);
+    assert_int_equal(entries(f), 1);
+    ASSERT_OK(ft_uploads_enter(f->uploads, "other", 93, &err)); /* nobody sends it any more */
+    assert_int_equal(entries(f), 0);
+    ft_uploads_leave(f->uploads, "other");
+    cut_one(f, 'p', 60, 40, 1);
+    ft_uploads_free(f->uploads); /* a service that may have less is started */
+    ASSERT_OK(ft_uploads_new(f->models, 39, &f->uploads, &err));
+    assert_int_equal(entries(f), 0);
+}
+
+static void few_are_checked_at_the_same_time(void **state)
+{
+    const struct fixture *f = *state;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < FT_UPLOADS_CHECKED; i++) {
+            assert_true(ft_uploads_check(f->uploads));
+        }
+        assert_false(ft_uploads_check(f->uploads));
+        ft_uploads_checked(f->uploads);
+        assert_true(ft_uploads_check(f->uploads));
+        for (int i = 0; i < FT_UPLOADS_CHECKED; i++) {
+            ft_uploads_checked(f->uploads);
+        }
+    }
+}
+
 static void one_at_a_time(void **state)
 {
     const struct fixture *f = *state;
     struct ft_upload *second = NULL;
     struct ft_upload *u = opened(f);
-    assert_int_equal(ft_upload_open(f->models, &f->spec, &second, &err), FT_BUSY);
+    assert_int_equal(ft_upload_open(f->uploads, &f->spec, &second, &err), FT_BUSY);
     assert_null(second);
     put(u, "abc");
     ft_upload_close(u);
-    ASSERT_OK(ft_upload_open(f->models, &f->spec, &second, &err));
+    ASSERT_OK(ft_upload_open(f->uploads, &f->spec, &second, &err));
     assert_int_equal(ft_upload_have(second), 3);
     ft_upload_close(second);
 }
@@ -336,6 +458,14 @@ static void links_are_not_followed(void **state)
     ft_free(outside);
 }
 
+/* As by a service that starts. */
+static void sweep(const struct fixture *f)
+{
+    struct ft_uploads *fresh = NULL;
+    ASSERT_OK(ft_uploads_new(f->models, ROOM, &fresh, &err));
+    ft_uploads_free(fresh);
+}
+
 static void old_ones_are_swept(void **state)
 {
     const struct fixture *f = *state;
@@ -343,18 +473,19 @@ static void old_ones_are_swept(void **state)
     ft_upload_close(opened(f));
     (void)snprintf(path, sizeof path, "%s/" FT_UPLOAD_GONE "12/d", f->models);
     ASSERT_OK(ft_dir_make(path, &err));
-    ASSERT_OK(ft_uploads_sweep(f->models, &err));
+    sweep(f);
     assert_int_equal(entries(f), 1); /* of today */
     (void)snprintf(path, sizeof path, "%s/" FT_UPLOAD_PART "%s", f->models, f->spec.sha256);
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {0}};
     assert_int_equal(clock_gettime(CLOCK_REALTIME, &times[1]), 0);
     times[1].tv_sec -= 25 * 3600;
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
-    ASSERT_OK(ft_uploads_sweep(f->models, &err));
+    sweep(f);
     assert_int_equal(entries(f), 0);
     struct ft_upload *u = opened(f);
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
-    ASSERT_OK(ft_uploads_sweep(f->models, &err));
+    ASSERT_OK(ft_uploads_enter(f->uploads, "other", 1, &err));
+    ft_uploads_leave(f->uploads, "other");
     assert_int_equal(entries(f), 1); /* somebody has it */
     ft_upload_close(u);
 }
@@ -394,18 +525,21 @@ static enum ft_status whole(void *arg, struct ft_err *e)
     const struct fixture *f = arg;
     struct ft_upload_spec spec = {0};
     struct ft_stored stored = {0};
+    struct ft_uploads *uploads = NULL;
     struct ft_upload *u = NULL;
     size_t bad = 0;
     FT_TRY(ft_upload_spec_read(f->json, 100, &spec, &fault, e));
-    FT_TRY(ft_upload_open(f->models, &spec, &u, e));
+    FT_TRY(ft_uploads_new(f->models, ROOM, &uploads, e));
+    FT_TRY(ft_upload_open(uploads, &spec, &u, e));
     FT_TRY(ft_upload_write(u, ft_upload_have(u), ft_bytes_of_text(&all[ft_upload_have(u)]), e));
     FT_TRY(ft_upload_verify(u, never, NULL, &bad, e));
     FT_TRY(ft_upload_publish(u, e));
     FT_TRY(ft_stored_find(f->models, "m", &stored, e));
-    FT_TRY(ft_upload_remove(f->models, stored.root, e));
+    FT_TRY(ft_uploads_remove(uploads, stored.root, e));
 done:
     ft_stored_release(&stored);
     ft_upload_close(u);
+    ft_uploads_free(uploads);
     ft_upload_spec_release(&spec);
     return st;
 }
@@ -427,7 +561,7 @@ static void every_allocation_may_fail(void **state)
         assert_int_equal(st, FT_NOMEM);
         struct ft_stored stored = found(f);
         if (stored.root != NULL) {
-            ASSERT_OK(ft_upload_remove(f->models, stored.root, &err));
+            ASSERT_OK(ft_uploads_remove(f->uploads, stored.root, &err));
         }
         ft_stored_release(&stored);
     }
@@ -442,6 +576,10 @@ int main(void)
         CASE(a_cut_one_goes_on),
         CASE(other_bytes_are_seen),
         CASE(what_the_disk_did_not_take_is_sent_again),
+        CASE(what_is_refused_at_close_is_sent_again),
+        CASE(paths_of_the_service_are_not_told),
+        CASE(unfinished_ones_have_a_bound_together),
+        CASE(few_are_checked_at_the_same_time),
         CASE(one_at_a_time),
         CASE(links_are_not_followed),
         CASE(old_ones_are_swept),

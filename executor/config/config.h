@@ -54,7 +54,8 @@ struct ft_config {
     int64_t message_mb;
     int64_t messages_mb; /* 0 = half of the machine's memory */
     int64_t shard_kib;
-    int64_t upload_mb; /* 0 = none are taken */
+    int64_t upload_mb;  /* 0 = none are taken */
+    int64_t uploads_mb; /* of all that are not finished */
     int64_t runs_at_once;
     int64_t run_threads;
     int64_t run_nice;

@@ -88,6 +88,10 @@ static const struct ft_setting SETTINGS[] = {
         upload_mb, "4096", 0, 16777216,
         "Largest model that clients may send, in MiB; for a moment it takes about as much memory, when it "
         "is tried. 0: none may be sent."),
+    ROW_INT(
+        uploads_mb, "16384", 1, 16777216,
+        "What models that are not all here yet may have on the disk together, in MiB. Those whose sending "
+        "was cut are kept for a day, or until others need the room; one model has at most as much."),
     ROW_INT(runs_at_once, "1", 1, 64, "Runs that train at the same time; others wait their turn."),
     ROW_INT(run_threads, "0", 0, 1024, "Threads of a run; 0: one for each processor."),
     ROW_INT(run_nice, "10", 0, 19, "How far a run stands back behind requests (nice)."),

@@ -43,7 +43,7 @@ enum ft_status ft_model_path(struct ft_service *service, const char *name, bool 
         return ft_runs_artifact(service->runs, name, path, err);
     }
     struct ft_stored stored;
-    enum ft_status st = ft_stored_find(service->models_dir, name, &stored, err);
+    enum ft_status st = ft_stored_find(ft_uploads_models(service->uploads), name, &stored, err);
     *path = stored.path;
     stored.path = NULL;
     ft_stored_release(&stored);

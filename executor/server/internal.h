@@ -14,6 +14,7 @@
 #include "executor/runs/runs.h"
 #include "executor/server/service.h"
 #include "executor/server/tls.h"
+#include "executor/server/uploads.h"
 #include "executor/store/folder.h"
 #include "executor/store/set.h"
 #include "executor/wire/control.h"
@@ -40,7 +41,7 @@ struct ft_service {
     struct ft_thread **handlers;
     struct ft_tls_stamp tls_stamp;
     char tls_refused[FT_ERR_TEXT]; /* why the files there are not taken, as it was logged; "" */
-    char *models_dir;              /* models that were put there by hand or sent */
+    struct ft_uploads *uploads;    /* models that were put there by hand or sent */
     double started_at;
     atomic_bool serving;
 
@@ -48,7 +49,7 @@ struct ft_service {
     struct ft_rpc_call **watchers; /* Health/Watch */
     size_t n_watchers, watchers_capacity;
 
-    pthread_mutex_t models_mutex; /* guards names in models_dir, and the memory in which a model is tried */
+    pthread_mutex_t models_mutex; /* guards names of models, and the memory in which a model is tried */
 
     pthread_mutex_t mutex; /* guards the waiters; held while a run is registered, which touches the disk */
     struct ft_request **waiters; /* /fit with wait, each with its run's id */

@@ -79,6 +79,16 @@ done:
     return st;
 }
 
+static enum ft_status open_models(struct ft_service *service, struct ft_err *err)
+{
+    char *models = NULL;
+    FT_RETURN_IF_FAILED(ft_path_join(service->config->workspace, "models", &models, err));
+    enum ft_status st =
+        ft_uploads_new(models, (uint64_t)service->config->uploads_mb << 20, &service->uploads, err);
+    ft_free(models);
+    return st;
+}
+
 static enum ft_status start_parts(struct ft_service *service, struct ft_err *err)
 {
     const struct ft_config *config = service->config;
@@ -92,8 +102,7 @@ static enum ft_status start_parts(struct ft_service *service, struct ft_err *err
     FT_RETURN_IF_FAILED(ft_monitor_new(service, &service->monitor, err));
     FT_RETURN_IF_FAILED(ft_encode_new(service, &service->encode, err));
     FT_RETURN_IF_FAILED(ft_runs_open(&runs, &service->runs, err));
-    FT_RETURN_IF_FAILED(ft_path_join(config->workspace, "models", &service->models_dir, err));
-    FT_RETURN_IF_FAILED(ft_uploads_sweep(service->models_dir, err));
+    FT_RETURN_IF_FAILED(open_models(service, err));
     FT_RETURN_IF_FAILED(
         ft_datasets_new(config->workspace, config->shard_kib * 1024, &service->datasets, err));
     FT_RETURN_IF_FAILED(load_model(service, err));
@@ -212,7 +221,7 @@ void ft_service_stop(struct ft_service *service)
     (void)pthread_mutex_destroy(&service->mutex);
     (void)pthread_mutex_destroy(&service->models_mutex);
     (void)pthread_mutex_destroy(&service->watch_mutex);
-    ft_free(service->models_dir);
+    ft_uploads_free(service->uploads);
     ft_free(service->handlers);
     ft_free(service->methods);
     ft_free(service->watchers);

@@ -4,29 +4,26 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
 #include "executor/base/limits.h"
-#include "executor/base/log.h"
 
 enum {
     SYNC_BYTES = 64 << 20, /* written between two calls of fdatasync(): what waits for the disk is bounded */
-    READ_BYTES = 1 << 20,  /* of a file that is hashed */
-    KEPT_SECONDS = 24 * 3600 /* an upload that was cut */
+    READ_BYTES = 1 << 20   /* of a file that is hashed */
 };
 
 struct ft_upload {
+    struct ft_uploads *uploads;
     const struct ft_upload_spec *spec;
-    char *models, *dir; /* the folder of models, and that of what is there */
-    int lock;           /* the folder, held by flock() */
-    int fd;             /* of the file in hand; -1: not open yet */
-    size_t file;        /* in hand; spec->count: all are there */
-    uint64_t at;        /* bytes of it */
+    char *dir;    /* of what is there */
+    bool entered; /* ft_uploads_enter() */
+    int fd;       /* of the file in hand; -1: not open yet */
+    size_t file;  /* in hand; spec->count: all are there */
+    uint64_t at;  /* bytes of it */
     uint64_t have, unsynced;
     bool resumed;
 };
@@ -101,26 +98,6 @@ done:
     return st;
 }
 
-static void close_file(struct ft_upload *u)
-{
-    if (u->fd >= 0) {
-        (void)close(u->fd);
-    }
-    u->fd = -1;
-}
-
-/* From files that are whole to the one that comes next; empty ones are made. */
-static enum ft_status settle(struct ft_upload *u, struct ft_err *err)
-{
-    while (u->file < u->spec->count && u->at == u->spec->files[u->file].bytes) {
-        FT_RETURN_IF_FAILED(open_file(u, err));
-        close_file(u);
-        u->file++;
-        u->at = 0;
-    }
-    return FT_OK;
-}
-
 /* What the disk did not take may still be read, and a second fsync() finds nothing to write: it would pass
  * for whole. So it goes, and is sent again. */
 static enum ft_status forget(const struct ft_upload *u, const char *name, struct ft_err *err)
@@ -133,6 +110,26 @@ static enum ft_status forget(const struct ft_upload *u, const char *name, struct
     }
     ft_free(path);
     return st;
+}
+
+/* What a file system over a network could not write it may say here only. */
+static enum ft_status close_file(struct ft_upload *u, struct ft_err *err)
+{
+    int fd = u->fd;
+    u->fd = -1;
+    return fd < 0 || close(fd) == 0 ? FT_OK : forget(u, u->spec->files[u->file].name, err);
+}
+
+/* From files that are whole to the one that comes next; empty ones are made. */
+static enum ft_status settle(struct ft_upload *u, struct ft_err *err)
+{
+    while (u->file < u->spec->count && u->at == u->spec->files[u->file].bytes) {
+        FT_RETURN_IF_FAILED(open_file(u, err));
+        FT_RETURN_IF_FAILED(close_file(u, err));
+        u->file++;
+        u->at = 0;
+    }
+    return FT_OK;
 }
 
 static enum ft_status write_some(struct ft_upload *u, struct ft_bytes *data, struct ft_err *err)
@@ -177,28 +174,13 @@ enum ft_status ft_upload_write(struct ft_upload *u, uint64_t offset, struct ft_b
 
 /* ---- the folder */
 
-/* It is ours alone, and still the one of that name: who had it before may have renamed or removed it. */
-static enum ft_status take_folder(struct ft_upload *u, struct ft_err *err)
+/* Its day begins. */
+static void touch(const struct ft_upload *u)
 {
-    struct stat held;
-    struct stat named;
-    u->lock = open(u->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (u->lock < 0) {
-        return errno == ENOENT ? FT_FAIL(err, BUSY, "another upload of this model has just ended")
-                               : fail(err, "open", "the folder of an upload");
-    }
-    if (flock(u->lock, LOCK_EX | LOCK_NB) != 0) {
-        return errno == EWOULDBLOCK ? FT_FAIL(err, BUSY, "this model is being uploaded by another call")
-                                    : fail(err, "lock", "the folder of an upload");
-    }
-    if (fstat(u->lock, &held) != 0 || stat(u->dir, &named) != 0 || held.st_ino != named.st_ino) {
-        return FT_FAIL(err, BUSY, "another upload of this model has just ended");
-    }
-    (void)futimens(u->lock, NULL); /* its day begins */
-    return FT_OK;
+    (void)utimensat(AT_FDCWD, u->dir, NULL, AT_SYMLINK_NOFOLLOW);
 }
 
-enum ft_status ft_upload_open(const char *models, const struct ft_upload_spec *spec,
+enum ft_status ft_upload_open(struct ft_uploads *uploads, const struct ft_upload_spec *spec,
                               struct ft_upload **upload, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
@@ -206,14 +188,15 @@ enum ft_status ft_upload_open(const char *models, const struct ft_upload_spec *s
     char name[sizeof FT_UPLOAD_PART + FT_SHA256_HEX];
     *upload = NULL;
     FT_RETURN_IF_FAILED(ft_new(1, sizeof *u, &u, err));
+    u->uploads = uploads;
     u->spec = spec;
-    u->lock = u->fd = -1;
+    u->fd = -1;
     (void)snprintf(name, sizeof name, FT_UPLOAD_PART "%s", spec->sha256);
-    FT_TRY(ft_new_text(models, &u->models, err));
-    FT_TRY(ft_path_join(models, name, &u->dir, err));
+    FT_TRY(ft_path_join(ft_uploads_models(uploads), name, &u->dir, err));
+    FT_TRY(ft_uploads_enter(uploads, spec->sha256, spec->bytes, err));
+    u->entered = true;
     FT_TRY(ft_dir_make(u->dir, err));
-    FT_TRY(take_folder(u, err));
-    FT_TRY(ft_uploads_sweep(models, err));
+    touch(u);
     FT_TRY(find_place(u, err));
     FT_TRY(settle(u, err));
     *upload = u;
@@ -235,22 +218,23 @@ bool ft_upload_resumed(const struct ft_upload *u)
 
 void ft_upload_close(struct ft_upload *u)
 {
+    struct ft_err lost = {0};
     if (u == NULL) {
         return;
     }
-    close_file(u);
-    if (u->lock >= 0) {
-        (void)futimens(u->lock, NULL);
-        (void)close(u->lock);
+    if (u->entered) {
+        (void)!close_file(u, &lost);
+        touch(u);
+        ft_uploads_leave(u->uploads, u->spec->sha256);
     }
-    ft_free(u->models);
     ft_free(u->dir);
     ft_free(u);
 }
 
 enum ft_status ft_upload_discard(struct ft_upload *u, struct ft_err *err)
 {
-    close_file(u);
+    struct ft_err lost = {0};
+    (void)!close_file(u, &lost);
     return ft_path_remove(u->dir, err);
 }
 
@@ -344,15 +328,6 @@ enum ft_status ft_upload_entry(const struct ft_upload *u, char **path, struct ft
     return path_of(u, u->spec->entry, path, err);
 }
 
-void ft_upload_hide(const struct ft_upload *u, char *text)
-{
-    size_t size = strlen(u->dir) + 1; /* and the slash behind it */
-    for (char *at = text; (at = strstr(at, u->dir)) != NULL;) {
-        size_t cut = at[size - 1] == '/' ? size : size - 1;
-        memmove(at, at + cut, strlen(at + cut) + 1);
-    }
-}
-
 static enum ft_status write_about(const struct ft_upload *u, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
@@ -379,71 +354,8 @@ enum ft_status ft_upload_publish(struct ft_upload *u, struct ft_err *err)
 {
     char *path = NULL;
     FT_RETURN_IF_FAILED(write_about(u, err));
-    FT_RETURN_IF_FAILED(ft_path_join(u->models, u->spec->name, &path, err));
+    FT_RETURN_IF_FAILED(ft_path_join(ft_uploads_models(u->uploads), u->spec->name, &path, err));
     enum ft_status st = ft_path_rename(u->dir, path, err);
     ft_free(path);
-    return st;
-}
-
-/* ---- what goes */
-
-enum ft_status ft_upload_remove(const char *models, const char *path, struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct timespec now = {0};
-    char name[64];
-    char *gone = NULL;
-    if (ft_path_kind(path) != FT_PATH_DIR) {
-        return ft_path_remove(path, err);
-    }
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    (void)snprintf(name, sizeof name, FT_UPLOAD_GONE "%lld%09ld", (long long)now.tv_sec, now.tv_nsec);
-    FT_TRY(ft_path_join(models, name, &gone, err));
-    FT_TRY(ft_path_rename(path, gone, err));
-    FT_TRY(ft_path_remove(gone, err));
-done:
-    ft_free(gone);
-    return st;
-}
-
-/* Unless somebody writes there, or did in the last day; nobody may begin to while it goes. */
-static enum ft_status remove_left(const char *path, struct ft_err *err)
-{
-    struct stat s;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    bool left = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &s) == 0 &&
-                s.st_mtime < time(NULL) - KEPT_SECONDS;
-    enum ft_status st = left ? ft_path_remove(path, err) : FT_OK;
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    return st;
-}
-
-enum ft_status ft_uploads_sweep(const char *models, struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct ft_dir_list list = {0};
-    char *path = NULL;
-    FT_RETURN_IF_FAILED(ft_dir_list(models, &list, err));
-    for (size_t i = 0; i < list.count; i++) {
-        const char *name = list.names[i];
-        struct ft_err why = {0};
-        FT_TRY(ft_path_join(models, name, &path, err));
-        if (strncmp(name, FT_UPLOAD_GONE, strlen(FT_UPLOAD_GONE)) == 0) {
-            st = ft_path_remove(path, &why);
-        } else if (strncmp(name, FT_UPLOAD_PART, strlen(FT_UPLOAD_PART)) == 0) {
-            st = remove_left(path, &why);
-        }
-        if (st != FT_OK) { /* it only takes room; the next sweep tries again */
-            FT_LOG_WARNING_LINE("models", "what is left of a model stays reason=\"%s\"", why.text);
-            st = FT_OK;
-        }
-        ft_free(path);
-        path = NULL;
-    }
-done:
-    ft_free(path);
-    ft_dir_list_release(&list);
     return st;
 }

@@ -12,11 +12,10 @@
 
 #include "executor/codec/digest.h"
 #include "executor/codec/json.h"
+#include "executor/server/uploads.h"
 #include "executor/wire/v1.h"
 
 #define FT_UPLOAD_ABOUT ".model.json"
-#define FT_UPLOAD_PART ".push-" /* names of folders that are not whole */
-#define FT_UPLOAD_GONE ".gone-" /* and of those that are being removed */
 
 /* What is to come; all borrows from the JSON of a ModelUpload. */
 struct ft_upload_file {
@@ -39,9 +38,9 @@ FT_MUST_CHECK enum ft_status ft_upload_spec_read(const struct ft_json *model, ui
 void ft_upload_spec_release(struct ft_upload_spec *spec);
 
 struct ft_upload; /* opaque */
-/* Goes on where an upload of the same content was cut. models: the folder; spec is borrowed while the upload
- * lives. FT_BUSY: another one is under way. Old ones of others are removed. */
-FT_MUST_CHECK enum ft_status ft_upload_open(const char *models, const struct ft_upload_spec *spec,
+/* Goes on where an upload of the same content was cut. uploads and spec are borrowed while the upload lives.
+ * FT_BUSY: another one is under way; FT_LIMIT: no room, as ft_uploads_enter() says. */
+FT_MUST_CHECK enum ft_status ft_upload_open(struct ft_uploads *uploads, const struct ft_upload_spec *spec,
                                             struct ft_upload **upload, struct ft_err *err);
 uint64_t ft_upload_have(const struct ft_upload *upload); /* bytes, of all files */
 bool ft_upload_resumed(const struct ft_upload *upload);  /* some of them came in another call */
@@ -54,17 +53,9 @@ FT_MUST_CHECK enum ft_status ft_upload_verify(const struct ft_upload *upload, bo
                                               const void *arg, size_t *bad, struct ft_err *err);
 /* Where what is to be loaded lies meanwhile; *path is the caller's. */
 FT_MUST_CHECK enum ft_status ft_upload_entry(const struct ft_upload *upload, char **path, struct ft_err *err);
-/* The folder's path out of a text for clients. */
-void ft_upload_hide(const struct ft_upload *upload, char *text);
 /* It was verified: from now on it is models/NAME, also after a crash. */
 FT_MUST_CHECK enum ft_status ft_upload_publish(struct ft_upload *upload, struct ft_err *err);
 /* What is there goes. */
 FT_MUST_CHECK enum ft_status ft_upload_discard(struct ft_upload *upload, struct ft_err *err);
 void ft_upload_close(struct ft_upload *upload); /* what is there stays; NULL is fine */
-
-/* A model with a name goes: at once for others, also when it is a folder. */
-FT_MUST_CHECK enum ft_status ft_upload_remove(const char *models, const char *path, struct ft_err *err);
-/* What earlier processes left half removed, and uploads that nobody went on with for a day; what
- * cannot be removed is logged and stays. */
-FT_MUST_CHECK enum ft_status ft_uploads_sweep(const char *models, struct ft_err *err);
 #endif

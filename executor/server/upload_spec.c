@@ -97,7 +97,8 @@ static enum ft_status add_bytes(struct ft_upload_spec *spec, size_t i, uint64_t 
 {
     at_file(fault, i, "bytes");
     if (spec->files[i].bytes > bytes_max - spec->bytes) {
-        return FT_FAIL(err, LIMIT, "the model has more than %llu bytes, which the service takes (upload_mb)",
+        return FT_FAIL(err, LIMIT,
+                       "the model has more than %llu bytes, which the service takes (upload_mb, uploads_mb)",
                        (unsigned long long)bytes_max);
     }
     spec->bytes += spec->files[i].bytes;

@@ -196,7 +196,7 @@ static enum ft_status look_up(struct ft_service *service, const char *name, bool
                               struct ft_stored *stored, struct ft_err *err)
 {
     enum ft_status st = configured ? ft_stored_at(service->config->model, stored, err)
-                                   : ft_stored_find(service->models_dir, name, stored, err);
+                                   : ft_stored_find(ft_uploads_models(service->uploads), name, stored, err);
     if (st == FT_CORRUPT) {
         ft_err_clear(err);
         return FT_OK;
@@ -231,7 +231,7 @@ FT_V1_ANSWER(ft_v1_list_models)
     struct page page = {0};
     const char *configured = service->config->model[0] != '\0' ? ft_path_base(service->config->model) : NULL;
     FT_TRY(page_begin(request, &page, why));
-    FT_TRY(ft_dir_list(service->models_dir, &names, &why->err));
+    FT_TRY(ft_dir_list(ft_uploads_models(service->uploads), &names, &why->err));
     for (size_t i = 0; i <= names.count; i++) {
         const char *name = i < names.count ? names.names[i] : NULL;
         if (configured != NULL && (name == NULL || strcmp(configured, name) <= 0)) { /* in its place */
@@ -289,7 +289,8 @@ FT_V1_ANSWER(ft_v1_delete_model)
         why->code = FT_RPC_FAILED_PRECONDITION;
         st = FT_FAIL(&why->err, BUSY, "'%s' is the configured model", ft_path_base(stored.root));
     } else if (st == FT_OK) {
-        st = ft_upload_remove(service->models_dir, stored.root, &why->err);
+        st = ft_uploads_remove(service->uploads, stored.root, &why->err);
+        ft_uploads_hide(service->uploads, why->err.text);
     }
     ft_stored_release(&stored);
     return st == FT_OK ? ft_v1_empty(answer, why) : st;

@@ -9,11 +9,15 @@
 #include "executor/server/stored.h"
 #include "executor/server/v1.h"
 
+enum { ROOM_SECONDS = 5 }; /* until those may try again who found no room beside others' uploads */
+
 /* ---- what is asked */
 
 static uint64_t bytes_max(const struct ft_v1_call *call)
 {
-    return (uint64_t)call->service->config->upload_mb << 20;
+    const struct ft_config *config = call->service->config;
+    int64_t most_mb = config->upload_mb < config->uploads_mb ? config->upload_mb : config->uploads_mb;
+    return (uint64_t)most_mb << 20;
 }
 
 static enum ft_status read_head(struct ft_v1_call *call, struct ft_v1_model_push *p, struct ft_v1_why *why)
@@ -58,7 +62,8 @@ static enum ft_status look_at_name(struct ft_service *service, const struct ft_u
     if (ft_runs_state(service->runs, spec->name, &state, &none) == FT_OK) {
         return FT_FAIL(&why->err, EXISTS, "'%s' is a run", spec->name);
     }
-    enum ft_status st = ft_v1_ours(why, ft_stored_find(service->models_dir, spec->name, &stored, &why->err));
+    enum ft_status st =
+        ft_v1_ours(why, ft_stored_find(ft_uploads_models(service->uploads), spec->name, &stored, &why->err));
     if (st == FT_OK && stored.root != NULL) {
         *there = strcmp(stored.sha256, spec->sha256) == 0;
         st = *there ? FT_OK
@@ -159,9 +164,10 @@ static enum ft_status check_unpacked(const char *path, uint64_t most, struct ft_
     bool fits = ft_zip_fits(zip, most);
     ft_zip_close(zip);
     return fits ? FT_OK
-                : FT_FAIL(err, LIMIT,
-                          "unpacked it has more than %llu bytes, which the service takes (upload_mb)",
-                          (unsigned long long)most);
+                : FT_FAIL(
+                      err, LIMIT,
+                      "unpacked it has more than %llu bytes, which the service takes (upload_mb, uploads_mb)",
+                      (unsigned long long)most);
 }
 
 static enum ft_status check_loads(struct ft_v1_call *call, struct ft_v1_model_push *p, struct ft_v1_why *why)
@@ -171,7 +177,6 @@ static enum ft_status check_loads(struct ft_v1_call *call, struct ft_v1_model_pu
     if (st == FT_OK) {
         st = check_unpacked(path, bytes_max(call), &why->err);
         st = st == FT_OK ? call->service->engine->check_model(path, &why->err) : st;
-        ft_upload_hide(p->upload, why->err.text);
         if (st != FT_OK && st != FT_NOMEM && st != FT_IO) {
             why->code = FT_RPC_INVALID_ARGUMENT;
             ft_v1_at_fault(why, "model");
@@ -214,10 +219,15 @@ static void keep_main(void *arg)
     ft_v1_worked(call);
 }
 
-/* All bytes are there. */
+/* All bytes are there. It waits while others are checked. */
 static enum ft_status begin_keeping(struct ft_v1_call *call, struct ft_v1_model_push *p,
                                     struct ft_v1_why *why)
 {
+    if (!ft_uploads_check(call->service->uploads)) {
+        return call->stopping
+                   ? FT_FAIL(&why->err, UNAVAILABLE, "the service is going down; what came is kept")
+                   : FT_OK;
+    }
     p->keeping = true;
     ft_v1_begin_work(call);
     enum ft_status st = ft_thread_start("model", keep_main, call, &p->keeper, &why->err);
@@ -229,9 +239,14 @@ static enum ft_status begin_keeping(struct ft_v1_call *call, struct ft_v1_model_
 
 /* ---- steps */
 
+static bool is_whole(const struct ft_v1_model_push *p)
+{
+    return ft_upload_have(p->upload) == p->spec.bytes;
+}
+
 static enum ft_status go_on(struct ft_v1_call *call, struct ft_v1_model_push *p, struct ft_v1_why *why)
 {
-    return ft_upload_have(p->upload) == p->spec.bytes ? begin_keeping(call, p, why) : FT_OK;
+    return is_whole(p) ? begin_keeping(call, p, why) : FT_OK;
 }
 
 /* Whether it is there is asked again once the folder is ours: another call may have ended just then. */
@@ -240,13 +255,17 @@ static enum ft_status begin(struct ft_v1_call *call, struct ft_v1_model_push *p,
     bool there = false;
     FT_RETURN_IF_FAILED(look_at_name(call->service, &p->spec, &there, why));
     if (!there) {
-        enum ft_status st = ft_upload_open(call->service->models_dir, &p->spec, &p->upload, &why->err);
+        enum ft_status st = ft_upload_open(call->service->uploads, &p->spec, &p->upload, &why->err);
         if (st == FT_BUSY && call->stopping) {
             return FT_FAIL(&why->err, UNAVAILABLE, "the service is going down");
         }
         if (st == FT_BUSY) {
             ft_err_clear(&why->err);
             return FT_OK;
+        }
+        if (st == FT_LIMIT) {
+            why->code = FT_RPC_RESOURCE_EXHAUSTED;
+            why->fault.retry_seconds = ROOM_SECONDS;
         }
         FT_RETURN_IF_FAILED(st);
         st = look_at_name(call->service, &p->spec, &there, why);
@@ -299,6 +318,9 @@ static enum ft_status step(struct ft_v1_call *call, struct ft_v1_model_push *p, 
     if (p->upload == NULL) {
         return begin(call, p, why);
     }
+    if (is_whole(p)) { /* others were being checked */
+        return begin_keeping(call, p, why);
+    }
     return call->has_message && ft_v1_has_room(call) ? take_piece(call, p, why) : FT_OK;
 }
 
@@ -311,8 +333,10 @@ void ft_v1_push_model_step(struct ft_v1_call *call)
     if (st == FT_OK && first && p->model != NULL) {
         st = step(call, p, &why);
     }
-    bool waits = p->model != NULL && p->upload == NULL; /* for another upload of the same */
+    /* For another upload of the same, or until others are checked. */
+    bool waits = p->model != NULL && (p->upload == NULL || (is_whole(p) && !p->keeping));
     if (st != FT_OK) {
+        ft_uploads_hide(call->service->uploads, why.err.text);
         ft_v1_disk_refused(&why);
         ft_v1_fail(call, &why);
     } else if (p->over) {
@@ -329,6 +353,9 @@ void ft_v1_push_model_ended(struct ft_v1_call *call)
     struct ft_v1_model_push *p = call->state;
     ft_thread_join(p->keeper);
     p->keeper = NULL;
+    if (p->keeping) {
+        ft_uploads_checked(call->service->uploads);
+    }
     ft_upload_close(p->upload);
     p->upload = NULL;
 }

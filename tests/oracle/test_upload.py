@@ -1,5 +1,6 @@
 """A model here for a service there: `fit` and `encode --server` send it once, whole and under its name or not at all; cut lines,
 killed services, broken models, two at once, a disk that refuses. By the command line and by a client that grpcio-tools generates."""
+import contextlib
 import errno
 import hashlib
 import json
@@ -369,6 +370,62 @@ def test_two_at_once_send_it_once(v1, server, stub):  # noqa: F811
         assert second[-1].model.name == 'two' and second[0].bytes == (len(whole) if whole_way else 10000)
         assert (len(second) == 1) == whole_way
         stub.DeleteModel(v1.DeleteModelRequest(model='two'))
+
+
+def test_unfinished_ones_have_a_bound_together(v1, tmp_path):  # noqa: F811
+    """One that is sent now keeps its room; one that was cut makes room for another."""
+    first, second = (network(tmp_path / f'{k}.onnx', 7000, seed=k).read_bytes() for k in (1, 2))
+    assert len(first) < 1 << 20 < 2 * len(first)
+    with serving.Server(tmp_path, serving.VECTORS, '--uploads-mb', '1') as server, grpc.insecure_channel(server.target) as channel:
+        stub = v1.stub(channel)  # noqa: F811
+        gate = threading.Event()
+
+        def held():
+            yield upload(v1, 'first', content(**{'net.onnx': first}))
+            yield from pieces(v1, first[:5000])
+            gate.wait(60)
+        call = stub.PushModel(held(), timeout=60)
+        for _ in range(6):
+            next(call)
+        head = upload(v1, 'second', content(**{'net.onnx': second}))
+        error = refused(grpc.StatusCode.RESOURCE_EXHAUSTED, lambda: stub.PushModel(iter([head])))
+        assert 'uploads_mb' in error.details() and str(tmp_path) not in error.details()
+        gate.set()
+        assert list(call) == []
+        kept = [p.name for p in models(server).iterdir()]
+        assert len(kept) == 1  # 5000 bytes: both have room
+        assert list(stub.PushModel(iter([head, *pieces(v1, second[:600000], 0, 100000)])))[-1].bytes == 600000
+        assert len([*models(server).iterdir()]) == 2
+        third = network(tmp_path / '3.onnx', 7000, seed=3).read_bytes()
+        sent = [upload(v1, 'third', content(**{'net.onnx': third})), *pieces(v1, third, 0, 1 << 20)]
+        assert list(stub.PushModel(iter(sent)))[-1].model.name == 'third'
+        assert [p.name for p in models(server).iterdir()] == ['third'] and 'makes room' in server.log()
+        assert server.stop() == 0
+
+
+def test_many_at_once_are_checked_in_turn(v1, server, stub, tmp_path):  # noqa: F811
+    count = 12
+    whole = [network(tmp_path / f'{k}.onnx', 20000, seed=k).read_bytes() for k in range(count)]
+    ends, most = [None] * count, [0]
+
+    def send(k):
+        head = upload(v1, f'many-{k}', content(**{'net.onnx': whole[k]}))
+        *_, ends[k] = stub.PushModel(iter([head, *pieces(v1, whole[k], 0, 1 << 20)]), timeout=120)
+    senders = [threading.Thread(target=send, args=[k]) for k in range(count)]
+    for sender in senders:
+        sender.start()
+    while any(sender.is_alive() for sender in senders):
+        names = []
+        for comm in pathlib.Path(f'/proc/{server.process.pid}/task').glob('*/comm'):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                names.append(comm.read_text())
+        most[0] = max(most[0], names.count('model\n'))
+        time.sleep(0.001)
+    assert [end.model.name for end in ends] == [f'many-{k}' for k in range(count)]
+    print(f'{count} at once, {most[0]} checked at the same time')
+    assert 0 < most[0] <= 2
+    for k in range(count):
+        stub.DeleteModel(v1.DeleteModelRequest(model=f'many-{k}'))
 
 
 def test_limits_and_going_down(v1, tmp_path):  # noqa: F811
