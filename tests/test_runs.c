@@ -65,6 +65,9 @@ static int play(char **argv)
         (void)raise(SIGKILL);
     } else if (strstr(spec, "\"exit\"") != NULL) {
         code = 7;
+    } else if (strstr(spec, "\"say\"") != NULL) { /* a disk that has no room for a result */
+        static const char why[] = "work/checkpoint.tmp: no space";
+        code = write((int)strtol(getenv("FINETUNER_WORKER_SAYS"), NULL, 10), why, strlen(why)) > 0 ? 1 : 9;
     } else if (strstr(spec, "\"garble\"") != NULL) {
         put(dir, run, "events.jsonl",
             "{\"event\": \"progress\",\"st{\"event\": \"progress\",\"step\":1}\n"
@@ -209,10 +212,12 @@ static void failures_keep_their_reason(void **state)
 {
     struct fixture *f = *state;
     struct ft_runs *runs = open_runs(f->dir);
-    static const char *const acts[][2] = {
-        {"fail", "one class only"}, {"crash", "signal 9 (KILL): out of memory"}, {"exit", "exit code 7"}};
+    static const char *const acts[][2] = {{"fail", "one class only"},
+                                          {"crash", "signal 9 (KILL): out of memory"},
+                                          {"exit", "exit code 7"},
+                                          {"say", "work/checkpoint.tmp: no space"}};
     char *path = NULL;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof acts / sizeof acts[0]; i++) {
         char id[FT_RUN_ID];
         submit(runs, acts[i][0], id);
         wait_for(runs, id, FT_RUN_FAILED);

@@ -2,6 +2,7 @@
 /* One run as the service's worker does it: spec.json and a journal in; events, an artifact and a result out.
  */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tests/train_test.h"
 
@@ -137,10 +138,38 @@ static void frozen_layers_are_told_of_while_they_run(void **state)
     ASSERT_OK(ft_path_remove(dir, &err));
 }
 
+/* The journal cannot be opened, nor a result be written: the reason goes to the service by the pipe. */
+static void what_cannot_be_written_is_said(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    char dir[] = "/tmp/ft-test-worker-XXXXXX";
+    char path[256];
+    char said[FT_ERR_TEXT + 1] = "";
+    char number[16];
+    int ends[2];
+    assert_non_null(mkdtemp(dir));
+    write_spec(dir, "{}");
+    path_in(dir, "runs/r1/events.jsonl", path);
+    ASSERT_OK(ft_dir_make(path, &err));
+    assert_int_equal(pipe(ends), 0);
+    (void)snprintf(number, sizeof number, "%d", ends[1]);
+    assert_int_equal(setenv("FINETUNER_WORKER_SAYS", number, 1), 0);
+    assert_int_equal(ft_worker_main(dir, "r1", NULL, &err), FT_IO);
+    assert_int_equal(unsetenv("FINETUNER_WORKER_SAYS"), 0);
+    assert_true(read(ends[0], said, FT_ERR_TEXT) > 0);
+    assert_string_equal(said, err.text);
+    assert_non_null(strstr(said, "events.jsonl: EISDIR"));
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    ASSERT_OK(ft_path_remove(dir, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frozen_layers_are_told_of_while_they_run),
+        cmocka_unit_test(what_cannot_be_written_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

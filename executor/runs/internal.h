@@ -12,13 +12,19 @@
 #include "executor/base/thread.h"
 #include "executor/runs/runs.h"
 
+/* The variable in a worker's environment with the number of a pipe to the service: where result.json cannot
+ * be written, as on a disk that is full, it says there why it ends. At most FT_ERR_TEXT bytes. */
+#define FT_WORKER_SAYS "FINETUNER_WORKER_SAYS"
+
 struct ft_worker {
     char run[FT_RUN_ID];
     pid_t pid; /* 0: the place is free */
+    int says;  /* the service's end of the pipe */
     bool cancelling;
     bool over;  /* the process is gone, its end is not in the registry: there is no room for it on the disk */
     int status; /* waitpid()'s, once over */
-    double try_at; /* ft_clock_seconds(): when to try again */
+    char said[FT_ERR_TEXT]; /* once over; "" */
+    double try_at;          /* ft_clock_seconds(): when to try again */
 };
 
 struct ft_runs {

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -19,27 +20,33 @@
 
 enum { POLL_MS = 50, TRY_AGAIN_S = 1 };
 
+enum { SAYS = 3 }; /* the pipe, in the worker */
+
 /* Environment of a worker: ours, with OpenMP told not to spin beside the service (DESIGN 5.11). */
 static enum ft_status worker_environment(const struct ft_runs *runs, char ***env, char *threads,
                                          struct ft_err *err)
 {
+    static char passive[] = "OMP_WAIT_POLICY=PASSIVE";
+    static char says[] = FT_WORKER_SAYS "=3";
+    static_assert(SAYS == 3, "says");
     size_t count = 0;
     while (environ[count] != NULL) {
         count++;
     }
     char **list = NULL;
     *env = NULL;
-    FT_RETURN_IF_FAILED(ft_new(count + 3, sizeof *list, &list, err));
+    FT_RETURN_IF_FAILED(ft_new(count + 4, sizeof *list, &list, err));
     size_t n = 0;
     for (size_t i = 0; i < count; i++) {
         bool ours = strncmp(environ[i], "OMP_WAIT_POLICY=", 16) == 0 ||
+                    strncmp(environ[i], says, sizeof FT_WORKER_SAYS) == 0 ||
                     (runs->threads > 0 && strncmp(environ[i], "OMP_NUM_THREADS=", 16) == 0);
         if (!ours) {
             list[n++] = environ[i];
         }
     }
-    static char passive[] = "OMP_WAIT_POLICY=PASSIVE";
     list[n++] = passive;
+    list[n++] = says;
     if (runs->threads > 0) {
         list[n++] = threads;
     }
@@ -47,7 +54,8 @@ static enum ft_status worker_environment(const struct ft_runs *runs, char ***env
     return FT_OK;
 }
 
-static int prepare_spawn(posix_spawnattr_t *attr, posix_spawn_file_actions_t *files, const char *log)
+static int prepare_spawn(posix_spawnattr_t *attr, posix_spawn_file_actions_t *files, const char *log,
+                         int says)
 {
     sigset_t none;
     sigset_t standard;
@@ -62,12 +70,13 @@ static int prepare_spawn(posix_spawnattr_t *attr, posix_spawn_file_actions_t *fi
     cause = cause != 0 ? cause : posix_spawnattr_setsigmask(attr, &none);
     cause = cause != 0 ? cause : posix_spawnattr_setsigdefault(attr, &standard);
     cause = cause != 0 ? cause : posix_spawnattr_setpgroup(attr, 0);
+    cause = cause != 0 ? cause : posix_spawn_file_actions_adddup2(files, says, SAYS); /* may be 0 to 2 here */
     cause = cause != 0 ? cause : posix_spawn_file_actions_addopen(files, 0, "/dev/null", O_RDONLY, 0);
     cause = cause != 0 ? cause
                        : posix_spawn_file_actions_addopen(files, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0644);
     cause = cause != 0 ? cause : posix_spawn_file_actions_adddup2(files, 1, 2);
     /* Sockets and database handles stay here. */
-    return cause != 0 ? cause : posix_spawn_file_actions_addclosefrom_np(files, 3);
+    return cause != 0 ? cause : posix_spawn_file_actions_addclosefrom_np(files, SAYS + 1);
 }
 
 /* argv is only read by posix_spawn(), whose type lacks the const. */
@@ -76,9 +85,20 @@ static char *word(const char *text)
     return (char *)(uintptr_t)text;
 }
 
-static enum ft_status spawn_worker(struct ft_runs *runs, const char *id, pid_t *pid, struct ft_err *err)
+static void close_pipe(int ends[2])
+{
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] >= 0) {
+            (void)close(ends[i]);
+        }
+    }
+}
+
+static enum ft_status spawn_worker(struct ft_runs *runs, const char *id, struct ft_worker *worker,
+                                   struct ft_err *err)
 {
     enum ft_status st = FT_OK;
+    int ends[2] = {-1, -1};
     char *log = NULL;
     char *result = NULL;
     char **env = NULL;
@@ -91,20 +111,28 @@ static enum ft_status spawn_worker(struct ft_runs *runs, const char *id, pid_t *
     FT_TRY(ft_run_path(runs->data_dir, id, "worker.log", &log, err));
     FT_TRY(ft_run_path(runs->data_dir, id, "result.json", &result, err));
     FT_TRY(ft_path_remove(result, err)); /* of a worker before this one */
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
+        st = FT_FAIL(err, UNAVAILABLE, "cannot start a worker: %s", strerrorname_np(errno));
+        goto done;
+    }
     (void)posix_spawnattr_init(&attr);
     (void)posix_spawn_file_actions_init(&files);
     made = true;
-    int cause = prepare_spawn(&attr, &files, log);
+    int cause = prepare_spawn(&attr, &files, log, ends[1]);
     if (cause == 0) {
         char *argv[] = {word("finetuner"),  word("worker"), word("--run"), word(id),
                         word("--data-dir"), runs->data_dir, NULL};
         /* Not our path on disk: that file may have been replaced by a newer version since we started. */
-        cause = posix_spawn(pid, "/proc/self/exe", &files, &attr, argv, env);
+        cause = posix_spawn(&worker->pid, "/proc/self/exe", &files, &attr, argv, env);
     }
     if (cause != 0) {
         st = FT_FAIL(err, UNAVAILABLE, "cannot start a worker: %s", strerrorname_np(cause));
+        goto done;
     }
+    worker->says = ends[0];
+    ends[0] = -1;
 done:
+    close_pipe(ends);
     if (made) {
         (void)posix_spawnattr_destroy(&attr);
         (void)posix_spawn_file_actions_destroy(&files);
@@ -145,7 +173,7 @@ static bool start_waiting(struct ft_runs *runs, char failed[FT_RUN_ID])
             st = ft_db_set_state(runs, id, FT_RUN_STARTED, NULL, NULL, &err);
         }
         if (st == FT_OK) {
-            st = spawn_worker(runs, id, &worker->pid, &err);
+            st = spawn_worker(runs, id, worker, &err);
         }
         if (st != FT_OK) {
             FT_LOG_ERROR_LINE("runs", "cannot start run=%s reason=\"%s\"", id, err.text);
@@ -162,16 +190,30 @@ static bool start_waiting(struct ft_runs *runs, char failed[FT_RUN_ID])
     return false;
 }
 
-static void crash_text(int status, char out[160])
+enum { CRASH_TEXT = FT_ERR_TEXT + 160 };
+
+static void crash_text(const struct ft_worker *worker, char out[CRASH_TEXT])
 {
+    int status = worker->status;
     if (WIFSIGNALED(status)) {
         int signal = WTERMSIG(status);
-        (void)snprintf(out, 160, "the worker was ended by signal %d (%s)%s", signal, sigabbrev_np(signal),
+        (void)snprintf(out, CRASH_TEXT, "the worker was ended by signal %d (%s)%s", signal,
+                       sigabbrev_np(signal),
                        signal == SIGKILL ? ": out of memory, or killed by hand" : "; see its log");
+    } else if (worker->said[0] != '\0') {
+        (void)snprintf(out, CRASH_TEXT, "%s", worker->said);
     } else {
-        (void)snprintf(out, 160, "the worker ended with exit code %d and left no result; see its log",
+        (void)snprintf(out, CRASH_TEXT, "the worker ended with exit code %d and left no result; see its log",
                        WEXITSTATUS(status));
     }
+}
+
+/* It has ended: all that it said is there. */
+static void hear(struct ft_worker *worker)
+{
+    ssize_t n = read(worker->says, worker->said, sizeof worker->said - 1);
+    worker->said[n > 0 ? n : 0] = '\0';
+    (void)close(worker->says);
 }
 
 /* Whether the worker's end is to be recorded now. */
@@ -183,6 +225,9 @@ static bool has_ended(struct ft_worker *worker)
     if (!worker->over) {
         worker->over = waitpid(worker->pid, &worker->status, WNOHANG) == worker->pid;
         worker->try_at = 0;
+        if (worker->over) {
+            hear(worker);
+        }
     }
     return worker->over && ft_clock_seconds() >= worker->try_at;
 }
@@ -191,9 +236,9 @@ static bool has_ended(struct ft_worker *worker)
  * a service that goes down does not, the next one looks at the result. */
 static bool record_end(struct ft_runs *runs, struct ft_worker *worker)
 {
-    char crash[160];
+    char crash[CRASH_TEXT];
     struct ft_err err = {0};
-    crash_text(worker->status, crash);
+    crash_text(worker, crash);
     if (ft_settle(runs, worker->run, crash, worker->cancelling, &err) == FT_OK) {
         return true;
     }

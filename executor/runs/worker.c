@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -324,6 +325,16 @@ done:
     return st;
 }
 
+/* Where there is a service to hear it, which reads once this process has ended: a pipe has room for it. */
+static void say(const char *why)
+{
+    const char *number = getenv(FT_WORKER_SAYS);
+    int fd = number != NULL ? (int)strtol(number, NULL, 10) : -1;
+    if (fd >= 0 && write(fd, why, strlen(why)) < 0) {
+        FT_LOG_WARNING_LINE("runs", "the service does not hear fd=%d reason=\"%s\"", fd, why);
+    }
+}
+
 /* Several times the model's size, of no use once the artifact and the result are written. The journal of
  * steps stays. */
 static void drop_checkpoints(const struct worker *w)
@@ -361,10 +372,14 @@ enum ft_status ft_worker_main(const char *data_dir, const char *run, const struc
         }
         if (write_result(&w, st, err, &result, &second) != FT_OK) {
             FT_LOG_ERROR_LINE("runs", "cannot write the result run=%s reason=\"%s\"", run, second.text);
-            st = st != FT_OK ? st : second.code;
+            *err = st != FT_OK ? *err : second;
+            st = err->code;
+            say(err->text);
         } else if (st == FT_OK && !result.cancelled) {
             drop_checkpoints(&w);
         }
+    } else {
+        say(err->text);
     }
     ft_json_free(result.summary);
     ft_json_free(w.spec);

@@ -3,6 +3,7 @@ goes on by itself once there is room. A second process on the same workspace is 
 import errno
 import os
 import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -66,21 +67,25 @@ def test_the_service_outlives_a_disk_that_refuses(protos, tmp_path, cause, monke
 
 
 class Disk:
-    """The workspace on a disk of its own that is really full: a small tmpfs; where nobody may mount one, files may not grow (RLIMIT_FSIZE)
-    in the service. Which of the two is printed."""
+    """The workspace on a disk of its own that is really full: a small tmpfs. Where nobody may mount one: files of the service may not grow
+    (RLIMIT_FSIZE), or with `preload`, which holds for what a run writes too, the library says that there is no room. Which it is is printed."""
 
-    def __init__(self, folder, mib):
+    def __init__(self, folder, mib, preload=False, mount=True):
         self.path, self.mib, self.server = folder / 'data', mib, None
         self.path.mkdir()
         options = ['mount', '-t', 'tmpfs', '-o', f'size={mib}m', 'tmpfs', str(self.path)]
-        self.mounted = 'FT_NO_MOUNT' not in os.environ and subprocess.run(options, capture_output=True).returncode == 0
-        self.said = f'a tmpfs of {mib} MiB' if self.mounted else 'RLIMIT_FSIZE, since nobody may mount here'
-        print(self.said, end=': ')
+        self.mounted = mount and 'FT_NO_MOUNT' not in os.environ and subprocess.run(options, capture_output=True).returncode == 0
+        self.flag = folder / 'refuse' if preload and not self.mounted else None
+        other = f'{REFUSING.name} ' if self.flag else 'RLIMIT_FSIZE '
+        print(f'a tmpfs of {mib} MiB' if self.mounted else other + ('since nobody may mount here' if mount else ''), end=': ')
 
     def start(self, *flags):
         """A service on it; where there is no tmpfs its files end at 256 KiB."""
-        self.server = serving.Server(self.path.parent, serving.VECTORS, '--shard-kib', '1024', *flags)
-        if not self.mounted:
+        environment = {}
+        if self.flag is not None:
+            environment = {'LD_PRELOAD': str(REFUSING), 'FT_REFUSE_OF': str(self.path), 'FT_REFUSE_IF': str(self.flag)}
+        self.server = serving.Server(self.path.parent, serving.VECTORS, '--shard-kib', '1024', *flags, **environment)
+        if not self.mounted and self.flag is None:
             resource.prlimit(self.server.process.pid, resource.RLIMIT_FSIZE, (256 << 10, resource.RLIM_INFINITY))
         return self.server
 
@@ -94,12 +99,18 @@ class Disk:
         subprocess.run(['mount', '-o', f'remount,{options}', str(self.path)], check=True)
 
     def fill(self):
+        if self.flag is not None:
+            self.flag.write_text(str(errno.ENOSPC))
+            return
         with open(self.path / 'ballast', 'wb', buffering=0) as ballast:
             try:
                 while True:
                     ballast.write(bytes(4096))
             except OSError as error:
                 assert error.errno == errno.ENOSPC
+
+    def empty(self):
+        (self.flag or self.path / 'ballast').unlink()
 
     def __enter__(self):
         return self
@@ -168,14 +179,12 @@ def test_a_disk_that_is_really_full(protos, tmp_path):  # noqa: F811
             assert server.stop() == 0
 
 
-def test_a_run_on_a_disk_that_is_full(protos, tmp_path):  # noqa: F811
+@pytest.mark.parametrize('mount', [True, False])
+def test_a_run_on_a_disk_that_is_full(protos, tmp_path, mount):  # noqa: F811
     """Its checkpoint cannot be written, or its artifact: it says so, the service goes on, and so does the next run once there is room."""
     v1 = protos[0]
     from google.protobuf import struct_pb2
-    with Disk(tmp_path, 32) as disk:
-        if not disk.mounted:
-            print('what a run writes is not limited that way: left to the preloaded library')
-            return
+    with Disk(tmp_path, 32, preload=True, mount=mount) as disk:
         server = disk.start()
         channel = grpc.insecure_channel(server.target)
         stub = v1.stub(channel)
@@ -204,10 +213,14 @@ def test_a_run_on_a_disk_that_is_full(protos, tmp_path):  # noqa: F811
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and 'the disk refuses' in caught.value.details(), caught.value
         assert channel.unary_unary('/grpc.health.v1.Health/Check')(b'', timeout=20) == b'\x08\x01'
         assert b'embedding' in metrics.send(channel, metrics.request(protos, '/encode', metrics.vectors(2)))
-        (disk.path / 'ballast').unlink()
+        disk.empty()
         ended = end_of(run)
         print(f'{v1.Run.Status.Name(ended.status)}: {ended.reason}')
-        assert ended.status == v1.Run.FAILED and ended.reason != ''
+        # Neither result.json nor the worker's log had room for that: the worker said it to the service.
+        assert ended.status == v1.Run.FAILED and re.search('No space left|ENOSPC', ended.reason), ended
+        assert stub.GetRun(v1.GetRunRequest(run=run)).reason == ended.reason
+        shown = subprocess.run([serving.PROGRAM, 'runs', run, '--server', server.target], capture_output=True, text=True)
+        assert shown.returncode == 0 and ended.reason in shown.stdout, shown
         assert server.log().count('cannot record the end of run') == 1
         assert end_of(fit(5)).status == v1.Run.FINISHED
         assert server.stop() == 0
