@@ -72,6 +72,13 @@ static const struct conv_case conv_cases[] = {
     {1, 520, 3, 4, 70, WINDOW2(1, 1, 1, 1, 1, 1, 0, 0, 0, 0), 1},
     {1, 300, 5, 4, 70, WINDOW2(3, 3, 2, 2, 1, 1, 1, 1, 1, 1), 1},
     {1, 70, 5, 4, 300, WINDOW2(3, 3, 2, 1, 1, 1, 1, 1, 0, 1), 1},
+    /* whole panels, for winograd.h: edges of every width, pads of every size, several blocks, parts of the
+       depth */
+    {1, 64, 4, 4, 32, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1},
+    {2, 32, 7, 9, 64, WINDOW2(3, 3, 1, 1, 1, 1, 0, 2, 2, 0), 1},
+    {3, 32, 3, 14, 32, WINDOW2(3, 3, 1, 1, 1, 1, 2, 0, 1, 1), 1},
+    {1, 32, 37, 26, 32, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1},
+    {1, 320, 5, 6, 32, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1},
     {2, 5, 0, 17, 6, WINDOW1(4, 3, 1, 2, 1), 1},
     {1, 4, 0, 9, 8, WINDOW1(3, 1, 2, 2, 2), 4},
     {2, 3, 5, 6, 4, WINDOW3(3, 2, 3, 1, 2, 1, 1, 1, 1, 1, 1), 1},
@@ -147,9 +154,9 @@ static void epilogue_cases(struct suite *s, const struct kase *k, struct ft_type
     }
 }
 
-/* Infinities reach the results whose windows they lie in and no other: nothing is multiplied with padding.
- * Values are positive, so there is no NaN. But oneDNN's gradient of weights in bf16 multiplies dy with the
- * zeros around x (kernel.h). */
+/* Infinities reach the results whose windows they lie in and no other (but for kernels/cpu/winograd.h, which
+ * does not take these shapes): nothing is multiplied with padding. Values are positive, so there is no NaN.
+ * But oneDNN's gradient of weights in bf16 multiplies dy with the zeros around x (kernel.h). */
 static void infinity_case(struct suite *s, enum ft_op op, const struct conv_case *c, int input)
 {
     const struct ft_type x = conv_x(c);
@@ -176,6 +183,18 @@ static void infinity_case(struct suite *s, enum ft_op op, const struct conv_case
     ft_free(values);
 }
 
+/* Sums of n terms. Where a device may transform tiles first (kernels/cpu/winograd.h), what is rounded are
+ * sums of a whole tile, also for a result of few terms at its edge. */
+static struct kase conv_kase(enum ft_op op, const struct conv_case *c, double n)
+{
+    const struct ft_window *w = &c->window;
+    bool tiles = c->group == 1 && w->rank == 2;
+    for (int i = 0; i < 2; i++) {
+        tiles = tiles && w->kernel[i] == 3 && w->stride[i] == 1 && w->dilation[i] == 1;
+    }
+    return kase_of(op, SUM, sum_factor(n) + (tiles ? 128.0 : 0.0), tiles ? sqrt(n) : 0.0);
+}
+
 static void cases_conv(struct suite *s)
 {
     static const struct conv_case bordered = {1, 16, 5, 6, 17, WINDOW2(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), 1};
@@ -188,7 +207,7 @@ static void cases_conv(struct suite *s)
     for (int i = 0; i < COUNT_OF(conv_cases); i++) {
         const struct conv_case *c = &conv_cases[i];
         struct ft_type w = conv_w(c);
-        struct kase k = kase_of(FT_OP_CONV, SUM, sum_factor((double)ft_elements(&w) / (double)c->m), 0.0);
+        struct kase k = conv_kase(FT_OP_CONV, c, (double)ft_elements(&w) / (double)c->m);
         k.attrs = conv_attrs(c);
         kase_in(&k, conv_x(c), NORMAL);
         kase_in(&k, w, NORMAL);
@@ -197,7 +216,7 @@ static void cases_conv(struct suite *s)
     for (int i = 0; i < COUNT_OF(conv_cases) * 2; i++) {
         const struct conv_case *c = &conv_cases[i / 2];
         struct ft_type w = conv_w(c);
-        struct kase k = kase_of(FT_OP_CONV, SUM, sum_factor((double)ft_elements(&w) / (double)c->m), 0.0);
+        struct kase k = conv_kase(FT_OP_CONV, c, (double)ft_elements(&w) / (double)c->m);
         k.attrs = conv_attrs(c);
         kase_in(&k, conv_x(c), NORMAL);
         kase_in(&k, w, NORMAL);
@@ -213,8 +232,8 @@ static void cases_conv_bwd_data(struct suite *s)
     for (int i = 0; i < COUNT_OF(conv_cases); i++) {
         const struct conv_case *c = &conv_cases[i];
         struct ft_type w = conv_w(c);
-        struct kase k = kase_of(FT_OP_CONV_BWD_DATA, SUM,
-                                sum_factor((double)ft_elements(&w) / (double)(c->c / c->group)), 0.0);
+        struct kase k =
+            conv_kase(FT_OP_CONV_BWD_DATA, c, (double)ft_elements(&w) / (double)(c->c / c->group));
         k.attrs = conv_attrs(c);
         kase_in(&k, conv_y(c), NORMAL);
         kase_in(&k, w, NORMAL);
@@ -233,8 +252,7 @@ static void cases_conv_bwd_weight(struct suite *s)
     for (int i = 0; i < COUNT_OF(conv_cases); i++) {
         const struct conv_case *c = &conv_cases[i];
         struct ft_type y = conv_y(c);
-        struct kase k =
-            kase_of(FT_OP_CONV_BWD_WEIGHT, SUM, sum_factor((double)ft_elements(&y) / (double)c->m), 0.0);
+        struct kase k = conv_kase(FT_OP_CONV_BWD_WEIGHT, c, (double)ft_elements(&y) / (double)c->m);
         k.attrs = conv_attrs(c);
         kase_in(&k, conv_x(c), NORMAL);
         kase_in(&k, y, NORMAL);

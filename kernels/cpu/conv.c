@@ -4,6 +4,7 @@
 #include "kernels/cpu/depthwise.h"
 #include "kernels/cpu/direct.h"
 #include "kernels/cpu/dnnl.h"
+#include "kernels/cpu/winograd.h"
 
 /*
  * Convolution through oneDNN. Activations come channels-last (row-major works too, more slowly); weights are
@@ -347,6 +348,9 @@ enum ft_status ft_cpu_conv(struct ft_device *device, const struct ft_call *call,
                            size_t *scratch, struct ft_err *err)
 {
     bool narrow = call->in[0].dtype == FT_BF16;
+    if (!narrow && ft_cpu_is_winograd(ft_cpu_of(device), call)) {
+        return ft_cpu_winograd(device, call, kernel, scratch, err);
+    }
     if (!narrow && ft_cpu_is_direct(ft_cpu_of(device), call)) {
         return ft_cpu_direct(device, call, kernel, scratch, err);
     }
@@ -364,6 +368,9 @@ enum ft_status ft_cpu_conv_bwd_data(struct ft_device *device, const struct ft_ca
                                     struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
     bool narrow = call->in[0].dtype == FT_BF16;
+    if (!narrow && ft_cpu_is_winograd(ft_cpu_of(device), call)) {
+        return ft_cpu_winograd(device, call, kernel, scratch, err);
+    }
     if (!narrow && ft_cpu_is_direct(ft_cpu_of(device), call)) {
         return ft_cpu_direct(device, call, kernel, scratch, err);
     }
@@ -379,6 +386,9 @@ enum ft_status ft_cpu_conv_bwd_weight(struct ft_device *device, const struct ft_
     bool narrow = call->in[0].dtype == FT_BF16;
     if (!narrow && ft_cpu_is_depthwise(call)) {
         return ft_cpu_depthwise_weight(device, call, kernel, scratch, err);
+    }
+    if (!narrow && ft_cpu_is_winograd(ft_cpu_of(device), call)) {
+        return ft_cpu_winograd_weight(device, call, kernel, scratch, err);
     }
     if (!narrow && ft_cpu_is_direct_weight(ft_cpu_of(device), call)) {
         return ft_cpu_direct_weight(device, call, kernel, scratch, err);

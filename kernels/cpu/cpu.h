@@ -15,9 +15,9 @@ struct dnnl_engine;
 struct ft_cpu_pack;
 struct dnnl_stream;
 
-/* Which convolutions are kernels/cpu/direct.h's, and which products gemm.h's: those their rules say; tests
- * force all that they can, or none. */
-enum ft_cpu_direct { FT_CPU_DIRECT_RULE, FT_CPU_DIRECT_ALWAYS, FT_CPU_DIRECT_NEVER };
+/* Which convolutions are winograd.h's or direct.h's, and which products gemm.h's: those their rules say;
+ * tests force all that they can, without or with winograd.h, or none. */
+enum ft_cpu_direct { FT_CPU_DIRECT_RULE, FT_CPU_DIRECT_ALWAYS, FT_CPU_WINOGRAD_ALWAYS, FT_CPU_DIRECT_NEVER };
 
 struct ft_cpu {
     struct ft_device base;

@@ -591,7 +591,7 @@ static bool faster(const struct ft_call *call)
 static bool wanted(const struct ft_cpu *cpu, const struct ft_call *call)
 {
     if (cpu->direct != FT_CPU_DIRECT_RULE) {
-        return cpu->direct == FT_CPU_DIRECT_ALWAYS;
+        return cpu->direct != FT_CPU_DIRECT_NEVER;
     }
     return strcmp(cpu->vec->name, "avx2") == 0 && faster(call);
 }

@@ -7,15 +7,14 @@
  * in order, or over eight lanes of them: whatever the threads, the same bits. Taps outside x are left out:
  * they never meet an infinity.
  *
- * The rule: Debian's oneDNN 2.6 is made for AVX-512. Where the widest set is AVX2, these are ours, from 64
- * channels on, with what bench_conv showed for the layers of ResNets on two Zen 3 cores (batch 16, GFLOP/s of
- * ours and oneDNN's, beside a product of matrices at 155 to 185):
- *   several taps: forward 157 to 180 and 58 to 155, gradient of data 120 to 169 and 93 to 167, of weights 100
- * to 143 and 50 to 114; one tap: forward with a residual, which in a ResNet-50 oneDNN computes at 72 to 114;
- * the gradient of data of 512 and more channels of x, 141 to 168 and 120 to 160; of weights from 256 channels
- * of x on, 96 to 130 and 74 to 128. Other windows of one tap, and the 3 channels of a first layer, oneDNN
- * does faster. Between 3 and 64 channels, and with other sets, nobody has measured: oneDNN's. Thread-safety:
- * as the device.
+ * The rule, behind winograd.h's: Debian's oneDNN 2.6 is made for AVX-512. Where the widest set is AVX2, these
+ * are ours, from 64 channels on, with what bench_conv showed for the layers of ResNets on two Zen 3 cores
+ * (batch 16, GFLOP/s of ours and oneDNN's, beside a product of matrices at 155 to 185): several taps: forward
+ * 157 to 180 and 58 to 155, gradient of data 120 to 169 and 93 to 167, of weights 100 to 143 and 50 to 114;
+ * one tap: forward with a residual, which in a ResNet-50 oneDNN computes at 72 to 114; the gradient of data
+ * of 512 and more channels of x, 141 to 168 and 120 to 160; of weights from 256 channels of x on, 96 to 130
+ * and 74 to 128. Other windows of one tap, and the 3 channels of a first layer, oneDNN does faster. Between 3
+ * and 64 channels, and with other sets, nobody has measured: oneDNN's. Thread-safety: as the device.
  */
 #ifndef FT_KERNELS_CPU_DIRECT_H
 #define FT_KERNELS_CPU_DIRECT_H

@@ -329,7 +329,7 @@ static bool can(const struct ft_cpu *cpu, const struct ft_call *call)
 bool ft_cpu_is_gemm(const struct ft_cpu *cpu, const struct ft_call *call)
 {
     if (cpu->direct != FT_CPU_DIRECT_RULE) {
-        return cpu->direct == FT_CPU_DIRECT_ALWAYS && can(cpu, call);
+        return cpu->direct != FT_CPU_DIRECT_NEVER && can(cpu, call);
     }
     return strcmp(cpu->vec->name, "avx2") == 0 && can(cpu, call) && rows_of(call) >= LEAST_ROWS;
 }

@@ -16,7 +16,9 @@
 #include "executor/base/rand.h"
 #include "kernels/kernel.h"
 
+enum { FT_VEC_WIDEST = 32 };                          /* product_cols, at most */
 enum { FT_VEC_CONV_PIXELS = 6 };                      /* of a tile of vec->conv_tile */
+enum { FT_VEC_WINO_SIDE = 6, FT_VEC_WINO_TILE = 4 };  /* squares of winograd.h: transformed, and of y */
 enum { FT_VEC_TILE_ROWS = 4, FT_VEC_TILE_COLS = 16 }; /* one tile of vec->pdist */
 
 enum ft_vec_binary_mode { FT_VEC_VV, FT_VEC_VS, FT_VEC_SV }; /* which side is one number */
@@ -73,6 +75,18 @@ struct ft_vec_conv {
     const float *bias;          /* (features), or NULL */
     const float *residual;      /* or NULL; may be y: it is added first */
     float *y;                   /* = act(sum + bias + residual) */
+    enum ft_act act;
+    float act_a, act_b;
+};
+
+/* One tile of y from its 36 sums (winograd.h). */
+struct ft_vec_wino_result {
+    const float *from; /* (FT_VEC_WINO_SIDE^2, features), `apart` floats between the first axis */
+    int64_t apart, features;
+    int64_t place[FT_VEC_WINO_TILE * FT_VEC_WINO_TILE]; /* of each pixel in y and residual; < 0: not stored */
+    const float *bias;                                  /* (features), or NULL */
+    const float *residual;                              /* or NULL; may be y */
+    float *y;                                           /* = act(result + bias + residual) */
     enum ft_act act;
     float act_a, act_b;
 };
@@ -185,6 +199,17 @@ struct ft_vec {
     /* sum (FT_VEC_CONV_PIXELS, conv_features) += sum over n pixels of x's channels (n, FT_VEC_CONV_PIXELS)
      * times dy's features (n, conv_features); stride: between channels of sum. */
     void (*conv_outer)(const float *x, const float *dy, float *sum, int64_t n, int64_t stride);
+
+    /* The transforms of winograd.h; channels and features are multiples of product_cols. `apart`: floats
+     * between the FT_VEC_WINO_SIDE^2 places of a result. Source: pixels at[row * FT_VEC_WINO_SIDE + column]
+     * of x, all readable. Weight: (3, 3, product_cols) -> product_cols a place. */
+    void (*wino_source)(const float *const *at, int64_t channels, float *to, int64_t apart);
+    void (*wino_weight)(const float *from, float *to, int64_t apart);
+    void (*wino_result)(const struct ft_vec_wino_result *tile);
+    /* For the gradient of the weight: a tile of dy, at[row * FT_VEC_WINO_TILE + column], as wino_source; and
+     * from the sums, product_cols a place, `apart`, to (3, 3, product_cols). */
+    void (*wino_gradient)(const float *const *at, int64_t features, float *to, int64_t apart);
+    void (*wino_taps)(const float *from, int64_t apart, float *to);
 
     /* Attention: small products whose b fits the second-level cache. */
     int64_t product_cols;

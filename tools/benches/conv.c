@@ -1,6 +1,6 @@
 /*
- * bench_conv - the convolutions of ResNet-18 and -50, ours (kernels/cpu/direct.h) beside oneDNN's: GFLOP/s of
- * each layer, in turns, and of the networks' sums. What the rule of direct.h rests on.
+ * bench_conv - the convolutions of ResNet-18 and -50, ours (kernels/cpu/winograd.h and direct.h) beside
+ * oneDNN's: GFLOP/s of each layer, in turns, and of the networks' sums. What the rules there rest on.
  *
  * usage: bench_conv forward|data|weight [BATCH [THREADS]]       (16, all processors)
  */
@@ -30,7 +30,7 @@ static const struct layer layers[] = {
     {1024, 14, 2048, 1, 2, 0, 1}, {2048, 7, 512, 1, 1, 0, 2},
 };
 
-enum { OURS, ONEDNN, SIDES };
+enum { WINOGRAD, DIRECT, ONEDNN, SIDES };
 
 struct side {
     struct ft_device *device;
@@ -141,28 +141,39 @@ int main(int argc, char **argv)
     struct side sides[SIDES] = {0};
     for (int i = 0; i < SIDES; i++) {
         must(ft_device_open("cpu", threads, &sides[i].device, &err));
-        ft_cpu_of(sides[i].device)->direct = i == OURS ? FT_CPU_DIRECT_ALWAYS : FT_CPU_DIRECT_NEVER;
+        static const enum ft_cpu_direct of[SIDES] = {FT_CPU_WINOGRAD_ALWAYS, FT_CPU_DIRECT_ALWAYS,
+                                                     FT_CPU_DIRECT_NEVER};
+        ft_cpu_of(sides[i].device)->direct = of[i];
     }
     double time[2][SIDES] = {{0}};
     double work[2] = {0};
-    (void)printf("%s, batch %lld: GFLOP/s of ours and oneDNN\n", what, (long long)batch);
+    (void)printf(
+        "%s, batch %lld: GFLOP/s of winograd.h where it can, else direct.h, of direct.h, of oneDNN\n", what,
+        (long long)batch);
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
         const struct layer *l = &layers[i];
         double flops = time_layer(sides, op, batch, l);
-        (void)printf("  %4lld x %3lld^2 -> %4lld, %lld^2/%lld  %6.1f %6.1f\n", (long long)l->c,
-                     (long long)l->hw, (long long)l->k, (long long)l->taps, (long long)l->stride,
-                     flops / sides[OURS].best * 1e-9, flops / sides[ONEDNN].best * 1e-9);
+        (void)printf("  %4lld x %3lld^2 -> %4lld, %lld^2/%lld ", (long long)l->c, (long long)l->hw,
+                     (long long)l->k, (long long)l->taps, (long long)l->stride);
+        for (int side = 0; side < SIDES; side++) {
+            (void)printf(" %6.1f", flops / sides[side].best * 1e-9);
+        }
+        (void)printf("\n");
         (void)fflush(stdout);
         const int times[2] = {l->r18, l->r50};
         for (int net = 0; net < 2; net++) {
             work[net] += times[net] * flops;
-            time[net][OURS] += times[net] * sides[OURS].best;
-            time[net][ONEDNN] += times[net] * sides[ONEDNN].best;
+            for (int side = 0; side < SIDES; side++) {
+                time[net][side] += times[net] * sides[side].best;
+            }
         }
     }
     for (int net = 0; net < 2; net++) {
-        (void)printf("ResNet-%d %6.1f %6.1f\n", net == 0 ? 18 : 50, work[net] / time[net][OURS] * 1e-9,
-                     work[net] / time[net][ONEDNN] * 1e-9);
+        (void)printf("ResNet-%d", net == 0 ? 18 : 50);
+        for (int side = 0; side < SIDES; side++) {
+            (void)printf(" %6.1f", work[net] / time[net][side] * 1e-9);
+        }
+        (void)printf("\n");
     }
     for (int i = 0; i < SIDES; i++) {
         ft_device_close(sides[i].device);

@@ -1,0 +1,37 @@
+/*
+ * winograd.h - convolutions of 3 x 3 taps with fewer products: Winograd's F(4 x 4, 3 x 3), channels last,
+ * without groups, strides and dilations; private to kernels/cpu/.
+ *
+ * A tile of 4 x 4 pixels of y needs 6 x 6 of x. Both, and the weight, are evaluated at the points 0, 1, -1,
+ * 2, -2 and infinity along each axis (B, G and A of Lavin and Gray, "Fast Algorithms for Convolutional Neural
+ * Networks", 2016), which leaves 36 products of matrices, (tiles, channels) times (channels, features): 36
+ * multiplications where 144 were. The gradient of data is the same with the weight turned round and
+ * transposed; that of the weight sums 36 products of x's and dy's squares over all tiles and transforms once.
+ *
+ * Rounding: a result errs by some 2e-6 of the size of its tile's sums (128 units, tests/kernel_cases.h), ten
+ * times a plain sum's. An infinity, a NaN or numbers near the largest floats spoil the tiles they are in, not
+ * only the results whose windows they lie in. Bits depend on neither batch nor threads. Kernels hold the
+ * transformed weight, 4 times its size.
+ *
+ * The rule: as for direct.h, where the widest set is AVX2; from 64 channels on both sides. bench_conv, two
+ * Zen 3 cores, batch 16, GFLOP/s as a plain sum counts them, of these, of direct.h and of Debian's
+ * oneDNN 2.6, for the layers of ResNets with 64, 128, 256 and 512 channels: forward     492 579 442 318 179
+ * 178 184 150    141 149 164 152 of data     429 486 389 433    164 147 177 162    155 157 192 163 of weights
+ * 408 498 396 229    147 162 173 152     84 119 131  84 and forward of one image 445 253 183 100, 171 92 85
+ * 114, 160 94 90 94. Thread-safety: as the device.
+ */
+#ifndef FT_KERNELS_CPU_WINOGRAD_H
+#define FT_KERNELS_CPU_WINOGRAD_H
+
+#include "kernels/cpu/cpu.h"
+
+/* CONV and its gradients: the rule, or what cpu->direct says. */
+bool ft_cpu_is_winograd(const struct ft_cpu *cpu, const struct ft_call *call);
+FT_MUST_CHECK enum ft_status ft_cpu_winograd(struct ft_device *device, const struct ft_call *call,
+                                             struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
+/* CONV_BWD_WEIGHT */
+FT_MUST_CHECK enum ft_status ft_cpu_winograd_weight(struct ft_device *device, const struct ft_call *call,
+                                                    struct ft_kernel **kernel, size_t *scratch,
+                                                    struct ft_err *err);
+
+#endif
