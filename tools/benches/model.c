@@ -232,7 +232,8 @@ static void release(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static struct bench b = {.precision = "f32", .batch = 1, .threads = 2, .runs = {.repeat = 5, .slowest = 20}};
+    static struct bench b = {
+        .precision = "f32", .batch = 1, .threads = 2, .runs = {.repeat = 5, .slowest = 20}};
     struct ft_err err = {0};
     enum ft_status st = FT_OK;
     if (!read_arguments(&b, argc, argv)) {
