@@ -73,8 +73,13 @@ static void search_equals_a_full_sort(void **state)
     for (size_t d = 0; d < 2; d++) {
         struct ft_device *device = open_device(devices[d]);
         for (int metric = 0; metric < 3; metric++) {
-            struct ft_search s = {queries, index, 300, (size_t)3 * MANY, DIM, 30, (enum ft_metric)metric,
-                                  false};
+            struct ft_search s = {.queries = queries,
+                                  .index = index,
+                                  .n_queries = 300,
+                                  .n_index = (size_t)3 * MANY,
+                                  .dim = DIM,
+                                  .k = 30,
+                                  .metric = (enum ft_metric)metric};
             assert_int_equal(ft_search_run(device, &s, ids, distances, &err), FT_OK);
             for (size_t q = 0; q < s.n_queries; q++) {
                 for (size_t i = 0; i < s.n_index; i++) {
@@ -98,6 +103,47 @@ static void search_equals_a_full_sort(void **state)
     }
 }
 
+struct told {
+    size_t calls, done, total;
+    bool sinks;
+};
+
+static void tell(void *arg, size_t done, size_t total)
+{
+    struct told *told = arg;
+    told->sinks = told->sinks || done < told->done;
+    told->done = done;
+    told->total = total;
+    told->calls++;
+}
+
+/* 300 queries are two tiles, each against 2,048 of the index and the rest of it. */
+static void a_search_tells_how_far_it_is(void **state)
+{
+    (void)state;
+    enum { INDEX = 3000 };
+    static float queries[300 * DIM], index[INDEX * DIM], distances[300];
+    fill(queries, 300 * DIM, 4);
+    fill(index, (size_t)INDEX * DIM, 5);
+    struct ft_err err = {0};
+    struct told told = {0};
+    struct ft_device *device = open_device(devices[0]);
+    struct ft_search s = {.queries = queries,
+                          .index = index,
+                          .n_queries = 300,
+                          .n_index = INDEX,
+                          .dim = DIM,
+                          .k = 1,
+                          .progress = tell,
+                          .progress_arg = &told};
+    assert_int_equal(ft_search_run(device, &s, NULL, distances, &err), FT_OK);
+    assert_int_equal(told.calls, 4);
+    assert_int_equal(told.done, 300);
+    assert_int_equal(told.total, 300);
+    assert_false(told.sinks);
+    ft_device_close(device);
+}
+
 static void ties_are_ordered_by_index_and_self_is_left_out(void **state)
 {
     (void)state;
@@ -106,7 +152,14 @@ static void ties_are_ordered_by_index_and_self_is_left_out(void **state)
     float distances[5 * 6];
     struct ft_err err = {0};
     struct ft_device *device = open_device("ref");
-    struct ft_search s = {rows, rows, 5, 5, 2, 6, FT_METRIC_COSINE, true};
+    struct ft_search s = {.queries = rows,
+                          .index = rows,
+                          .n_queries = 5,
+                          .n_index = 5,
+                          .dim = 2,
+                          .k = 6,
+                          .metric = FT_METRIC_COSINE,
+                          .exclude_self = true};
     assert_int_equal(ft_search_run(device, &s, ids, distances, &err), FT_OK);
     static const uint32_t first[] = {1, 3, 2, 4, UINT32_MAX, UINT32_MAX};
     assert_memory_equal(ids, first, sizeof first);
@@ -129,7 +182,13 @@ static void bad_input_is_named(void **state)
     assert_int_equal(ft_metric_parse("manhattan", &metric, &err), FT_INVALID);
     assert_non_null(strstr(err.text, "cosine"));
     struct ft_device *device = open_device("ref");
-    struct ft_search s = {rows, rows, 1, 2, 2, 1, FT_METRIC_COSINE, false};
+    struct ft_search s = {.queries = rows,
+                          .index = rows,
+                          .n_queries = 1,
+                          .n_index = 2,
+                          .dim = 2,
+                          .k = 1,
+                          .metric = FT_METRIC_COSINE};
     assert_int_equal(ft_search_run(device, &s, ids, NULL, &err), FT_INVALID);
     assert_non_null(strstr(err.text, "index embedding 1"));
     s.k = 0;
@@ -168,7 +227,12 @@ static void metrics_of_a_known_ranking(void **state)
     struct ft_err err = {0};
     struct ft_metrics m;
     struct ft_device *device = open_device("ref");
-    struct ft_search s = {query, index, 2, 6, 1, 0, FT_METRIC_SQEUCLIDEAN, false};
+    struct ft_search s = {.queries = query,
+                          .index = index,
+                          .n_queries = 2,
+                          .n_index = 6,
+                          .dim = 1,
+                          .metric = FT_METRIC_SQEUCLIDEAN};
     assert_int_equal(ft_metrics_run(device, &s, query_labels, labels, 4, &m, &err), FT_OK);
     assert_int_equal(m.queries, 1);
     assert_int_equal(m.skipped, 1);
@@ -200,7 +264,13 @@ static void out_of_memory_leaks_nothing(void **state)
     enum ft_status st = FT_NOMEM;
     for (uint64_t n = 1; st != FT_OK; n++) {
         struct ft_metrics m;
-        struct ft_search s = {rows, rows, 40, 40, DIM, 0, FT_METRIC_COSINE, true};
+        struct ft_search s = {.queries = rows,
+                              .index = rows,
+                              .n_queries = 40,
+                              .n_index = 40,
+                              .dim = DIM,
+                              .metric = FT_METRIC_COSINE,
+                              .exclude_self = true};
         ft_alloc_fail_at(n);
         st = ft_metrics_run(device, &s, labels, labels, 20, &m, &err);
         ft_alloc_fail_at(0);
@@ -215,6 +285,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(search_equals_a_full_sort),
+        cmocka_unit_test(a_search_tells_how_far_it_is),
         cmocka_unit_test(ties_are_ordered_by_index_and_self_is_left_out),
         cmocka_unit_test(bad_input_is_named),
         cmocka_unit_test(metrics_of_a_known_ranking),

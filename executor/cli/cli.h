@@ -86,12 +86,24 @@ const char *ft_count_text(int64_t n, char out[FT_COUNT_TEXT]);
 /* A progress bar on a terminal; on anything else a line now and then. */
 struct ft_bar {
     bool terminal, quiet;
+    double began;  /* clock when the work did, */
+    int64_t from;  /* and how far it was */
     double drawn;  /* clock of the last drawing */
     int64_t shown; /* tenths already told when not on a terminal */
 };
+/* Of work that begins now, from 0. */
 void ft_bar_init(struct ft_bar *bar, bool quiet);
-void ft_bar_draw(struct ft_bar *bar, const char *title, int64_t done, int64_t total, double eta_seconds,
-                 const char *rest);
+/* Of work that is done often or soon over: it says nothing on anything else than a terminal. */
+void ft_bar_init_terminal(struct ft_bar *bar, bool quiet);
+/* The work goes on from there, now. */
+void ft_bar_begin(struct ft_bar *bar, int64_t from);
+/* So many of these were done a second; 0: not known yet. */
+double ft_bar_pace(const struct ft_bar *bar, int64_t done);
+/* rest: what stands behind the time that is left at that pace. */
+void ft_bar_draw(struct ft_bar *bar, const char *title, int64_t done, int64_t total, const char *rest);
+/* The same of work that knows its own time. */
+void ft_bar_draw_eta(struct ft_bar *bar, const char *title, int64_t done, int64_t total, double eta_seconds,
+                     const char *rest);
 void ft_bar_clear(struct ft_bar *bar);
 /* "0:01:08" */
 enum { FT_SPAN_TEXT = 32 };

@@ -24,42 +24,35 @@ static void embedded_release(struct embedded *e)
     *e = (struct embedded){0};
 }
 
-struct screen {
-    struct ft_bar bar;
-    double start;
-};
-
 /* Texts take as long as they have tokens. */
 static void on_progress(void *arg, const struct ft_encode_done *d)
 {
-    struct screen *screen = arg;
+    struct ft_bar *bar = arg;
     char rest[96];
-    double spent = ft_clock_seconds() - screen->start;
-    double pace = spent > 0 ? 1 / spent : 0;
     bool texts = d->tokens_all > 0;
     size_t done = texts ? d->tokens : d->done;
     size_t all = texts ? d->tokens_all : d->count;
-    int n = snprintf(rest, sizeof rest, "%.0f documents/s", (double)d->done * pace);
+    int n = snprintf(rest, sizeof rest, "%.0f documents/s", ft_bar_pace(bar, (int64_t)d->done));
     if (texts) {
-        (void)snprintf(rest + n, sizeof rest - (size_t)n, ", %.0f tokens/s", (double)d->tokens * pace);
+        (void)snprintf(rest + n, sizeof rest - (size_t)n, ", %.0f tokens/s",
+                       ft_bar_pace(bar, (int64_t)d->tokens));
     }
-    ft_bar_draw(&screen->bar, "Encoding", (int64_t)done, (int64_t)all,
-                done > 0 ? (double)(all - done) * spent / (double)done : -1, rest);
+    ft_bar_draw(bar, "Encoding", (int64_t)done, (int64_t)all, rest);
 }
 
 /* out->data is open already. */
 static enum ft_status embed(struct ft_encoder *encoder, bool quiet, struct embedded *out, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    struct screen screen = {.start = ft_clock_seconds()};
-    ft_bar_init(&screen.bar, quiet);
+    struct ft_bar bar;
+    ft_bar_init(&bar, quiet);
     size_t elements = 0;
     if (!ft_mul_size(ft_dataset_count(out->data), (size_t)ft_encoder_dim(encoder), &elements)) {
         FT_TRY(FT_FAIL(err, LIMIT, "too many documents"));
     }
     FT_TRY(ft_new(elements, sizeof(float), &out->rows, err));
-    st = ft_encoder_dataset(encoder, out->data, out->rows, ft_cli_cancel(), on_progress, &screen, err);
-    ft_bar_clear(&screen.bar);
+    st = ft_encoder_dataset(encoder, out->data, out->rows, ft_cli_cancel(), on_progress, &bar, err);
+    ft_bar_clear(&bar);
 done:
     return st;
 }
@@ -247,6 +240,14 @@ static void evaluate_table(const struct ft_metrics *metrics)
     putchar('\n');
 }
 
+static void on_searched(void *arg, size_t done, size_t total)
+{
+    char rest[64];
+    struct ft_bar *bar = arg;
+    (void)snprintf(rest, sizeof rest, "%.0f queries/s", ft_bar_pace(bar, (int64_t)done));
+    ft_bar_draw(bar, "Searching", (int64_t)done, (int64_t)total, rest);
+}
+
 static enum ft_status measure(const struct ft_model_args *m, const struct embedded *queries,
                               const struct embedded *index, int64_t dim, struct ft_metrics *metrics,
                               struct ft_err *err)
@@ -257,18 +258,23 @@ static enum ft_status measure(const struct ft_model_args *m, const struct embedd
     int32_t *index_labels = NULL;
     bool same = index->data == NULL;
     const struct embedded *in = same ? queries : index;
+    struct ft_bar bar;
     struct ft_search search = {.queries = queries->rows,
                                .index = in->rows,
                                .n_queries = ft_dataset_count(queries->data),
                                .n_index = ft_dataset_count(in->data),
                                .dim = dim,
                                .k = (size_t)m->limit,
-                               .exclude_self = same};
+                               .exclude_self = same,
+                               .progress = on_searched,
+                               .progress_arg = &bar};
     FT_TRY(ft_metric_parse(m->metric, &search.metric, err));
     FT_TRY(joint_labels(in->data, queries->data, &query_labels, err));
     FT_TRY(joint_labels(in->data, in->data, &index_labels, err));
     FT_TRY(ft_device_open("cpu", (int)m->threads, &device, err));
-    FT_TRY(ft_metrics_run(device, &search, query_labels, index_labels, (size_t)m->limit, metrics, err));
+    ft_bar_init_terminal(&bar, m->quiet || m->json);
+    st = ft_metrics_run(device, &search, query_labels, index_labels, (size_t)m->limit, metrics, err);
+    ft_bar_clear(&bar);
 done:
     ft_device_close(device);
     ft_free(index_labels);

@@ -177,7 +177,7 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
     struct ft_buf command = {0};
     struct ft_fit_result result = {0};
     struct ft_screen screen;
-    ft_screen_init(&screen, mine->quiet);
+    ft_screen_init(&screen, mine->quiet, mine->json);
     FT_TRY(ft_out_check(mine->out, ".zip", NULL, err));
     FT_TRY(ft_dataset_open(args->positional[1], true, &train, err));
     if (mine->eval != NULL) {

@@ -256,7 +256,7 @@ enum ft_status ft_cmd_watch(int argc, char **argv, struct ft_err *err)
     FT_TRY(ft_args_want(&w.args, 1, ft_command_find("watch")->usage, err));
     FT_TRY(ft_remote_open(&w.remote, &remote, err));
     const char *id = w.args.positional[0];
-    st = ft_remote_watch(&remote, id, w.from, w.quiet, &run, err);
+    st = ft_remote_watch(&remote, id, w.from, w.quiet, w.json, &run, err);
     if (st == FT_CANCELLED) {
         ft_remote_hint(&remote, id);
     }

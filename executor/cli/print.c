@@ -69,6 +69,25 @@ const char *ft_span_text(double seconds, char out[FT_SPAN_TEXT])
 void ft_bar_init(struct ft_bar *bar, bool quiet)
 {
     *bar = (struct ft_bar){.terminal = isatty(STDERR_FILENO) == 1, .quiet = quiet, .shown = -1};
+    ft_bar_begin(bar, 0);
+}
+
+void ft_bar_init_terminal(struct ft_bar *bar, bool quiet)
+{
+    ft_bar_init(bar, quiet);
+    bar->quiet = quiet || !bar->terminal;
+}
+
+void ft_bar_begin(struct ft_bar *bar, int64_t from)
+{
+    bar->began = ft_clock_seconds();
+    bar->from = from;
+}
+
+double ft_bar_pace(const struct ft_bar *bar, int64_t done)
+{
+    double spent = ft_clock_seconds() - bar->began;
+    return spent > 0 ? (double)(done - bar->from) / spent : 0;
 }
 
 static void draw_terminal(const char *title, int64_t done, int64_t total, const char *span, const char *rest)
@@ -88,8 +107,14 @@ static void draw_terminal(const char *title, int64_t done, int64_t total, const 
     (void)fflush(stderr);
 }
 
-void ft_bar_draw(struct ft_bar *bar, const char *title, int64_t done, int64_t total, double eta_seconds,
-                 const char *rest)
+void ft_bar_draw(struct ft_bar *bar, const char *title, int64_t done, int64_t total, const char *rest)
+{
+    double pace = ft_bar_pace(bar, done);
+    ft_bar_draw_eta(bar, title, done, total, pace > 0 ? (double)(total - done) / pace : -1, rest);
+}
+
+void ft_bar_draw_eta(struct ft_bar *bar, const char *title, int64_t done, int64_t total, double eta_seconds,
+                     const char *rest)
 {
     char span[FT_SPAN_TEXT];
     if (bar->quiet) {

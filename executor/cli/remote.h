@@ -122,7 +122,7 @@ void ft_remote_batch_release(struct ft_remote_batch *batch);
 /* remote_watch.c: a run until it ends. *run is the Run as it ended, the caller's. FT_CANCELLED: somebody
  * asked to stop watching; the run goes on. */
 FT_MUST_CHECK enum ft_status ft_remote_watch(struct ft_remote *remote, const char *id, int64_t from,
-                                             bool quiet, struct ft_json **run, struct ft_err *err);
+                                             bool quiet, bool json, struct ft_json **run, struct ft_err *err);
 /* A run that ended, for fit and watch: prints the table, or with `json` the object of `fit --json`, whose
  * `run` is the service's id and `out` where the artifact lies here (NULL: it was not fetched). Fails as the
  * run did. */

@@ -35,7 +35,6 @@ struct encode {
     struct ft_remote_batch batch;
     struct ft_buf answer;
     struct ft_bar bar;
-    double start;
 };
 
 static bool flag(const char *key)
@@ -103,11 +102,8 @@ static enum ft_status answered(struct encode *e, struct ft_err *err)
     e->n_sent--;
     e->done += n;
     e->remote->reached = true;
-    double spent = ft_clock_seconds() - e->start;
-    double pace = spent > 0 ? (double)e->done / spent : 0;
-    (void)snprintf(rest, sizeof rest, "%.0f documents/s", pace);
-    ft_bar_draw(&e->bar, "Encoding", (int64_t)e->done, (int64_t)e->count,
-                pace > 0 ? (double)(e->count - e->done) / pace : -1, rest);
+    (void)snprintf(rest, sizeof rest, "%.0f documents/s", ft_bar_pace(&e->bar, (int64_t)e->done));
+    ft_bar_draw(&e->bar, "Encoding", (int64_t)e->done, (int64_t)e->count, rest);
     return FT_OK;
 }
 
@@ -200,10 +196,10 @@ enum ft_status ft_remote_encode(int argc, char **argv, struct ft_err *err)
     e.count = ft_dataset_count(data);
     e.model = model;
     ft_bar_init(&e.bar, w.quiet);
-    e.start = ft_clock_seconds();
+    double start = ft_clock_seconds();
     const struct ft_remote_work work = {encode_stream, far, &e, &e.stream, &e.bar};
     FT_TRY(ft_remote_keep_on(&remote, &work, NULL, err));
-    double seconds = ft_clock_seconds() - e.start;
+    double seconds = ft_clock_seconds() - start;
     FT_TRY(ft_write_rows(w.out, e.rows, e.count, (int64_t)e.dim, err));
     FT_TRY(tell(&w, &e, seconds, err));
 done:

@@ -212,7 +212,7 @@ static enum ft_status watch_and_fetch(struct ft_remote *remote, const struct wis
 {
     struct ft_json *run = NULL;
     const char *status = NULL;
-    enum ft_status st = ft_remote_watch(remote, id, 0, w->quiet, &run, err);
+    enum ft_status st = ft_remote_watch(remote, id, 0, w->quiet, w->json, &run, err);
     if (st == FT_CANCELLED || st == FT_UNAVAILABLE) {
         ft_remote_hint(remote, id);
     }

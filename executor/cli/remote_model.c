@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
-#include "executor/base/clock.h"
 #include "executor/base/file.h"
 #include "executor/cli/remote.h"
 #include "executor/codec/digest.h"
@@ -30,8 +29,6 @@ struct upload {
     size_t mapped;
     struct ft_buf message, answer;
     struct ft_bar bar;
-    double start;
-    uint64_t start_at;
 };
 
 /* A model or a run of that name is there? FT_NOT_FOUND. */
@@ -173,11 +170,8 @@ static enum ft_status send_what_may(struct upload *u, struct ft_err *err)
 static void draw(struct upload *u)
 {
     char rest[64];
-    double spent = ft_clock_seconds() - u->start;
-    double pace = spent > 0 ? (double)(u->kept - u->start_at) / spent : 0;
-    (void)snprintf(rest, sizeof rest, "%.1f MB/s", pace / 1e6);
-    ft_bar_draw(&u->bar, "Sending the model", (int64_t)u->kept, (int64_t)u->total,
-                pace > 0 ? (double)(u->total - u->kept) / pace : -1, rest);
+    (void)snprintf(rest, sizeof rest, "%.1f MB/s", ft_bar_pace(&u->bar, (int64_t)u->kept) / 1e6);
+    ft_bar_draw(&u->bar, "Sending the model", (int64_t)u->kept, (int64_t)u->total, rest);
 }
 
 static enum ft_status take_answer(struct upload *u, struct ft_err *err)
@@ -197,8 +191,8 @@ static enum ft_status take_answer(struct upload *u, struct ft_err *err)
     }
     if (!u->answered) {
         u->answered = true;
-        u->sent = u->start_at = bytes;
-        u->start = ft_clock_seconds();
+        u->sent = bytes;
+        ft_bar_begin(&u->bar, (int64_t)bytes);
     } else {
         u->carried += bytes - u->kept;
     }

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "executor/base/alloc.h"
-#include "executor/base/clock.h"
 #include "executor/base/file.h"
 #include "executor/cli/remote.h"
 #include "executor/codec/zip.h"
@@ -21,7 +20,6 @@ struct pull {
     uint64_t have, size;
     char sha256[FT_SHA256_HEX]; /* as the service says; "" before the first chunk */
     struct ft_bar bar;
-    double start;
 };
 
 static enum ft_status take(void *arg, struct ft_bytes message, struct ft_err *err)
@@ -41,11 +39,8 @@ static enum ft_status take(void *arg, struct ft_bytes message, struct ft_err *er
     ft_sha256_add(p->sha, chunk.data);
     p->have += chunk.data.size;
     p->size = chunk.size;
-    double spent = ft_clock_seconds() - p->start;
-    double pace = spent > 0 ? (double)p->have / spent : 0;
-    (void)snprintf(rest, sizeof rest, "%.1f MB/s", pace / 1e6);
-    ft_bar_draw(&p->bar, "Pulling", (int64_t)p->have, (int64_t)p->size,
-                pace > 0 ? (double)(p->size - p->have) / pace : -1, rest);
+    (void)snprintf(rest, sizeof rest, "%.1f MB/s", ft_bar_pace(&p->bar, (int64_t)p->have) / 1e6);
+    ft_bar_draw(&p->bar, "Pulling", (int64_t)p->have, (int64_t)p->size, rest);
     return FT_OK;
 }
 
@@ -123,7 +118,7 @@ enum ft_status ft_remote_pull(struct ft_remote *remote, const char *id, const ch
 {
     enum ft_status st = FT_OK;
     struct ft_buf part = {0};
-    struct pull p = {.remote = remote, .id = id, .start = ft_clock_seconds()};
+    struct pull p = {.remote = remote, .id = id};
     bool zip = ft_path_has_suffix(out, ".zip");
     ft_bar_init(&p.bar, quiet);
     FT_TRY(ft_artifact_check_place(out, err));

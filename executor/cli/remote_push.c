@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "executor/base/clock.h"
 #include "executor/cli/remote.h"
 #include "executor/wire/docarray_v1.h"
 #include "executor/wire/docarray.h"
@@ -35,9 +34,6 @@ struct push {
     struct ft_remote_batch batch;
     struct ft_buf answer;
     struct ft_bar bar;
-    double start;
-    size_t start_at; /* kept when the clock started */
-    uint64_t total_bytes;
     struct ft_push_result *result;
 };
 
@@ -68,11 +64,8 @@ static enum ft_status document(const struct ft_dataset *data, size_t i, struct f
 static void draw(struct push *p)
 {
     char rest[96];
-    double spent = ft_clock_seconds() - p->start;
-    double pace = spent > 0 ? (double)(p->kept - p->start_at) / spent : 0;
-    (void)snprintf(rest, sizeof rest, "%.0f documents/s", pace);
-    ft_bar_draw(&p->bar, "Pushing", (int64_t)p->kept, (int64_t)p->count,
-                pace > 0 ? (double)(p->count - p->kept) / pace : -1, rest);
+    (void)snprintf(rest, sizeof rest, "%.0f documents/s", ft_bar_pace(&p->bar, (int64_t)p->kept));
+    ft_bar_draw(&p->bar, "Pushing", (int64_t)p->kept, (int64_t)p->count, rest);
 }
 
 enum ft_status ft_remote_batch_fill(struct ft_remote_batch *batch, const char *name,
@@ -203,7 +196,6 @@ enum ft_status ft_remote_push(struct ft_remote *remote, const char *name, const 
     struct push p = {.remote = remote, .data = data, .name = name, .result = result};
     p.count = result->documents;
     ft_bar_init(&p.bar, quiet);
-    p.start = ft_clock_seconds();
     const struct ft_remote_work work = {push_stream, far, &p, &p.stream, &p.bar};
     enum ft_status st = ft_remote_keep_on(remote, &work, &result->retries, err);
     if (st != FT_OK && (p.kept > 0 || (remote->reached && st == FT_UNAVAILABLE))) {

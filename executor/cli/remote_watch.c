@@ -92,12 +92,12 @@ static enum ft_status watch_stream(void *arg, struct ft_err *err)
                           : FT_FAIL(err, UNAVAILABLE, "the service ended the stream before the run's end");
 }
 
-enum ft_status ft_remote_watch(struct ft_remote *remote, const char *id, int64_t from, bool quiet,
+enum ft_status ft_remote_watch(struct ft_remote *remote, const char *id, int64_t from, bool quiet, bool json,
                                struct ft_json **run, struct ft_err *err)
 {
     struct watch w = {.remote = remote, .id = id, .next = from};
     *run = NULL;
-    ft_screen_init(&w.screen, quiet);
+    ft_screen_init(&w.screen, quiet, json);
     const struct ft_remote_work work = {watch_stream, far, &w, NULL, &w.screen.bar};
     enum ft_status st = ft_remote_keep_on(remote, &work, NULL, err);
     if (st != FT_OK) {

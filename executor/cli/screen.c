@@ -4,10 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-void ft_screen_init(struct ft_screen *screen, bool quiet)
+void ft_screen_init(struct ft_screen *screen, bool quiet, bool json)
 {
     screen->quiet = quiet;
     ft_bar_init(&screen->bar, quiet);
+    ft_bar_init_terminal(&screen->stage, quiet || json);
 }
 
 static void on_progress(void *arg, const struct ft_fit_progress *p)
@@ -20,13 +21,13 @@ static void on_progress(void *arg, const struct ft_fit_progress *p)
     if (p->active_share >= 0 && n > 0) {
         (void)snprintf(rest + n, sizeof rest - (size_t)n, "  active %.0f%%", 100.0 * p->active_share);
     }
-    ft_bar_draw(&screen->bar, title, p->step, p->steps, p->eta_seconds, rest);
+    ft_bar_draw_eta(&screen->bar, title, p->step, p->steps, p->eta_seconds, rest);
 }
 
 static void on_stage(void *arg, const char *title, int64_t done, int64_t total, double eta_seconds)
 {
     struct ft_screen *screen = arg;
-    ft_bar_draw(&screen->bar, title, done, total, eta_seconds, "");
+    ft_bar_draw_eta(&screen->stage, title, done, total, eta_seconds, "");
 }
 
 static void on_note(void *arg, const char *line)

@@ -10,9 +10,11 @@
 
 struct ft_screen {
     struct ft_bar bar;
+    struct ft_bar stage; /* of work around the steps */
     bool quiet;
 };
-void ft_screen_init(struct ft_screen *screen, bool quiet);
+/* json: standard output gets an object, and whoever reads it no stages beside it. */
+void ft_screen_init(struct ft_screen *screen, bool quiet, bool json);
 /* What a job tells, drawn; the screen must outlive the job. */
 struct ft_fit_events ft_screen_events(struct ft_screen *screen);
 /* Before and after, and how it went: of the object that `fit --json` prints. On stdout. */

@@ -189,6 +189,15 @@ static void scan_tile(struct work *w, size_t q0, size_t nq, size_t i0, size_t ni
     }
 }
 
+/* A tile of queries that met some of the index counts as so much of its queries: few may search a lot. */
+static void tell_progress(const struct work *w, size_t q0, size_t nq, size_t met)
+{
+    const struct ft_search *s = w->search;
+    if (s->progress != NULL) {
+        s->progress(s->progress_arg, q0 + nq * met / s->n_index, s->n_queries);
+    }
+}
+
 static enum ft_status search_tile(struct work *w, size_t q0, size_t nq, struct ft_err *err)
 {
     const struct ft_search *s = w->search;
@@ -204,6 +213,7 @@ static enum ft_status search_tile(struct work *w, size_t q0, size_t nq, struct f
         FT_RETURN_IF_FAILED(ft_device_wait(w->device, err));
         FT_RETURN_IF_FAILED(get_products(w, err));
         scan_tile(w, q0, nq, i0, ni);
+        tell_progress(w, q0, nq, i0 + ni);
     }
     return FT_OK;
 }

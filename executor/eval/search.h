@@ -26,6 +26,9 @@ struct ft_search {
     size_t k; /* neighbours per query; fewer exist: the rest is UINT32_MAX */
     enum ft_metric metric;
     bool exclude_self; /* query i is index i */
+    /* How far it is, in queries, after each tile; may be NULL. */
+    void (*progress)(void *arg, size_t done, size_t total);
+    void *progress_arg;
 };
 /* One call a query, in order: its `count` <= k neighbours, ascending; the arrays are borrowed for the call.
  */

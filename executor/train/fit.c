@@ -23,6 +23,16 @@ void ft_run_note(const struct ft_run *run, const char *fmt, ...)
     run->job->events.note(run->job->events.arg, line);
 }
 
+void ft_run_stage(const struct ft_run *run, const char *title, size_t done, size_t total, double began)
+{
+    if (run->job->events.stage == NULL) {
+        return;
+    }
+    double spent = ft_clock_seconds() - began;
+    double left = done > 0 ? spent * (double)(total - done) / (double)done : 0;
+    run->job->events.stage(run->job->events.arg, title, (int64_t)done, (int64_t)total, left);
+}
+
 static void tell_metrics(const struct ft_run *run, const char *when, const struct ft_json *metrics)
 {
     if (metrics != NULL && run->job->events.metrics != NULL) {

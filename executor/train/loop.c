@@ -30,6 +30,26 @@ static enum ft_status metrics_json(const struct ft_metrics *metrics, struct ft_j
     return FT_OK;
 }
 
+struct measuring {
+    const struct ft_run *run;
+    double began, searching; /* clocks of when embedding and the search began */
+};
+
+/* Texts take as long as they have tokens. */
+static void on_embedded(void *arg, const struct ft_encode_done *d)
+{
+    const struct measuring *m = arg;
+    bool texts = d->tokens_all > 0;
+    ft_run_stage(m->run, "Measuring", texts ? d->tokens : d->done, texts ? d->tokens_all : d->count,
+                 m->began);
+}
+
+static void on_searched(void *arg, size_t done, size_t total)
+{
+    const struct measuring *m = arg;
+    ft_run_stage(m->run, "Searching", done, total, m->searching);
+}
+
 enum ft_status ft_run_evaluate(struct ft_run *run, const struct ft_cancel *cancel, struct ft_json **metrics,
                                struct ft_err *err)
 {
@@ -38,6 +58,7 @@ enum ft_status ft_run_evaluate(struct ft_run *run, const struct ft_cancel *cance
     float *embeddings = NULL;
     int32_t *labels = NULL;
     struct ft_metrics found;
+    struct measuring measuring = {.run = run, .began = ft_clock_seconds()};
     *metrics = NULL;
     if (data == NULL) {
         return FT_OK;
@@ -48,9 +69,17 @@ enum ft_status ft_run_evaluate(struct ft_run *run, const struct ft_cancel *cance
     for (size_t i = 0; i < n; i++) {
         labels[i] = ft_dataset_class_of(data, i);
     }
-    FT_TRY(ft_encoder_all(run->encoder, &run->eval.rows, embeddings, cancel, NULL, NULL, err));
-    struct ft_search search = {
-        embeddings, embeddings, n, n, run->dim, 0, run->distance, run->callbacks.exclude_self};
+    FT_TRY(ft_encoder_all(run->encoder, &run->eval.rows, embeddings, cancel, on_embedded, &measuring, err));
+    measuring.searching = ft_clock_seconds();
+    struct ft_search search = {.queries = embeddings,
+                               .index = embeddings,
+                               .n_queries = n,
+                               .n_index = n,
+                               .dim = run->dim,
+                               .metric = run->distance,
+                               .exclude_self = run->callbacks.exclude_self,
+                               .progress = on_searched,
+                               .progress_arg = &measuring};
     FT_TRY(ft_metrics_run(run->device, &search, labels, labels, (size_t)run->options.limit, &found, err));
     FT_TRY(metrics_json(&found, metrics, err));
 done:

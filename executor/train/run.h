@@ -96,6 +96,9 @@ struct ft_run {
 };
 
 void ft_run_note(const struct ft_run *run, const char *fmt, ...) FT_PRINTF(2, 3);
+/* Long work on all documents that began then (a clock's seconds): tells how far it is, and how long the rest
+ * takes at that pace. */
+void ft_run_stage(const struct ft_run *run, const char *title, size_t done, size_t total, double began);
 void ft_run_release(struct ft_run *run);
 
 /* setup.c: read options, load, tailor, split, check, make ready for step 1. */

@@ -66,15 +66,10 @@ void ft_run_prefix_decide(struct ft_run *run)
 static void on_filled(void *arg, size_t done, size_t count)
 {
     struct ft_run *run = arg;
-    if (run->job->events.stage == NULL) {
-        return;
-    }
     run->prefix_done += done == count ? count : 0;
     size_t all = run->train.rows.count + (run->val.data != NULL ? run->val.rows.count : 0);
     size_t there = done == count ? run->prefix_done : run->prefix_done + done;
-    double spent = ft_clock_seconds() - run->prefix_began;
-    double left = there > 0 ? spent * (double)(all - there) / (double)there : 0;
-    run->job->events.stage(run->job->events.arg, "Frozen layers", (int64_t)there, (int64_t)all, left);
+    ft_run_stage(run, "Frozen layers", there, all, run->prefix_began);
 }
 
 static enum ft_status fill(struct ft_run *run, struct ft_run_set *set, struct ft_err *err)

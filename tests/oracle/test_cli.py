@@ -502,11 +502,11 @@ def test_fit_and_evaluate_say_the_same(place, tuned):
 # ---- the shell's side
 
 
-def test_a_terminal_gets_a_bar(place):
+def at_a_terminal(place, *words):
+    """What a command shows there: its standard error; standard output is a file."""
     primary, secondary = pty.openpty()
     child = subprocess.Popen(
-        [cli.PROGRAM, "fit", "mlp.onnx", "mlp-train.jsonl", "--out", "bar.zip", "--steps", "200"], cwd=place.dir,
-        env=cli.ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=secondary,
+        [cli.PROGRAM, *map(str, words)], cwd=place.dir, env=cli.ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=secondary,
     )
     os.close(secondary)
     seen = b""
@@ -520,8 +520,29 @@ def test_a_terminal_gets_a_bar(place):
         seen += piece
     os.close(primary)
     assert child.wait() == 0
-    text = seen.decode()
+    return seen.decode()
+
+
+def test_a_terminal_gets_a_bar(place):
+    text = at_a_terminal(place, "fit", "mlp.onnx", "mlp-train.jsonl", "--out", "bar.zip", "--steps", 200)
     assert "\r\033[K" in text and "\u2501" in text and "eta" in text and "200/200" in text
+
+
+@pytest.mark.parametrize("words,titles", [
+    (["fit", "mlp.onnx", "mlp-train.jsonl", "--eval", "mlp-eval.jsonl", "--out", "measured.zip", "--steps", "2"],
+     ["Measuring", "Searching"]),
+    (["evaluate", "mlp.onnx", "mlp-eval.jsonl"], ["Encoding", "Searching"]),
+])
+def test_measuring_has_a_bar_at_a_terminal_only(place, words, titles):
+    text = at_a_terminal(place, *words)
+    for title in titles:
+        assert re.search(rf"\r\033\[K{title} \u2501+ 600/600 eta 0:00:00", text), (title, text)
+    assert "\u2501" not in text[text.rindex("\r\033[K"):]  # the last one is wiped
+    for silent in (["--json"], ["--quiet"], ["--json", "--quiet"]):
+        text = at_a_terminal(place, *words, *silent)
+        assert "Measuring" not in text and "Searching" not in text, text
+    told = cli.ok(*words, cwd=place.dir)
+    assert "Measuring" not in told.err and "Searching" not in told.err and "\033" not in told.err
 
 
 def test_help(place):
