@@ -30,6 +30,7 @@ enum ft_status ft_cmd_inspect(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_tailor(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_serve(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_datasets(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_cmd_models(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_push(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_runs(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_watch(int argc, char **argv, struct ft_err *err);
@@ -41,6 +42,7 @@ void ft_help_fit(const char *command);
 void ft_help_model(const char *command); /* options of the commands that open a model */
 void ft_help_serve(const char *command);
 void ft_help_datasets(const char *command);
+void ft_help_models(const char *command);
 void ft_help_push(const char *command);
 void ft_help_runs(const char *command); /* runs, watch, pull */
 
@@ -74,11 +76,27 @@ FT_MUST_CHECK enum ft_status ft_arg_int(const char *key, const char *value, int6
 /* A flag's value: none, true or 1 is true; false or 0 is false. */
 FT_MUST_CHECK enum ft_status ft_arg_flag(const char *key, const char *value, bool *out, struct ft_err *err);
 
+/* The two options that most commands have. */
+struct ft_output {
+    bool json;  /* one JSON object on standard output */
+    bool quiet; /* no progress, no notes */
+};
+bool ft_output_flag(const char *key); /* and --help, which is seen before */
+/* *known: it is one of them, and was taken. */
+FT_MUST_CHECK enum ft_status ft_output_option(struct ft_output *output, const char *key, const char *value,
+                                              bool *known, struct ft_err *err);
+
 /* Rows (count, dim) to a .npy file. */
 FT_MUST_CHECK enum ft_status ft_write_rows(const char *path, const float *rows, size_t count, int64_t dim,
                                            struct ft_err *err);
 /* One JSON object on stdout and a newline. */
 FT_MUST_CHECK enum ft_status ft_print_json(const struct ft_json *json, struct ft_err *err);
+/* {key: array} on stdout. */
+FT_MUST_CHECK enum ft_status ft_print_json_list(const char *key, struct ft_json *take_array,
+                                                struct ft_err *err);
+/* What became of Documents of a dataset: "shoes: 1,200 documents deleted", or an object. */
+FT_MUST_CHECK enum ft_status ft_datasets_told(const char *name, const char *what, int64_t count, bool json,
+                                              struct ft_err *err);
 /* "12,345,678" */
 enum { FT_COUNT_TEXT = 40 };
 const char *ft_count_text(int64_t n, char out[FT_COUNT_TEXT]);

@@ -5,7 +5,7 @@
 
 #include "executor/base/alloc.h"
 #include "executor/base/file.h"
-#include "executor/cli/cli.h"
+#include "executor/cli/remote.h"
 #include "executor/runs/runs.h"
 #include "executor/store/folder.h"
 #include "executor/store/set.h"
@@ -13,7 +13,7 @@
 struct wish {
     struct ft_args args;
     const char *workspace, *out;
-    bool json;
+    struct ft_output output;
     const char *ids[FT_ARGS_MAX];
     size_t n_ids;
 };
@@ -22,7 +22,7 @@ void ft_help_datasets(const char *command)
 {
     (void)command;
     puts(
-        "A service stores what is sent to /train in datasets, one folder each below WORKSPACE/datasets. "
+        "A service stores what is pushed to it in datasets, one folder each below WORKSPACE/datasets. "
         "Every\n"
         "Document has an id; one that comes again with other content or another label replaces the first.\n"
         "\n"
@@ -36,36 +36,38 @@ void ft_help_datasets(const char *command)
         "  delete  NAME              the whole dataset\n"
         "  delete  NAME --id ID ...  these Documents\n"
         "\n"
+        "On the service's machine, in its folder:\n"
         "  --workspace DIR           the service's workspace (default: workspace)\n"
         "  --json                    one JSON object on standard output\n"
+        "list, verify and export work beside a running service; compact and delete need it stopped.\n"
         "\n"
-        "list, verify and export work beside a running service; compact and delete need it stopped. Runs "
-        "that\n"
-        "have begun keep the Documents they began with.");
-}
-
-static bool flag(const char *key)
-{
-    return strcmp(key, "json") == 0;
+        "From anywhere, list and delete, by a service that runs:\n" FT_REMOTE_HELP "\n"
+        "\n"
+        "Runs that have begun keep the Documents they began with.\n"
+        "\n"
+        "Example:\n"
+        "  finetuner datasets list --server gpu-box:8080\n"
+        "  finetuner datasets delete shoes --id a17 --id a18 --server gpu-box:8080\n"
+        "  finetuner datasets verify shoes --workspace /srv/finetuner");
 }
 
 static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, flag, &w->args, err));
+    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, ft_output_flag, &w->args, err));
     w->workspace = "workspace";
     for (int i = 0; i < w->args.n_options; i++) {
         const char *key = w->args.key[i];
         const char *value = w->args.value[i];
+        bool known = false;
+        FT_RETURN_IF_FAILED(ft_output_option(&w->output, key, value, &known, err));
         if (strcmp(key, "workspace") == 0) {
             w->workspace = value;
         } else if (strcmp(key, "out") == 0) {
             w->out = value;
         } else if (strcmp(key, "id") == 0) {
             w->ids[w->n_ids++] = value;
-        } else if (strcmp(key, "json") == 0) {
-            FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &w->json, err));
-        } else {
-            return FT_FAIL(err, USAGE, "unknown option --%s", key);
+        } else if (!known) {
+            return FT_FAIL(err, USAGE, "unknown option --%s (finetuner help datasets lists them)", key);
         }
     }
     if (w->args.n_positional < 1) {
@@ -141,9 +143,8 @@ static enum ft_status show(const struct wish *w, const char *const *names, size_
                            struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    struct ft_json *object = w->json ? ft_json_object() : NULL;
-    struct ft_json *array = w->json ? ft_json_array() : NULL;
-    if (!w->json) {
+    struct ft_json *array = w->output.json ? ft_json_array() : NULL;
+    if (!w->output.json) {
         print_head();
     }
     for (size_t i = 0; i < count; i++) {
@@ -154,22 +155,20 @@ static enum ft_status show(const struct wish *w, const char *const *names, size_
         st = look(dir, &info, err);
         ft_free(dir);
         FT_TRY(st);
-        if (w->json) {
+        if (w->output.json) {
             FT_TRY(info_json(names[i], &info, &row, err));
             FT_TRY(ft_json_push(array, row, err));
         } else {
             print_row(names[i], &info);
         }
     }
-    if (w->json) {
+    if (w->output.json) {
         struct ft_json *taken = array;
         array = NULL;
-        FT_TRY(ft_json_set(object, "datasets", taken, err));
-        FT_TRY(ft_print_json(object, err));
+        FT_TRY(ft_print_json_list("datasets", taken, err));
     }
 done:
     ft_json_free(array);
-    ft_json_free(object);
     return st;
 }
 
@@ -180,7 +179,11 @@ static enum ft_status list(const struct wish *w, struct ft_err *err)
     char *dir = NULL;
     FT_TRY(ft_path_join(w->workspace, "datasets", &dir, err));
     if (ft_path_kind(dir) != FT_PATH_DIR) {
-        st = FT_FAIL(err, NOT_FOUND, "%.600s is no workspace of a service: it has no datasets", w->workspace);
+        st = FT_FAIL(
+            err, NOT_FOUND,
+            "%.600s is no workspace of a service: it has no datasets; --workspace DIR names one here, "
+            "--server HOST:PORT a service that runs",
+            w->workspace);
         goto done;
     }
     FT_TRY(ft_dir_list(dir, &names, err));
@@ -199,26 +202,32 @@ done:
     return st;
 }
 
-static enum ft_status done_json(const struct wish *w, const char *key, size_t count, struct ft_err *err)
+static enum ft_status told_json(const char *name, const char *what, int64_t count, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_json *o = ft_json_object();
-    FT_TRY(ft_json_set(o, "dataset", ft_json_of_text(w->args.positional[1]), err));
-    FT_TRY(ft_json_set(o, key, ft_json_of_int((int64_t)count), err));
+    FT_TRY(ft_json_set(o, "dataset", ft_json_of_text(name), err));
+    FT_TRY(ft_json_set(o, what, ft_json_of_int(count), err));
     FT_TRY(ft_print_json(o, err));
 done:
     ft_json_free(o);
     return st;
 }
 
-static enum ft_status told(const struct wish *w, const char *key, size_t count, struct ft_err *err)
+enum ft_status ft_datasets_told(const char *name, const char *what, int64_t count, bool json,
+                                struct ft_err *err)
 {
     char text[FT_COUNT_TEXT];
-    if (w->json) {
-        return done_json(w, key, count, err);
+    if (json) {
+        return told_json(name, what, count, err);
     }
-    printf("%s: %s documents %s\n", w->args.positional[1], ft_count_text((int64_t)count, text), key);
+    printf("%s: %s documents %s\n", name, ft_count_text(count, text), what);
     return FT_OK;
+}
+
+static enum ft_status told(const struct wish *w, const char *what, size_t count, struct ft_err *err)
+{
+    return ft_datasets_told(w->args.positional[1], what, (int64_t)count, w->output.json, err);
 }
 
 static enum ft_status export_one(const struct wish *w, const char *dir, struct ft_err *err)
@@ -283,6 +292,9 @@ enum ft_status ft_cmd_datasets(int argc, char **argv, struct ft_err *err)
 {
     struct wish w = {0};
     char *dir = NULL;
+    if (ft_remote_wanted(argc, argv)) {
+        return ft_remote_datasets(argc, argv, err);
+    }
     FT_RETURN_IF_FAILED(read_wish(argc, argv, &w, err));
     const char *verb = w.args.positional[0];
     const char *const *names = w.args.positional + 1;

@@ -19,8 +19,11 @@ static const struct ft_command commands[] = {
      "a gRPC executor for Jina Flows: /train, /fit, /encode", ft_cmd_serve, ft_help_serve},
     {"datasets",
      "datasets list|verify NAME ...|export NAME --out FILE.bin|compact NAME|delete NAME [--id ID ...] "
-     "[--workspace DIR] [--json]",
-     "what a service keeps: list, check, export, compact, delete", ft_cmd_datasets, ft_help_datasets},
+     "[--server HOST:PORT | --workspace DIR] [--json]",
+     "Documents that a service keeps: list, check, export, compact, delete", ft_cmd_datasets,
+     ft_help_datasets},
+    {"models", "models list|delete NAME [--server HOST:PORT | --workspace DIR] [--json]",
+     "models that a service has beside its runs: list, delete", ft_cmd_models, ft_help_models},
     {"push", "push DATA --server HOST:PORT [--dataset NAME] [options]",
      "labelled data to a dataset of a running service", ft_cmd_push, ft_help_push},
     {"runs", "runs [RUN | cancel RUN | delete RUN] --server HOST:PORT [options]",

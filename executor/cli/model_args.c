@@ -142,6 +142,19 @@ enum ft_status ft_arg_flag(const char *key, const char *value, bool *out, struct
     return FT_OK;
 }
 
+bool ft_output_flag(const char *key)
+{
+    return strcmp(key, "json") == 0 || strcmp(key, "quiet") == 0 || strcmp(key, "help") == 0;
+}
+
+enum ft_status ft_output_option(struct ft_output *output, const char *key, const char *value, bool *known,
+                                struct ft_err *err)
+{
+    bool *at = strcmp(key, "json") == 0 ? &output->json : strcmp(key, "quiet") == 0 ? &output->quiet : NULL;
+    *known = at != NULL;
+    return at != NULL ? ft_arg_flag(key, value, at, err) : FT_OK;
+}
+
 static enum ft_status set_pooler(const char *value, enum ft_pooler *pooler, struct ft_err *err)
 {
     enum ft_pooler found = FT_POOLER_DEFAULT;

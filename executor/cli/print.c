@@ -26,6 +26,19 @@ done:
     return st;
 }
 
+enum ft_status ft_print_json_list(const char *key, struct ft_json *take_array, struct ft_err *err)
+{
+    struct ft_json *object = ft_json_object();
+    if (object == NULL) {
+        ft_json_free(take_array);
+        return FT_FAIL(err, NOMEM, "out of memory");
+    }
+    enum ft_status st = ft_json_set(object, key, take_array, err);
+    st = st == FT_OK ? ft_print_json(object, err) : st;
+    ft_json_free(object);
+    return st;
+}
+
 enum ft_status ft_write_rows(const char *path, const float *rows, size_t count, int64_t dim,
                              struct ft_err *err)
 {

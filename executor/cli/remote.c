@@ -68,6 +68,18 @@ enum ft_status ft_remote_option(struct ft_remote_args *args, const char *key, co
     return FT_OK;
 }
 
+bool ft_remote_verb_flag(const char *key)
+{
+    return ft_remote_flag(key) || ft_output_flag(key);
+}
+
+enum ft_status ft_remote_verb_option(struct ft_remote_args *args, struct ft_output *output, const char *key,
+                                     const char *value, bool *known, struct ft_err *err)
+{
+    FT_RETURN_IF_FAILED(ft_remote_option(args, key, value, known, err));
+    return *known ? FT_OK : ft_output_option(output, key, value, known, err);
+}
+
 /* ---- the connection */
 
 static enum ft_status connect_to(struct ft_remote *r, struct ft_err *err)
@@ -356,6 +368,43 @@ enum ft_status ft_remote_request(const char *key, const char *value, struct ft_j
         *request = NULL;
         st = st == FT_NOMEM ? FT_FAIL(err, USAGE, "%s is not UTF-8 text", key) : st;
     }
+    return st;
+}
+
+static enum ft_status take_page(const struct ft_json *page, const char *key, struct ft_json *all,
+                                struct ft_err *err)
+{
+    const struct ft_json *list = ft_json_get(page, key);
+    for (size_t i = 0; i < ft_json_count(list); i++) {
+        FT_RETURN_IF_FAILED(ft_json_push(all, ft_json_copy(ft_json_at(list, i)), err));
+    }
+    return FT_OK;
+}
+
+enum ft_status ft_remote_list(struct ft_remote *remote, const char *method, enum ft_v1_type request_type,
+                              enum ft_v1_type answer_type, const char *key, struct ft_json **all,
+                              struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_json *request = NULL;
+    struct ft_json *page = NULL;
+    struct ft_json *list = ft_json_array();
+    *all = NULL;
+    do {
+        ft_json_free(request);
+        request = NULL;
+        FT_TRY(ft_remote_request("page_token", ft_v1_text(page, "next_page_token"), &request, err));
+        ft_json_free(page);
+        page = NULL;
+        FT_TRY(ft_remote_call(remote, method, request_type, request, answer_type, &page, err));
+        FT_TRY(take_page(page, key, list, err));
+    } while (ft_v1_text(page, "next_page_token")[0] != '\0');
+    *all = list;
+    list = NULL;
+done:
+    ft_json_free(list);
+    ft_json_free(page);
+    ft_json_free(request);
     return st;
 }
 

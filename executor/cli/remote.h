@@ -31,6 +31,12 @@ bool ft_remote_flag(const char *key);
 FT_MUST_CHECK enum ft_status ft_remote_option(struct ft_remote_args *args, const char *key, const char *value,
                                               bool *known, struct ft_err *err);
 
+/* These and --json and --quiet: what every remote verb takes. */
+bool ft_remote_verb_flag(const char *key);
+FT_MUST_CHECK enum ft_status ft_remote_verb_option(struct ft_remote_args *args, struct ft_output *output,
+                                                   const char *key, const char *value, bool *known,
+                                                   struct ft_err *err);
+
 struct ft_remote {
     struct ft_remote_args args;
     struct ft_buf ca, cert, key;
@@ -50,6 +56,10 @@ FT_MUST_CHECK enum ft_status ft_remote_call(struct ft_remote *remote, const char
                                             enum ft_v1_type request_type, const struct ft_json *request,
                                             enum ft_v1_type answer_type, struct ft_json **answer,
                                             struct ft_err *err);
+/* All that a List call has, page after page, which the answer calls `key`: an array, the caller's. */
+FT_MUST_CHECK enum ft_status ft_remote_list(struct ft_remote *remote, const char *method,
+                                            enum ft_v1_type request_type, enum ft_v1_type answer_type,
+                                            const char *key, struct ft_json **all, struct ft_err *err);
 /* {key: value}, the caller's. */
 FT_MUST_CHECK enum ft_status ft_remote_request(const char *key, const char *value, struct ft_json **request,
                                                struct ft_err *err);
@@ -141,9 +151,10 @@ FT_MUST_CHECK enum ft_status ft_remote_pull(struct ft_remote *remote, const char
 FT_MUST_CHECK enum ft_status ft_remote_model(struct ft_remote *remote, const char *model, bool quiet,
                                              char **name, struct ft_err *err);
 
-/* remote_fit.c, remote_encode.c: the verbs, once --server was seen among the words of fit and encode. */
+/* remote_fit.c, remote_encode.c, remote_datasets.c: the verbs, once --server was seen among the words. */
 enum ft_status ft_remote_fit(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_remote_encode(int argc, char **argv, struct ft_err *err);
+enum ft_status ft_remote_datasets(int argc, char **argv, struct ft_err *err);
 /* Is --server among them? */
 bool ft_remote_wanted(int argc, char **argv);
 #endif

@@ -1,6 +1,5 @@
 /*
- * stored.h - models in the workspace's folder `models`, put there by hand or by PushModel; private to
- * server/.
+ * stored.h - models in the workspace's folder `models`, put there by hand or by PushModel.
  *
  * By hand: "NAME.onnx", "NAME.zip" or a folder "NAME". By PushModel: a folder "NAME" with FT_UPLOAD_ABOUT
  * (upload.h), which says what in it is loaded. Thread-safety: any thread.

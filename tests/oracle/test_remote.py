@@ -154,6 +154,84 @@ def test_runs_are_listed_shown_cancelled_deleted(server, data, run):
     assert 'map_at_r' in finetuner('runs', summary['run'], *at).stdout
 
 
+def test_datasets_are_listed_and_deleted(server, data):
+    at = ['--server', server.target]
+    for name in ('many', 'few'):
+        finetuner('push', data, *at, '--dataset', name)
+
+    def listed():
+        return {d['dataset']: d for d in json.loads(finetuner('datasets', 'list', *at, '--json').stdout)['datasets']}
+    [there] = [d for d in json.loads(finetuner('datasets', 'list', '--workspace', server.folder / 'data', '--json').stdout)['datasets']
+               if d['dataset'] == 'few']
+    assert listed()['few'] == {key: there[key] for key in ('dataset', 'documents', 'labels', 'bytes')}
+    assert there['documents'] == 200
+    row = [line.split() for line in finetuner('datasets', 'list', *at).stdout.splitlines() if line.startswith('few ')]
+    assert row == [['few', '200', str(CLASSES), f"{there['bytes']:,}"]]
+    told = finetuner('datasets', 'delete', 'few', '--id', '0-3', '--id', '0-4', '--id', 'nobody', *at)
+    assert told.stdout == 'few: 2 documents deleted\n' and listed()['few']['documents'] == 198
+    assert json.loads(finetuner('datasets', 'delete', 'few', *at, '--json').stdout) == {'dataset': 'few', 'deleted': 198}
+    assert 'few' not in listed() and listed()['many']['documents'] == 200
+    for words in (['delete', 'few'], ['delete', 'few', '--id', '0-3']):
+        assert 'few' in finetuner('datasets', *words, *at, code=4).stderr
+    told = finetuner('datasets', 'verify', 'many', *at, code=2).stderr
+    assert 'finetuner datasets verify many --workspace' in told
+    for words in (['list', '--workspace', 'x'], ['list', 'many'], ['delete'], []):
+        finetuner('datasets', *words, *at, code=2)
+
+
+def test_a_damaged_dataset_hides_no_other(tmp_path, data):
+    with serving.Server(tmp_path, serving.VECTORS) as server:
+        at = ['--server', server.target]
+        for name in ('a', 'b', 'c'):
+            finetuner('push', data, *at, '--dataset', name)
+        assert server.stop() == 0
+        finetuner('datasets', 'compact', 'b', '--workspace', tmp_path / 'data')
+        for shard in (tmp_path / 'data' / 'datasets' / 'b').iterdir():
+            shard.write_bytes(b'spoilt' + shard.read_bytes()[6:])
+        server.start()
+        told = finetuner('datasets', 'list', *at, '--json', code=1)
+        assert [d['dataset'] for d in json.loads(told.stdout)['datasets']] == ['a', 'c'] and "dataset 'b'" in told.stderr
+        finetuner('datasets', 'delete', 'b', *at)
+        assert finetuner('datasets', 'list', *at).stderr == ''
+        assert server.stop() == 0
+
+
+def test_models_are_listed_and_deleted(tmp_path, data):
+    """More than a page of them, sent and put there by hand; by a service, and in its folder once it is stopped."""
+    mine = tmp_path / 'mine.onnx'
+    mine.write_bytes(serving.VECTORS.read_bytes())
+    with serving.Server(tmp_path, serving.VECTORS) as server:
+        at, here = ['--server', server.target], ['--workspace', tmp_path / 'data']
+
+        def listed(where):
+            return {m['model']: m for m in json.loads(finetuner('models', 'list', *where, '--json').stdout)['models']}
+        size = serving.VECTORS.stat().st_size
+        configured = {'model': 'classifier.onnx', 'configured': True, 'bytes': size, 'sha256': ''}
+        assert listed(at) == {'classifier.onnx': configured} and listed(here) == {}
+        finetuner('encode', mine, data, *at, '--out', tmp_path / 'rows.npy')
+        [name] = listed(here)
+        assert name.startswith('mine-') and listed(here)[name] == listed(at)[name] and len(listed(at)[name]['sha256']) == 64
+        for i in range(120):
+            (tmp_path / 'data' / 'models' / f'hand{i}.onnx').write_bytes(serving.VECTORS.read_bytes())
+        assert len(listed(at)) == 122 and len(listed(here)) == 121
+        rows = {line.split()[0]: line.split()[1:] for line in finetuner('models', 'list', *at).stdout.splitlines()}
+        assert rows['classifier.onnx'] == [f'{size:,}', 'configured'] and rows['hand7.onnx'] == [f'{size:,}', 'by', 'hand']
+        assert rows[name][1] == 'sent' and listed(at)[name]['sha256'].startswith(rows[name][2])
+        assert finetuner('models', 'delete', name, *at).stdout == f'model {name} is deleted\n'
+        assert json.loads(finetuner('models', 'delete', 'hand7', *at, '--json').stdout) == {'deleted': 'hand7'}
+        assert len(listed(at)) == len(listed(here)) + 1 == 120
+        assert 'configured model' in finetuner('models', 'delete', 'classifier', *at, code=3).stderr
+        assert 'nobody' in finetuner('models', 'delete', 'nobody', *at, code=4).stderr
+        finetuner('models', 'delete', 'hand8', *here, code=5)  # the service runs
+        assert server.stop() == 0
+        finetuner('models', 'delete', 'hand8', *here)
+        assert 'hand8.onnx' not in listed(here)
+        assert 'finetuner models list' in finetuner('models', 'delete', 'hand8', *here, code=4).stderr
+    for words in (['list', *at, *here], ['list', *here, '--tls'], ['delete', *here], ['remove', 'x', *here], []):
+        finetuner('models', *words, code=2)
+    assert '--server' in finetuner('models', 'list', '--workspace', tmp_path / 'nowhere', code=4).stderr
+
+
 def test_ctrl_c_detaches(server, data):
     at = ['--server', server.target]
     finetuner('push', data, *at, '--dataset', 'left')
@@ -206,7 +284,7 @@ def test_a_document_at_fault_is_named_by_its_line(server, tmp_path):
 
 def test_nobody_listens(data, tmp_path):
     target = f'127.0.0.1:{serving.free_port()}'
-    for words in (['runs'], ['push', data], ['watch', 'x'], ['pull', 'x', '--out', tmp_path / 'x.zip'],
+    for words in (['runs'], ['datasets', 'list'], ['models', 'list'], ['push', data], ['watch', 'x'], ['pull', 'x', '--out', tmp_path / 'x.zip'],
                   ['fit', 'classifier', data], ['encode', 'x', data]):
         done = finetuner(*words, '--server', target, code=5)
         assert 'finetuner serve' in done.stderr and target in done.stderr
