@@ -58,6 +58,30 @@ done:
     return st;
 }
 
+/* What is here counts; a person who meant the service's own is told. */
+static enum ft_status tell_if_both(struct ft_remote *remote, const char *model, bool quiet,
+                                   struct ft_err *err)
+{
+    struct ft_err none = {0};
+    if (quiet || strchr(model, '/') != NULL) {
+        return FT_OK; /* no model there has a '/' in its name */
+    }
+    enum ft_status st = look_up(remote, model, &none);
+    if (st == FT_OK) {
+        (void)fprintf(stderr,
+                      "'%.200s' is a %s here and a name at %s: the one here is meant, as by './%.200s'; in "
+                      "another folder the name is the service's\n",
+                      model, ft_path_kind(model) == FT_PATH_DIR ? "folder" : "file",
+                      ft_rpc_channel_host(remote->channel), model);
+        return FT_OK;
+    }
+    if (st != FT_NOT_FOUND && st != FT_INVALID) {
+        *err = none;
+        return st;
+    }
+    return FT_OK;
+}
+
 /* ---- what it is made of */
 
 /* {name, bytes, sha256} */
@@ -258,7 +282,8 @@ enum ft_status ft_remote_model(struct ft_remote *remote, const char *model, bool
         FT_RETURN_IF_FAILED(look_up(remote, model, err));
         return ft_new_text(model, name, err);
     }
-    enum ft_status st = send_model(&u, model, quiet, err);
+    enum ft_status st = tell_if_both(remote, model, quiet, err);
+    st = st == FT_OK ? send_model(&u, model, quiet, err) : st;
     if (st == FT_OK) {
         *name = u.name;
         u.name = NULL;

@@ -33,14 +33,27 @@ static enum ft_status start_handlers(struct ft_service *service, struct ft_err *
     return FT_OK;
 }
 
+/* Whoever starts a service with a model may not know that the workspace has one that was tuned. */
+static void tell_other_model(const char *served, const char *configured)
+{
+    FT_LOG_WARNING_LINE("server",
+                        "a tuned model is served instead of the configured one served=\"%s\" "
+                        "configured=\"%s\" hint=\"a request gets the other by its name, model: %s; a "
+                        "service without tuned models has a workspace of its own\"",
+                        served, configured, ft_path_base(configured));
+}
+
 /* The model that the first request will ask for, if any is known. */
 static enum ft_status load_model(struct ft_service *service, struct ft_err *err)
 {
     char *path = NULL;
     FT_RETURN_IF_FAILED(ft_runs_newest(service->runs, &path, err));
     enum ft_status st = FT_OK;
-    if (path == NULL && service->config->model[0] != '\0') {
-        st = ft_new_text(service->config->model, &path, err);
+    const char *configured = service->config->model;
+    if (path == NULL && configured[0] != '\0') {
+        st = ft_new_text(configured, &path, err);
+    } else if (path != NULL && configured[0] != '\0') {
+        tell_other_model(path, configured);
     }
     if (st == FT_OK && path != NULL) {
         st = ft_models_begin(ft_encode_models(service->encode), path, err);

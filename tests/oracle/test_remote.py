@@ -232,6 +232,41 @@ def test_models_are_listed_and_deleted(tmp_path, data):
     assert '--server' in finetuner('models', 'list', '--workspace', tmp_path / 'nowhere', code=4).stderr
 
 
+def test_a_name_that_is_here_and_there(server, data, tmp_path):
+    """What lies here is meant, and that is said; a path, and a name that only one side has, go without a word."""
+    (tmp_path / 'classifier').write_bytes(b'no model at all')
+    (tmp_path / 'other.onnx').write_bytes(serving.VECTORS.read_bytes())
+    words = [str(serving.PROGRAM), 'encode', '', str(data), '--server', server.target, '--out', 'rows.npy']
+
+    def said(model, *more):
+        words[2] = model
+        return subprocess.run([*words, *more], cwd=tmp_path, capture_output=True, text=True, timeout=60).stderr
+    [line] = [line for line in said('classifier').splitlines() if 'is a file here' in line]
+    assert f"'classifier' is a file here and a name at {server.target}" in line and './classifier' in line
+    for quiet in (said('./classifier'), said('other.onnx'), said('classifier', '--quiet')):
+        assert 'is a file here' not in quiet
+    (tmp_path / 'classifier').unlink()
+    assert 'here' not in said('classifier') and (tmp_path / 'rows.npy').exists()
+
+
+def test_serve_says_when_a_tuned_model_stands_before_the_configured_one(tmp_path, data):
+    message = 'a tuned model is served instead of the configured one'
+    with serving.Server(tmp_path, serving.VECTORS) as server:
+        run = finetuner('fit', 'classifier', data, *FIT, '--server', server.target, '--detach').stdout.strip()
+        finetuner('watch', run, '--server', server.target)
+        assert message not in server.log() and server.stop() == 0
+        server.start()
+        [line] = [line for line in server.log().splitlines() if message in line]
+        assert 'warning' in line.lower() and run in line and f'configured="{serving.VECTORS}"' in line
+        assert 'model: classifier.onnx' in line
+        # What the line says is so: by its name the configured one answers.
+        for name, model in [('classifier.onnx', serving.VECTORS), (run, tmp_path / 'data' / 'artifacts' / run / 'model.zip')]:
+            finetuner('encode', name, data, '--server', server.target, '--out', tmp_path / 'there.npy')
+            finetuner('encode', model, data, '--threads', 1, '--out', tmp_path / 'here.npy')
+            assert np.array_equal(np.load(tmp_path / 'there.npy'), np.load(tmp_path / 'here.npy'))
+        assert server.stop() == 0
+
+
 def test_ctrl_c_detaches(server, data):
     at = ['--server', server.target]
     finetuner('push', data, *at, '--dataset', 'left')
