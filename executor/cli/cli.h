@@ -62,10 +62,13 @@ FT_MUST_CHECK enum ft_status ft_model_args_read(const char *command, const struc
                                                 struct ft_model_args *out, struct ft_err *err);
 void ft_model_args_release(struct ft_model_args *args);
 bool ft_model_args_flag(const char *key);
-/* A path whose suffix names another format than `suffix` or `other` (may be NULL) is a slip: FT_USAGE. NULL
- * is fine. */
+/* Before the work, not after it: a path whose suffix names another format than `suffix` or `other` (may be
+ * NULL) is a slip, FT_USAGE; so is a folder where a file goes. Its folder must be there and may be written
+ * to: FT_NOT_FOUND, FT_IO; those above an artifact (".zip", or a folder) are made. NULL is fine. */
 FT_MUST_CHECK enum ft_status ft_out_check(const char *out, const char *suffix, const char *other,
                                           struct ft_err *err);
+/* The folders above an artifact. */
+FT_MUST_CHECK enum ft_status ft_out_make_folders(const char *out, struct ft_err *err);
 /* Exactly `want` positionals, else FT_USAGE with the command's usage. */
 FT_MUST_CHECK enum ft_status ft_args_want(const struct ft_args *args, int want, const char *usage,
                                           struct ft_err *err);

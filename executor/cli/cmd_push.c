@@ -66,12 +66,12 @@ static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft
 static enum ft_status print_result(const struct wish *w, const struct ft_push_result *r, double seconds,
                                    struct ft_err *err)
 {
-    char text[3][FT_COUNT_TEXT];
+    char text[4][FT_COUNT_TEXT];
     if (!w->json) {
-        printf("%s documents in dataset '%s': %s stored, %s there already, %.1f s\n",
+        printf("pushed %s documents to dataset '%s': %s stored, %s there already, %.1f s; it has %s now\n",
                ft_count_text((int64_t)r->documents, text[0]), w->dataset,
                ft_count_text((int64_t)r->stored, text[1]), ft_count_text((int64_t)r->duplicates, text[2]),
-               seconds);
+               seconds, ft_count_text((int64_t)r->total, text[3]));
         return FT_OK;
     }
     enum ft_status st = FT_OK;
@@ -83,6 +83,7 @@ static enum ft_status print_result(const struct wish *w, const struct ft_push_re
     FT_TRY(ft_json_set(json, "documents", ft_json_of_int((int64_t)r->documents), err));
     FT_TRY(ft_json_set(json, "stored", ft_json_of_int((int64_t)r->stored), err));
     FT_TRY(ft_json_set(json, "duplicates", ft_json_of_int((int64_t)r->duplicates), err));
+    FT_TRY(ft_json_set(json, "total", ft_json_of_int((int64_t)r->total), err));
     FT_TRY(ft_json_set(json, "messages", ft_json_of_int((int64_t)r->messages), err));
     FT_TRY(ft_json_set(json, "retries", ft_json_of_int((int64_t)r->retries), err));
     FT_TRY(ft_json_set(json, "seconds", ft_json_of_real(seconds), err));

@@ -107,12 +107,12 @@ enum ft_status ft_cmd_ping(int argc, char **argv, struct ft_err *err)
         bool known = false;
         FT_RETURN_IF_FAILED(ft_remote_option(&where, args.key[i], args.value[i], &known, err));
         if (!known) {
-            return FT_FAIL(err, USAGE, "unknown option --%s", args.key[i]);
+            return FT_FAIL(err, USAGE, "unknown option --%s (finetuner help ping lists them)", args.key[i]);
         }
     }
     where.server = args.positional[0];
     enum ft_status st = ft_remote_open(&where, &remote, err);
-    st = st == FT_OK ? ft_rpc_channel_ping(remote.channel, PING_MS, err) : st;
+    st = st == FT_OK ? ft_remote_ping(&remote, PING_MS, err) : st;
     ft_remote_close(&remote);
     if (st == FT_OK) {
         puts("serving");

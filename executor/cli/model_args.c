@@ -253,26 +253,6 @@ void ft_model_args_release(struct ft_model_args *args)
     *args = (struct ft_model_args){0};
 }
 
-enum ft_status ft_out_check(const char *out, const char *suffix, const char *other, struct ft_err *err)
-{
-    static const char *const models[] = {".onnx", ".npy",         ".zip",   ".pt", ".pth",
-                                         ".bin",  ".safetensors", ".jsonl", ".csv"};
-    if (out == NULL) {
-        return FT_OK;
-    }
-    if (strcmp(out, "-") == 0) {
-        return FT_FAIL(err, USAGE, "--out is a file, not standard output");
-    }
-    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
-        if (ft_path_has_suffix(out, models[i]) && strcmp(models[i], suffix) != 0 &&
-            (other == NULL || strcmp(models[i], other) != 0)) {
-            return FT_FAIL(err, USAGE, "--out %.300s: what is written here is %s%s%s", out, suffix,
-                           other != NULL ? ", " : "", other != NULL ? other : "");
-        }
-    }
-    return FT_OK;
-}
-
 enum ft_status ft_args_want(const struct ft_args *args, int want, const char *usage, struct ft_err *err)
 {
     if (args->n_positional != want) {

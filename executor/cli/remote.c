@@ -82,10 +82,16 @@ enum ft_status ft_remote_verb_option(struct ft_remote_args *args, struct ft_outp
 
 /* ---- the connection */
 
+/* By options; grpcs:// in front says so too. */
+static bool tls_wanted(const struct ft_remote_args *args)
+{
+    return args->tls || args->tls_ca != NULL || args->tls_cert != NULL;
+}
+
 static enum ft_status connect_to(struct ft_remote *r, struct ft_err *err)
 {
     const struct ft_rpc_tls tls = {ft_buf_bytes(&r->ca), ft_buf_bytes(&r->cert), ft_buf_bytes(&r->key)};
-    bool wanted = r->args.tls || r->args.tls_ca != NULL || r->args.tls_cert != NULL;
+    bool wanted = tls_wanted(&r->args);
     enum ft_status st = ft_rpc_channel_open(r->args.server, wanted ? &tls : NULL, &r->channel, err);
     if (st != FT_OK) {
         (void)ft_err_wrap(err, "--server");
@@ -194,17 +200,38 @@ static const char *advice(const struct ft_remote *remote, const char *text)
         return "; the service was there and went away";
     }
     if (strstr(text, "Connection refused") != NULL) {
-        return "; nobody listens there: start it with `finetuner serve`, or look at host and port of "
-               "--server";
+        return "; nobody listens there: start it with `finetuner serve`, or look at host and port";
     }
     if (strstr(text, "DNS") != NULL || strstr(text, "resol") != NULL) {
-        return "; look at the host's name in --server";
+        return "; look at the host's name";
     }
     if (strstr(text, "andshake") != NULL || strstr(text, "SSL") != NULL || strstr(text, "CERT") != NULL) {
         return "; one side talks TLS and the other does not, or does not trust it: --tls, --tls-ca FILE, "
                "--tls-cert FILE --tls-key FILE";
     }
-    return "; is it a finetuner service, and is TLS (--tls) used on both sides or on none?";
+    /* Who asks its clients for a certificate hangs up on those without one. */
+    bool tls = tls_wanted(&remote->args) || strncmp(remote->args.server, "grpcs://", 8) == 0;
+    if (tls && remote->args.tls_cert == NULL) {
+        return "; it may want to know who asks: --tls-cert FILE --tls-key FILE; or it talks no TLS";
+    }
+    if (tls) {
+        return "; it may not trust the certificate of --tls-cert, or talks no TLS";
+    }
+    return "; is it a finetuner service, and does it talk TLS (--tls)?";
+}
+
+/* ft_rpc's words for nobody there, with advice. */
+static enum ft_status advised(const struct ft_remote *remote, struct ft_err *err)
+{
+    const struct ft_err why = *err;
+    return ft_err_set(err, why.code, __FILE__, __LINE__, "%.700s%s", why.text, advice(remote, why.text));
+}
+
+enum ft_status ft_remote_ping(struct ft_remote *remote, int timeout_ms, struct ft_err *err)
+{
+    enum ft_status st = ft_rpc_channel_ping(remote->channel, timeout_ms, err);
+    bool answered = strstr(err->text, ": not serving") != NULL || strstr(err->text, ": gRPC status") != NULL;
+    return st == FT_UNAVAILABLE && !answered ? advised(remote, err) : st;
 }
 
 static enum ft_status failed(struct ft_remote *remote, const struct ft_rpc_answer *answer,
@@ -319,8 +346,7 @@ static enum ft_status call_once(struct ft_remote *remote, const char *path, stru
     struct ft_v1_fault fault = {{0}, 0};
     enum ft_status st = ft_rpc_channel_call(remote->channel, path, request, UNARY_MS, &got, err);
     if (st == FT_UNAVAILABLE) {
-        const struct ft_err why = *err;
-        return ft_err_set(err, st, __FILE__, __LINE__, "%.700s%s", why.text, advice(remote, why.text));
+        return advised(remote, err);
     }
     FT_RETURN_IF_FAILED(st);
     remote->reached = true;
@@ -368,6 +394,20 @@ enum ft_status ft_remote_request(const char *key, const char *value, struct ft_j
         *request = NULL;
         st = st == FT_NOMEM ? FT_FAIL(err, USAGE, "%s is not UTF-8 text", key) : st;
     }
+    return st;
+}
+
+enum ft_status ft_remote_dataset(struct ft_remote *remote, const char *name, struct ft_json **dataset,
+                                 struct ft_err *err)
+{
+    struct ft_json *request = NULL;
+    *dataset = NULL;
+    enum ft_status st = ft_remote_request("dataset", name, &request, err);
+    if (st == FT_OK) {
+        st = ft_remote_call(remote, "GetDataset", FT_V1_GET_DATASET_REQUEST, request, FT_V1_DATASET, dataset,
+                            err);
+    }
+    ft_json_free(request);
     return st;
 }
 

@@ -50,6 +50,9 @@ FT_MUST_CHECK enum ft_status ft_remote_open(const struct ft_remote_args *args, s
                                             struct ft_err *err);
 void ft_remote_close(struct ft_remote *remote);
 
+/* Is it there and serving? FT_UNAVAILABLE. */
+FT_MUST_CHECK enum ft_status ft_remote_ping(struct ft_remote *remote, int timeout_ms, struct ft_err *err);
+
 /* A unary call of finetuner.v1. *answer (may be asked for as NULL) is the caller's. A service that was there
  * and is gone is waited for a while; calls here may be made twice. */
 FT_MUST_CHECK enum ft_status ft_remote_call(struct ft_remote *remote, const char *method,
@@ -60,6 +63,9 @@ FT_MUST_CHECK enum ft_status ft_remote_call(struct ft_remote *remote, const char
 FT_MUST_CHECK enum ft_status ft_remote_list(struct ft_remote *remote, const char *method,
                                             enum ft_v1_type request_type, enum ft_v1_type answer_type,
                                             const char *key, struct ft_json **all, struct ft_err *err);
+/* GetDataset. */
+FT_MUST_CHECK enum ft_status ft_remote_dataset(struct ft_remote *remote, const char *name,
+                                               struct ft_json **dataset, struct ft_err *err);
 /* {key: value}, the caller's. */
 FT_MUST_CHECK enum ft_status ft_remote_request(const char *key, const char *value, struct ft_json **request,
                                                struct ft_err *err);
@@ -109,6 +115,7 @@ void ft_remote_print_options(const struct ft_remote *remote);
 /* remote_push.c: DATA to a dataset. */
 struct ft_push_result {
     size_t documents, stored, duplicates, messages, retries;
+    size_t total; /* what the dataset has now */
 };
 FT_MUST_CHECK enum ft_status ft_remote_push(struct ft_remote *remote, const char *name,
                                             const struct ft_dataset *data, bool quiet,

@@ -43,13 +43,10 @@ static enum ft_status look_at(struct ft_remote *remote, const char *name, struct
     static const char *const keys[][2] = {
         {"documents", "documents"}, {"labels", "classes"}, {"bytes", "bytes"}};
     enum ft_status st = FT_OK;
-    struct ft_json *request = NULL;
     struct ft_json *dataset = NULL;
     struct ft_json *o = NULL;
     *row = NULL;
-    FT_TRY(ft_remote_request("dataset", name, &request, err));
-    FT_TRY(ft_remote_call(remote, "GetDataset", FT_V1_GET_DATASET_REQUEST, request, FT_V1_DATASET, &dataset,
-                          err));
+    FT_TRY(ft_remote_dataset(remote, name, &dataset, err));
     FT_TRY(ft_remote_request("dataset", name, &o, err));
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         int64_t n = ft_json_int(ft_json_get(dataset, keys[i][1]));
@@ -60,7 +57,6 @@ static enum ft_status look_at(struct ft_remote *remote, const char *name, struct
 done:
     ft_json_free(o);
     ft_json_free(dataset);
-    ft_json_free(request);
     return st;
 }
 

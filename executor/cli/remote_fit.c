@@ -10,6 +10,7 @@
 #include "executor/cli/remote.h"
 #include "executor/cli/screen.h"
 #include "executor/model/artifact.h"
+#include "executor/store/folder.h"
 
 struct wish {
     struct ft_args args;
@@ -67,6 +68,21 @@ static enum ft_status set_option(struct wish *w, const char *key, const char *va
     return st == FT_OK ? st : ft_usage(err);
 }
 
+/* What can be known of them here: devices, and what they compute in, are the service's. */
+static enum ft_status check_options(struct ft_fit_options *options, struct ft_err *err)
+{
+    char device[FT_FIT_NAME];
+    char precision[FT_FIT_NAME];
+    memcpy(device, options->device, sizeof device);
+    memcpy(precision, options->precision, sizeof precision);
+    (void)snprintf(options->device, sizeof options->device, "cpu");
+    (void)snprintf(options->precision, sizeof options->precision, "f32");
+    enum ft_status st = ft_fit_options_check(options, err);
+    memcpy(options->device, device, sizeof device);
+    memcpy(options->precision, precision, sizeof precision);
+    return st;
+}
+
 static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, flag, &w->args, err));
@@ -85,6 +101,11 @@ static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft
     if (w->detach && w->out != NULL) {
         return FT_FAIL(err, USAGE, "--detach waits for nothing, so there is no artifact for --out yet");
     }
+    if (w->dataset != NULL && !ft_dataset_name_valid(w->dataset)) {
+        return FT_FAIL(err, USAGE, "--dataset '%.200s' is no dataset's name: 1 to 64 letters, digits, - _ .",
+                       w->dataset);
+    }
+    FT_RETURN_IF_FAILED(check_options(&w->options, err));
     FT_RETURN_IF_FAILED(ft_out_check(w->out, ".zip", NULL, err));
     return w->out != NULL ? ft_artifact_check_place(w->out, err) : FT_OK;
 }
@@ -98,23 +119,50 @@ static enum ft_status dataset_name(const char *path, const struct ft_dataset *da
     return ft_remote_content_name(strcmp(path, "-") == 0 ? "stdin" : ft_path_base(path), hex, name, err);
 }
 
-/* *name: of the dataset, `wanted` or one of our own; the caller's. */
-static enum ft_status push_data(struct ft_remote *remote, const char *path, const char *wanted, bool quiet,
-                                char **name, struct ft_err *err)
+/* Documents that lie here or there. Zeroed: none. */
+struct data {
+    const char *path;        /* NULL: there */
+    struct ft_dataset *here; /* what it holds */
+    const char *wanted;      /* as somebody calls it there; NULL: we find a name */
+    char *name;              /* it has there */
+};
+
+/* Whether it can be had, before anything is sent. */
+static enum ft_status look_at(struct ft_remote *remote, struct data *data, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    struct ft_dataset *data = NULL;
-    struct ft_push_result result;
-    FT_TRY(ft_dataset_open(path, true, &data, err));
-    FT_TRY(wanted != NULL ? ft_new_text(wanted, name, err) : dataset_name(path, data, name, err));
-    FT_TRY(ft_remote_push(remote, *name, data, quiet, &result, err));
-    if (!quiet) {
-        (void)fprintf(stderr, "%zu documents in dataset '%s' (%zu were there already)\n", result.documents,
-                      *name, result.duplicates);
+    struct ft_json *found = NULL;
+    if (data->path != NULL) {
+        return ft_dataset_open(data->path, true, &data->here, err);
     }
-done:
-    ft_dataset_free(data);
+    enum ft_status st = data->wanted != NULL ? ft_remote_dataset(remote, data->wanted, &found, err) : FT_OK;
+    ft_json_free(found);
     return st;
+}
+
+static enum ft_status send_data(struct ft_remote *remote, struct data *data, bool quiet, struct ft_err *err)
+{
+    struct ft_push_result r;
+    if (data->wanted != NULL) {
+        FT_RETURN_IF_FAILED(ft_new_text(data->wanted, &data->name, err));
+    }
+    if (data->path == NULL) {
+        return FT_OK;
+    }
+    if (data->name == NULL) {
+        FT_RETURN_IF_FAILED(dataset_name(data->path, data->here, &data->name, err));
+    }
+    FT_RETURN_IF_FAILED(ft_remote_push(remote, data->name, data->here, quiet, &r, err));
+    if (!quiet) {
+        (void)fprintf(stderr, "pushed %zu documents (%zu were there already); dataset '%s' has %zu now\n",
+                      r.documents, r.duplicates, data->name, r.total);
+    }
+    return FT_OK;
+}
+
+static void data_release(struct data *data)
+{
+    ft_dataset_free(data->here);
+    ft_free(data->name);
 }
 
 /* Only what was said: the rest is the service's to choose. */
@@ -188,23 +236,22 @@ done:
 
 /* What goes there first: model, data, data to measure with. */
 struct there {
-    char *model, *dataset, *eval;
+    char *model;
+    struct data train, eval;
 };
 
+/* A model may be large: what can fail at once does so before it goes. */
 static enum ft_status send_all(struct ft_remote *remote, const struct wish *w, struct there *there,
                                struct ft_err *err)
 {
+    there->train =
+        (struct data){.path = w->args.n_positional == 2 ? w->args.positional[1] : NULL, .wanted = w->dataset};
+    there->eval = (struct data){.path = w->eval, .wanted = w->eval_dataset};
+    FT_RETURN_IF_FAILED(look_at(remote, &there->train, err));
+    FT_RETURN_IF_FAILED(look_at(remote, &there->eval, err));
     FT_RETURN_IF_FAILED(ft_remote_model(remote, w->args.positional[0], w->quiet, &there->model, err));
-    if (w->args.n_positional == 2) {
-        FT_RETURN_IF_FAILED(
-            push_data(remote, w->args.positional[1], w->dataset, w->quiet, &there->dataset, err));
-    } else {
-        FT_RETURN_IF_FAILED(ft_new_text(w->dataset, &there->dataset, err));
-    }
-    if (w->eval != NULL) {
-        return push_data(remote, w->eval, NULL, w->quiet, &there->eval, err);
-    }
-    return w->eval_dataset != NULL ? ft_new_text(w->eval_dataset, &there->eval, err) : FT_OK;
+    FT_RETURN_IF_FAILED(send_data(remote, &there->train, w->quiet, err));
+    return send_data(remote, &there->eval, w->quiet, err);
 }
 
 static enum ft_status watch_and_fetch(struct ft_remote *remote, const struct wish *w, const char *id,
@@ -240,7 +287,7 @@ static enum ft_status run_there(struct ft_remote *remote, const struct wish *w, 
     struct there there = {0};
     struct ft_json *run = NULL;
     FT_TRY(send_all(remote, w, &there, err));
-    FT_TRY(ask(remote, w, there.model, there.dataset, there.eval, &run, err));
+    FT_TRY(ask(remote, w, there.model, there.train.name, there.eval.name, &run, err));
     const char *id = ft_json_text(ft_json_get(run, "id"), NULL);
     const char *status = ft_json_text(ft_json_get(run, "status"), NULL);
     if (id == NULL) {
@@ -263,8 +310,8 @@ static enum ft_status run_there(struct ft_remote *remote, const struct wish *w, 
 done:
     ft_json_free(run);
     ft_free(there.model);
-    ft_free(there.dataset);
-    ft_free(there.eval);
+    data_release(&there.train);
+    data_release(&there.eval);
     return st;
 }
 

@@ -122,6 +122,7 @@ enum ft_status ft_remote_pull(struct ft_remote *remote, const char *id, const ch
     bool zip = ft_path_has_suffix(out, ".zip");
     ft_bar_init(&p.bar, quiet);
     FT_TRY(ft_artifact_check_place(out, err));
+    FT_TRY(ft_out_make_folders(out, err));
     FT_TRY(ft_buf_printf(&part, err, "%s.part-%d", out, (int)getpid()));
     p.part = (char *)part.data;
     FT_TRY(ft_sha256_new(&p.sha, err));

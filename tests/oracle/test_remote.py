@@ -71,7 +71,12 @@ def test_push_stores_each_document_once(server, data):
     first = json.loads(finetuner('push', data, '--server', server.target, '--dataset', 'once', '--json').stdout)
     again = json.loads(finetuner('push', data, '--server', server.target, '--dataset', 'once', '--json').stdout)
     assert (first['documents'], first['stored'], first['duplicates'], first['retries']) == (200, 200, 0, 0)
-    assert (again['stored'], again['duplicates']) == (0, 200)
+    assert (again['stored'], again['duplicates'], again['total']) == (0, 200, 200)
+    more = write_vectors(data.parent / 'more.jsonl', 30, seed=5)
+    told = finetuner('push', more, '--server', server.target, '--dataset', 'once').stdout
+    assert told.startswith("pushed 30 documents to dataset 'once': 30 stored, 0 there already, ") and '; it has 230 now' in told
+    assert stored(server, 'once') == [(230, CLASSES)]
+    finetuner('datasets', 'delete', 'once', *[w for i in range(30) for w in ('--id', f'5-{i}')], '--server', server.target)
     assert stored(server, 'once') == [(200, CLASSES)]
 
 
@@ -265,6 +270,34 @@ def test_serve_says_when_a_tuned_model_stands_before_the_configured_one(tmp_path
             finetuner('encode', model, data, '--threads', 1, '--out', tmp_path / 'here.npy')
             assert np.array_equal(np.load(tmp_path / 'there.npy'), np.load(tmp_path / 'here.npy'))
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize('words, code, told', [
+    (['DATA', '--loss', 'NoLoss'], 2, 'NoLoss'),
+    (['DATA', '--loss-options', '{"margins": 3}'], 3, 'margins'),
+    (['DATA', '--out', 'FILE/x.zip'], 2, 'is no folder'),
+    (['DATA', '--eval', 'missing.jsonl'], 4, 'missing.jsonl'),
+    (['DATA', '--eval-dataset', 'missing'], 4, 'at fault: dataset'),
+    (['DATA', '--dataset', '.hidden'], 2, '.hidden'),
+    (['--dataset', 'missing'], 4, 'at fault: dataset'),
+    (['missing.jsonl'], 4, 'missing.jsonl'),
+])
+def test_what_can_be_known_at_once_is_told_before_the_model_goes(server, data, tmp_path, words, code, told):
+    model = tmp_path / 'fresh.onnx'
+    model.write_bytes(serving.VECTORS.read_bytes())
+    given = [w.replace('DATA', str(data)).replace('FILE', str(model)) for w in words]
+    done = finetuner('fit', model, *given, '--server', server.target, code=code)
+    assert told in done.stderr and 'sent' not in done.stderr and done.stdout == ''
+    models = json.loads(finetuner('models', 'list', '--server', server.target, '--json').stdout)['models']
+    assert [m['model'] for m in models if m['model'].startswith('fresh')] == []
+
+
+def test_an_artifact_is_fetched_into_a_new_folder(server, run, tmp_path):
+    """As `fit` without a service writes it; rows and single models want a folder that is there, and say so at once."""
+    finetuner('pull', run[0]['run'], '--server', server.target, '--out', tmp_path / 'new' / 'tuned.zip')
+    assert (tmp_path / 'new' / 'tuned.zip').read_bytes() == run[1].read_bytes()
+    refused = finetuner('encode', run[0]['run'], 'missing.jsonl', '--server', server.target, '--out', tmp_path / 'no' / 'x.npy', code=4)
+    assert f"there is no folder {tmp_path / 'no'}" in refused.stderr
 
 
 def test_ctrl_c_detaches(server, data):
@@ -469,7 +502,8 @@ def test_tls(certificates, mutual):
     own = ['--tls-cert', certificates / 'client.pem', '--tls-key', certificates / 'client.key']
     try:
         if mutual:
-            finetuner('runs', *ca, code=5)  # does not say who it is
+            for words in (['runs', *ca], ['ping', target, *ca[2:]]):  # does not say who it is
+                assert '--tls-cert FILE --tls-key FILE' in finetuner(*words, code=5).stderr
             assert handler.clients == []
         told = finetuner('runs', *ca, *(own if mutual else []), '--json')
         assert json.loads(told.stdout) == {'runs': []}
@@ -477,6 +511,7 @@ def test_tls(certificates, mutual):
         finetuner('runs', '--server', f'grpcs://{target}', *ca[2:], *own)
         for words in (at, [*at, '--tls'], [*at, '--tls-ca', certificates / 'other.pem']):  # plain; the system's; a stranger's
             assert '--tls' in finetuner('runs', *words, code=5).stderr
+            assert '--tls' in finetuner('ping', target, *words[2:], code=5).stderr
         assert len(handler.clients) == 2
     finally:
         server.stop(0)
