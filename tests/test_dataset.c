@@ -139,6 +139,9 @@ static void jsonl_says_what_is_wrong(void **state)
     } cases[] = {
         {"{\"text\": \"a\", \"label\": 1}\n{\"txt\": \"b\"}\n", true, FT_INVALID,
          ":2: unknown key \"txt\"; accepted: text, uri"},
+        {"{\"text\": \"a\", \"lable\": \"b\"}\n", false, FT_INVALID, "take others out, e.g. jq"},
+        {"{\"text\": \"a\", \"category\": \"b\"}\n", true, FT_INVALID, "call it \"label\""},
+        {"{\"sentence\": \"a\", \"label\": \"b\"}\n", true, FT_INVALID, "call it \"text\""},
         {"{\"text\": \"a\"}\n", true, FT_INVALID, ":1: no label"},
         {"{\"text\": \"a\", \"id\": \"Q\", \"label\": null}\n", true, FT_INVALID, "\"Q\""},
         {"{\"text\": \"a\", \"label\": \"\"}\n", true, FT_INVALID, "no label"},

@@ -23,6 +23,23 @@ const struct ft_command *ft_command_find(const char *name); /* NULL: none */
 const struct ft_command *ft_command_at(int i);              /* NULL beyond the last */
 void ft_command_help(const struct ft_command *command);
 
+/* What `finetuner help TOPIC` tells of beside commands: lists that would drown their options. */
+struct ft_topic {
+    const char *name;
+    const char *summary; /* one line */
+    enum ft_status (*text)(struct ft_buf *out, struct ft_err *err);
+};
+const struct ft_topic *ft_topic_find(const char *name); /* NULL: none */
+const struct ft_topic *ft_topic_at(int i);              /* NULL beyond the last */
+void ft_topic_help(const struct ft_topic *topic);
+#define FT_MODEL_DATA_HELP                                                                                   \
+    "MODEL  an .onnx file, a Hugging Face or sentence-transformers folder, or an artifact of `finetuner "    \
+    "fit` (folder\n"                                                                                         \
+    "       or .zip)\n"                                                                                      \
+    "DATA   .jsonl (one {\"text\" | \"uri\" | \"blob\" | \"tensor\": ..., \"label\": ...} a line), .csv of " \
+    "content and label,\n"                                                                                   \
+    "       a folder of class folders, a DocumentArray .bin, or - for JSONL on standard input"
+
 enum ft_status ft_cmd_fit(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_encode(int argc, char **argv, struct ft_err *err);
 enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err);

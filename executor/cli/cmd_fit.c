@@ -28,7 +28,10 @@ void ft_help_fit(const char *command)
     (void)command;
     struct ft_buf text = {0};
     struct ft_err err = {0};
-    puts("Options:\n"
+    puts(FT_MODEL_DATA_HELP
+         "\n"
+         "\n"
+         "Options:\n"
          "  --eval DATA            held-out documents: retrieval quality before and after\n"
          "  --out DIR|FILE.zip     the artifact (default: <model>-tuned.zip in the current folder)\n"
          "  --json                 one JSON object on standard output\n"

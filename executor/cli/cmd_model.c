@@ -113,6 +113,12 @@ static enum ft_status write_out(const struct ft_model_args *m, const struct ft_g
     bool onnx = ft_path_has_suffix(m->out, ".onnx");
     FT_RETURN_IF_FAILED(onnx ? write_onnx(what->model, graph, what->prep, m->out, err)
                              : write_artifact(what->model, graph, what->prep, m->out, err));
+    if (onnx && what->model->tokenizer.size > 0 && !m->quiet) {
+        (void)fprintf(stderr,
+                      "%s has no tokenizer: keep tokenizer.json beside it, or take it along with --out of a "
+                      "folder or a .zip\n",
+                      m->out);
+    }
     if (m->json) {
         what->out = m->out;
         return ft_inspect_print_json(what, err);

@@ -2,6 +2,8 @@
 #include <string.h>
 
 #include "executor/cli/cli.h"
+#include "executor/prep/augment.h"
+#include "executor/prep/prep.h"
 
 static const struct ft_command commands[] = {
     {"fit", "fit MODEL DATA [--eval DATA] [--out DIR|FILE.zip] [--server HOST:PORT] [options]",
@@ -52,6 +54,38 @@ const struct ft_command *ft_command_find(const char *name)
         }
     }
     return NULL;
+}
+
+static const struct ft_topic topics[] = {
+    {"presets", "how images of known models are prepared: --prep-options '{\"preset\": NAME}'",
+     ft_prep_presets_help},
+    {"augment", "random changes of training images: --augment", ft_augment_help},
+};
+enum { TOPICS = sizeof topics / sizeof topics[0] };
+
+const struct ft_topic *ft_topic_at(int i)
+{
+    return i >= 0 && i < TOPICS ? &topics[i] : NULL;
+}
+
+const struct ft_topic *ft_topic_find(const char *name)
+{
+    for (int i = 0; i < TOPICS; i++) {
+        if (strcmp(topics[i].name, name) == 0) {
+            return &topics[i];
+        }
+    }
+    return NULL;
+}
+
+void ft_topic_help(const struct ft_topic *topic)
+{
+    struct ft_buf text = {0};
+    struct ft_err err = {0};
+    if (topic->text(&text, &err) == FT_OK) {
+        (void)fwrite(text.data, 1, text.size, stdout);
+    }
+    ft_buf_release(&text);
 }
 
 void ft_command_help(const struct ft_command *command)

@@ -45,7 +45,11 @@ static void print_commands(void)
     for (int i = 0; ft_command_at(i) != NULL; i++) {
         printf("  %-9s %s\n", ft_command_at(i)->name, ft_command_at(i)->summary);
     }
-    puts("\nfinetuner help COMMAND tells more. Start with: finetuner inspect classifier.onnx");
+    puts("\nTopics:");
+    for (int i = 0; ft_topic_at(i) != NULL; i++) {
+        printf("  %-9s %s\n", ft_topic_at(i)->name, ft_topic_at(i)->summary);
+    }
+    puts("\nfinetuner help COMMAND or TOPIC tells more. Start with: finetuner inspect classifier.onnx");
 }
 
 /* libgomp reads its waiting policy before main() runs. Threads that spin starve the ones that prepare batches
@@ -90,6 +94,11 @@ static int run(int argc, char **argv)
     bool help = strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
     if (help && argc == 2) {
         print_commands();
+        return 0;
+    }
+    const struct ft_topic *topic = help ? ft_topic_find(argv[2]) : NULL;
+    if (topic != NULL) {
+        ft_topic_help(topic);
         return 0;
     }
     const struct ft_command *command = ft_command_find(help ? argv[2] : name);

@@ -7,7 +7,6 @@
 
 #include "executor/base/file.h"
 #include "executor/cli/remote.h"
-#include "executor/prep/prep.h"
 
 enum kind { FLAG, TEXT, CHOICE, INTEGER, SIZE, JSON, POOLER };
 
@@ -40,7 +39,9 @@ static const struct row rows[] = {
     {"seed", INTEGER, AT(tailor.seed), 0, 9e15, "N", "of new weights (0)", NULL},
     {"input-shape", TEXT, AT(model.input_shape), 0, 0, "N,3,32,32", "fix the input's symbolic axes", NULL},
     {"prep-options", JSON, AT(prep), 0, 0, "JSON",
-     "preprocessing: keys as `inspect` shows them, e.g. '{\"mean\": [0.5], \"std\": [0.5]}', or a preset",
+     "preprocessing: keys as `inspect` shows them, e.g. '{\"mean\": [0.5], \"std\": [0.5]}', or "
+     "'{\"preset\": "
+     "NAME}': see finetuner help presets",
      NULL},
     {"index", TEXT, AT(index), 0, 0, "DATA", "search in these documents instead of in DATA itself",
      "evaluate"},
@@ -97,17 +98,7 @@ void ft_help_model(const char *command)
             printf("  --%-13s %-10s %s\n", rows[i].name, rows[i].arg, rows[i].help);
         }
     }
-    struct ft_buf text = {0};
-    struct ft_err err = {0};
-    if (ft_prep_presets_help(&text, &err) == FT_OK) {
-        (void)fwrite(text.data, 1, text.size, stdout);
-    }
-    ft_buf_release(&text);
-    puts("\nMODEL  an .onnx file, a Hugging Face or sentence-transformers folder, or an artifact of "
-         "`finetuner fit` (folder\n"
-         "       or .zip)\n"
-         "DATA   .jsonl, .csv, a folder of class folders, a DocumentArray .bin, or - for JSONL on standard "
-         "input");
+    puts("\n" FT_MODEL_DATA_HELP);
     if (strcmp(command, "encode") == 0) {
         puts("\nBy a running service, with --out, --json (count, dim, seconds, out) and --quiet. MODEL is a "
              "name or a run\n"

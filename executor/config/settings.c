@@ -36,9 +36,8 @@ static const struct ft_setting SETTINGS[] = {
     ROW_TEXT(workspace, "workspace", NULL,
              "Folder that keeps datasets, runs and tuned models. One process at a time."),
     ROW_TEXT(model, "", NULL,
-             "Model that is served and tuned before any run has finished: an .onnx file or an artifact of "
-             "ours (folder or "
-             ".zip). Empty: none."),
+             "Model that is served and tuned before any run has finished: an .onnx file, a Hugging Face or "
+             "sentence-transformers folder, or an artifact of ours (folder or .zip). Empty: none."),
     ROW_TEXT(cut, "", NULL,
              "Layer of a plain .onnx whose output is the embedding; empty: found by the head rule."),
     ROW_BOOL(keep_head, "false", "Take the output of a plain .onnx as it is, nothing is cut off."),

@@ -243,7 +243,7 @@ done:
 enum ft_status ft_augment_help(struct ft_buf *out, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_buf_text(
-        out, "\nOptions of --augment, in the order in which they are done (off unless given):\n", err));
+        out, "Options of --augment, in the order in which they are done (off unless given):\n", err));
     for (size_t i = 0; i < ROWS; i++) {
         FT_RETURN_IF_FAILED(ft_buf_printf(out, err, "  %-18s %s\n", rows[i].key, rows[i].help));
     }

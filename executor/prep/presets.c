@@ -95,7 +95,7 @@ enum ft_status ft_prep_preset(const struct ft_json *name, struct ft_prep *prep, 
 enum ft_status ft_prep_presets_help(struct ft_buf *out, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_buf_text(out,
-                                    "\nPresets of --prep-options '{\"preset\": NAME}' (short side > crop, "
+                                    "Presets of --prep-options '{\"preset\": NAME}' (short side > crop, "
                                     "filter; in proportion for models "
                                     "of another size):\n",
                                     err));

@@ -151,6 +151,27 @@ static enum ft_status read_id(struct ft_dataset *ds, const struct ft_json *json,
     return ft_dataset_keep(ds, ft_bytes_of_text(text), &doc->id, err);
 }
 
+/* What others call what we call something else. A key is never passed over: a slip in one, "lable", would
+ * lose what stands there without a word. */
+static enum ft_status refuse_key(const char *key, struct ft_err *err)
+{
+    static const char *const names[][2] = {
+        {"content", "text"},     {"sentence", "text"},  {"title", "text"},   {"description", "text"},
+        {"question", "text"},    {"query", "text"},     {"image", "uri"},    {"path", "uri"},
+        {"file", "uri"},         {"url", "uri"},        {"labels", "label"}, {"finetuner_label", "label"},
+        {"class", "label"},      {"category", "label"}, {"target", "label"}, {"tags", "label"},
+        {"embedding", "tensor"}, {"vector", "tensor"}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(key, names[i][0]) == 0) {
+            return FT_FAIL(err, INVALID, "unknown key \"%s\"; accepted: %s; if it is that, call it \"%s\"",
+                           key, accepted, names[i][1]);
+        }
+    }
+    return FT_FAIL(err, INVALID,
+                   "unknown key \"%.200s\"; accepted: %s; take others out, e.g. jq -c '{text, label}'", key,
+                   accepted);
+}
+
 static enum ft_status read_member(struct ft_dataset *ds, const char *key, const struct ft_json *value,
                                   struct ft_document *doc, struct ft_err *err)
 {
@@ -165,7 +186,7 @@ static enum ft_status read_member(struct ft_dataset *ds, const char *key, const 
     bool uri = strcmp(key, "uri") == 0;
     bool blob = strcmp(key, "blob") == 0;
     if (!text && !uri && !blob && strcmp(key, "tensor") != 0) {
-        return FT_FAIL(err, INVALID, "unknown key \"%.200s\"; accepted: %s", key, accepted);
+        return refuse_key(key, err);
     }
     if (content->kind != FT_CONTENT_NONE) {
         return FT_FAIL(err, INVALID, "\"%s\" is a second content; give one of text, uri, blob, tensor", key);

@@ -74,11 +74,11 @@ static const struct row rows[] = {
     {"normalize", FLAG, AT(normalize), "false", 0, 0, NULL, "embeddings of length one"},
     {"input_shape", TEXT, AT(input_shape), NULL, 0, 0, NULL, "for a model with open axes, e.g. N,3,224,224"},
     {"prep_options", OBJECT, AT(prep_options), NULL, 0, 0, NULL,
-     "preprocessing over what is inferred from the model's input, as JSON"},
+     "preprocessing over what is inferred from the model's input, as JSON, e.g. {\"preset\": \"imagenet\"}: "
+     "see finetuner help presets"},
     {"augment", TEXT, AT(augment), "none", 0, 0, NULL,
      "random changes of training images: light, strong or JSON, e.g. {\"flip\": 0.5, \"crop\": [0.5, 1]}; "
-     "see "
-     "below"},
+     "see finetuner help augment"},
     {"mix", REAL, AT(mix), "1", 0, 1, NULL,
      "how far the written weights are from the given model (0) to the tuned one (1): less than 1 does better "
      "on labels that were not trained on, and forgets less"},
@@ -549,7 +549,5 @@ enum ft_status ft_fit_options_help(struct ft_buf *out, struct ft_err *err)
         }
         FT_RETURN_IF_FAILED(ft_buf_text(out, "\n", err));
     }
-    FT_RETURN_IF_FAILED(ft_defaults_help(out, err));
-    FT_RETURN_IF_FAILED(ft_prep_presets_help(out, err));
-    return ft_augment_help(out, err);
+    return ft_defaults_help(out, err);
 }

@@ -150,6 +150,21 @@ def test_families(tmp_path, family):
     same(tmp_path, "a", family)
 
 
+def test_a_single_onnx_says_that_its_tokenizer_stays_behind(tmp_path):
+    small(tmp_path / "hf")
+    (tmp_path / "alone").mkdir()
+    [line] = [x for x in cli.ok("tailor", "hf", "--out", "alone/t.onnx", cwd=tmp_path).err.splitlines() if "tokenizer" in x]
+    assert line.startswith("alone/t.onnx has no tokenizer: ") and "tokenizer.json beside it" in line and ".zip" in line
+    write(tmp_path / "texts.jsonl", TEXTS)
+    refused = cli.finetuner("encode", "alone/t.onnx", "texts.jsonl", cwd=tmp_path)
+    assert refused.code == 3 and "tokenizer" in refused.err, refused
+    # What the line says helps.
+    (tmp_path / "alone" / "tokenizer.json").write_bytes((tmp_path / "hf" / "tokenizer.json").read_bytes())
+    assert encode(tmp_path, "alone/t.onnx").shape == encode(tmp_path, "hf").shape
+    for words in (["alone/t.onnx", "--quiet"], ["t.zip"], ["folder"]):
+        assert "tokenizer" not in cli.ok("tailor", "hf", "--out", *words, cwd=tmp_path).err
+
+
 @pytest.mark.parametrize("modules", [
     [Pooling(24, ("max", "mean", "lasttoken")), Dense(72, 10)],
     [Pooling(24, "mean_sqrt_len_tokens"), Dense(24, 48, bias=False, activation_function=torch.nn.GELU()), Normalize(),

@@ -556,6 +556,13 @@ def test_help(place):
     fit_help = cli.ok("help", "fit", cwd=place.dir).out
     for option in ["--loss", "--miner-options", "--learning-rate", "--val-split", "--resume", "--checkpoint-steps"]:
         assert f"  {option} " in fit_help
+    assert len(fit_help.splitlines()) < 90 and "finetuner help presets" in fit_help and "efficientnet-b4" not in fit_help
+    for topic, words in {"presets": ["imagenet-v2", "efficientnet-b4", "clip"], "augment": ["erase_ratio", "strong"]}.items():
+        assert f"\n  {topic} " in overview
+        text = cli.ok("help", topic, cwd=place.dir).out
+        assert all(f"\n  {word} " in text for word in words) and not text.startswith("\n")
+        assert cli.finetuner(topic, cwd=place.dir).code == 2  # it is no command
+    assert "Hugging Face" in cli.ok("serve", "--help", cwd=place.dir).out
     for option in ["--cut", "--keep-head", "--prep-options", "--index", "--limit", "--json"]:
         assert f"  {option} " in cli.ok("help", "evaluate", cwd=place.dir).out
     assert "--port" in cli.ok("help", "serve", cwd=place.dir).out
