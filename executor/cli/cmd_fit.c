@@ -14,13 +14,12 @@
 /* Options of `fit` that are not the job's: where things are and how to print. */
 struct fit_args {
     const char *eval, *out;
-    bool json, quiet;
+    struct ft_output output;
 };
 
 static bool is_flag(const char *key)
 {
-    return strcmp(key, "json") == 0 || strcmp(key, "quiet") == 0 || strcmp(key, "help") == 0 ||
-           ft_fit_options_is_flag(key);
+    return ft_output_flag(key) || ft_fit_options_is_flag(key);
 }
 
 void ft_help_fit(const char *command)
@@ -69,15 +68,13 @@ static enum ft_status read_args(const struct ft_args *args, struct fit_args *min
     for (int i = 0; i < args->n_options; i++) {
         const char *key = args->key[i];
         const char *value = args->value[i];
+        bool known = false;
+        FT_RETURN_IF_FAILED(ft_output_option(&mine->output, key, value, &known, err));
         if (strcmp(key, "eval") == 0) {
             mine->eval = value;
         } else if (strcmp(key, "out") == 0) {
             mine->out = value;
-        } else if (strcmp(key, "json") == 0) {
-            FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &mine->json, err));
-        } else if (strcmp(key, "quiet") == 0) {
-            FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &mine->quiet, err));
-        } else {
+        } else if (!known) {
             enum ft_status st = ft_fit_options_set(options, key, value, err);
             FT_RETURN_IF_FAILED(st == FT_OK ? st : ft_usage(err));
         }
@@ -116,8 +113,8 @@ static enum ft_status command_text(const struct ft_args *args, struct ft_buf *ou
     }
     for (int i = 0; i < args->n_options; i++) {
         const char *key = args->key[i];
-        if (strcmp(key, "resume") == 0 || strcmp(key, "json") == 0 || strcmp(key, "quiet") == 0 ||
-            strcmp(key, "work-dir") == 0 || strcmp(key, "out") == 0 || strcmp(key, "activation-cache") == 0) {
+        if (strcmp(key, "resume") == 0 || ft_output_flag(key) || strcmp(key, "work-dir") == 0 ||
+            strcmp(key, "out") == 0 || strcmp(key, "activation-cache") == 0) {
             continue; /* they do not change what comes out */
         }
         FT_RETURN_IF_FAILED(ft_buf_printf(out, err, " --%s", key));
@@ -180,7 +177,7 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
     struct ft_buf command = {0};
     struct ft_fit_result result = {0};
     struct ft_screen screen;
-    ft_screen_init(&screen, mine->quiet, mine->json);
+    ft_screen_init(&screen, mine->output.quiet, mine->output.json);
     FT_TRY(ft_out_check(mine->out, ".zip", NULL, err));
     FT_TRY(ft_dataset_open(args->positional[1], true, &train, err));
     if (mine->eval != NULL) {
@@ -201,7 +198,7 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
     st = ft_fit(&job, &result, err);
     ft_bar_clear(&screen.bar);
     FT_TRY(st);
-    if (mine->json) {
+    if (mine->output.json) {
         FT_TRY(ft_print_json(result.summary, err));
     } else if (!result.cancelled) {
         ft_screen_summary(result.summary);

@@ -10,7 +10,7 @@ struct wish {
     struct ft_args args;
     struct ft_remote_args remote;
     const char *dataset;
-    bool json, quiet;
+    struct ft_output output;
 };
 
 void ft_help_push(const char *command)
@@ -36,26 +36,17 @@ void ft_help_push(const char *command)
         "  finetuner fit classifier --server gpu-box:8080 --dataset shoes");
 }
 
-static bool flag(const char *key)
-{
-    return strcmp(key, "json") == 0 || strcmp(key, "quiet") == 0 || ft_remote_flag(key);
-}
-
 static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, flag, &w->args, err));
+    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, ft_remote_verb_flag, &w->args, err));
     w->dataset = "default";
     for (int i = 0; i < w->args.n_options; i++) {
         const char *key = w->args.key[i];
         const char *value = w->args.value[i];
         bool known = false;
-        FT_RETURN_IF_FAILED(ft_remote_option(&w->remote, key, value, &known, err));
+        FT_RETURN_IF_FAILED(ft_remote_verb_option(&w->remote, &w->output, key, value, &known, err));
         if (strcmp(key, "dataset") == 0) {
             w->dataset = value;
-        } else if (strcmp(key, "json") == 0) {
-            FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &w->json, err));
-        } else if (strcmp(key, "quiet") == 0) {
-            FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &w->quiet, err));
         } else if (!known) {
             return FT_FAIL(err, USAGE, "unknown option --%s (finetuner help push lists them)", key);
         }
@@ -67,7 +58,7 @@ static enum ft_status print_result(const struct wish *w, const struct ft_push_re
                                    struct ft_err *err)
 {
     char text[4][FT_COUNT_TEXT];
-    if (!w->json) {
+    if (!w->output.json) {
         printf("pushed %s documents to dataset '%s': %s stored, %s there already, %.1f s; it has %s now\n",
                ft_count_text((int64_t)r->documents, text[0]), w->dataset,
                ft_count_text((int64_t)r->stored, text[1]), ft_count_text((int64_t)r->duplicates, text[2]),
@@ -104,7 +95,7 @@ enum ft_status ft_cmd_push(int argc, char **argv, struct ft_err *err)
     FT_TRY(ft_remote_open(&w.remote, &remote, err));
     FT_TRY(ft_dataset_open(w.args.positional[0], true, &data, err));
     double start = ft_clock_seconds();
-    FT_TRY(ft_remote_push(&remote, w.dataset, data, w.quiet, &result, err));
+    FT_TRY(ft_remote_push(&remote, w.dataset, data, w.output.quiet, &result, err));
     FT_TRY(print_result(&w, &result, ft_clock_seconds() - start, err));
 done:
     ft_dataset_free(data);

@@ -13,7 +13,7 @@ struct wish {
     struct ft_remote_args remote;
     const char *out;
     int64_t from, limit;
-    bool json, quiet;
+    struct ft_output output;
 };
 
 void ft_help_runs(const char *command)
@@ -43,6 +43,7 @@ void ft_help_runs(const char *command)
              "  finetuner watch 20261126-201530-3fa2 --server gpu-box:8080");
     } else {
         puts("  --out DIR|FILE.zip     where to (RUN.zip)\n"
+             "  --json                 one JSON object on standard output: run, out\n"
              "  --quiet                no progress\n"
              "\n"
              "The artifact is checked against its SHA-256 and appears under its name only when it is whole; "
@@ -55,29 +56,17 @@ void ft_help_runs(const char *command)
     }
 }
 
-static bool flag(const char *key)
-{
-    return strcmp(key, "json") == 0 || strcmp(key, "quiet") == 0 || ft_remote_flag(key);
-}
-
 static enum ft_status set_option(struct wish *w, const char *command, const char *key, const char *value,
                                  struct ft_err *err)
 {
     bool known = false;
-    FT_RETURN_IF_FAILED(ft_remote_option(&w->remote, key, value, &known, err));
+    FT_RETURN_IF_FAILED(ft_remote_verb_option(&w->remote, &w->output, key, value, &known, err));
     if (known) {
         return FT_OK;
     }
-    bool pull = strcmp(command, "pull") == 0;
-    if (pull && strcmp(key, "out") == 0) {
+    if (strcmp(command, "pull") == 0 && strcmp(key, "out") == 0) {
         w->out = value;
         return ft_out_check(value, ".zip", NULL, err);
-    }
-    if (!pull && strcmp(key, "json") == 0) {
-        return ft_arg_flag(key, value, &w->json, err);
-    }
-    if (strcmp(command, "runs") != 0 && strcmp(key, "quiet") == 0) {
-        return ft_arg_flag(key, value, &w->quiet, err);
     }
     if (strcmp(command, "watch") == 0 && strcmp(key, "from") == 0) {
         return ft_arg_int(key, value, -1000000000, 1000000000, &w->from, err);
@@ -91,7 +80,7 @@ static enum ft_status set_option(struct wish *w, const char *command, const char
 static enum ft_status read_wish(const char *command, int argc, char **argv, struct wish *w,
                                 struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, flag, &w->args, err));
+    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, ft_remote_verb_flag, &w->args, err));
     w->limit = 20;
     for (int i = 0; i < w->args.n_options; i++) {
         FT_RETURN_IF_FAILED(set_option(w, command, w->args.key[i], w->args.value[i], err));
@@ -166,7 +155,7 @@ static enum ft_status list_runs(struct ft_remote *remote, const struct wish *w, 
     FT_TRY(ft_json_set(request, "page_size", ft_json_of_int(w->limit), err));
     FT_TRY(ft_remote_call(remote, "ListRuns", FT_V1_LIST_RUNS_REQUEST, request, FT_V1_LIST_RUNS_RESPONSE,
                           &answer, err));
-    if (w->json) {
+    if (w->output.json) {
         if (ft_json_get(answer, "runs") == NULL) {
             FT_TRY(ft_json_set(answer, "runs", ft_json_array(), err));
         }
@@ -202,7 +191,7 @@ static enum ft_status one_run(struct ft_remote *remote, const struct wish *w, co
     } else {
         FT_TRY(ft_remote_call(remote, "GetRun", FT_V1_GET_RUN_REQUEST, request, FT_V1_RUN, &answer, err));
     }
-    if (w->json) {
+    if (w->output.json) {
         FT_TRY(ft_print_json(answer, err));
     } else if (delete) {
         printf("run %s is deleted\n", id);
@@ -256,15 +245,29 @@ enum ft_status ft_cmd_watch(int argc, char **argv, struct ft_err *err)
     FT_TRY(ft_args_want(&w.args, 1, ft_command_find("watch")->usage, err));
     FT_TRY(ft_remote_open(&w.remote, &remote, err));
     const char *id = w.args.positional[0];
-    st = ft_remote_watch(&remote, id, w.from, w.quiet, w.json, &run, err);
+    st = ft_remote_watch(&remote, id, w.from, w.output.quiet, w.output.json, &run, err);
     if (st == FT_CANCELLED) {
         ft_remote_hint(&remote, id);
     }
     FT_TRY(st);
-    FT_TRY(ft_remote_tell(run, NULL, w.json, err));
+    FT_TRY(ft_remote_tell(run, NULL, w.output.json, err));
 done:
     ft_json_free(run);
     ft_remote_close(&remote);
+    return st;
+}
+
+static enum ft_status tell_pulled(const char *id, const char *out, bool json, struct ft_err *err)
+{
+    struct ft_json *told = NULL;
+    if (!json) {
+        printf("artifact: %s\n", out);
+        return FT_OK;
+    }
+    enum ft_status st = ft_remote_request("run", id, &told, err);
+    st = st == FT_OK ? ft_json_set(told, "out", ft_json_of_text(out), err) : st;
+    st = st == FT_OK ? ft_print_json(told, err) : st;
+    ft_json_free(told);
     return st;
 }
 
@@ -280,8 +283,8 @@ enum ft_status ft_cmd_pull(int argc, char **argv, struct ft_err *err)
     const char *id = w.args.positional[0];
     FT_TRY(ft_buf_printf(&name, err, "%s.zip", ft_path_base(id)));
     const char *out = w.out != NULL ? w.out : (const char *)name.data;
-    FT_TRY(ft_remote_pull(&remote, id, out, w.quiet, err));
-    printf("artifact: %s\n", out);
+    FT_TRY(ft_remote_pull(&remote, id, out, w.output.quiet, err));
+    FT_TRY(tell_pulled(id, out, w.output.json, err));
 done:
     ft_buf_release(&name);
     ft_remote_close(&remote);

@@ -19,7 +19,7 @@ struct wish {
     struct ft_args args;
     struct ft_remote_args remote;
     const char *out;
-    bool json, quiet;
+    struct ft_output output;
 };
 
 struct encode {
@@ -37,26 +37,17 @@ struct encode {
     struct ft_bar bar;
 };
 
-static bool flag(const char *key)
-{
-    return strcmp(key, "json") == 0 || strcmp(key, "quiet") == 0 || ft_remote_flag(key);
-}
-
 static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft_err *err)
 {
-    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, flag, &w->args, err));
+    FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, ft_remote_verb_flag, &w->args, err));
     w->out = "embeddings.npy";
     for (int i = 0; i < w->args.n_options; i++) {
         const char *key = w->args.key[i];
         const char *value = w->args.value[i];
         bool known = false;
-        FT_RETURN_IF_FAILED(ft_remote_option(&w->remote, key, value, &known, err));
+        FT_RETURN_IF_FAILED(ft_remote_verb_option(&w->remote, &w->output, key, value, &known, err));
         if (strcmp(key, "out") == 0) {
             w->out = value;
-        } else if (strcmp(key, "json") == 0) {
-            FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &w->json, err));
-        } else if (strcmp(key, "quiet") == 0) {
-            FT_RETURN_IF_FAILED(ft_arg_flag(key, value, &w->quiet, err));
         } else if (!known) {
             return FT_FAIL(
                 err, USAGE,
@@ -161,7 +152,7 @@ static uint64_t far(const void *encode)
 static enum ft_status tell(const struct wish *w, const struct encode *e, double seconds, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    if (!w->json) {
+    if (!w->output.json) {
         printf("%zu documents, %zu dimensions, %.2f s, %.0f documents/s -> %s\n", e->count, e->dim, seconds,
                seconds > 0 ? (double)e->count / seconds : 0.0, w->out);
         return FT_OK;
@@ -191,11 +182,11 @@ enum ft_status ft_remote_encode(int argc, char **argv, struct ft_err *err)
     FT_TRY(read_wish(argc, argv, &w, err));
     FT_TRY(ft_remote_open(&w.remote, &remote, err));
     FT_TRY(ft_dataset_open(w.args.positional[1], false, &data, err));
-    FT_TRY(ft_remote_model(&remote, w.args.positional[0], w.quiet, &model, err));
+    FT_TRY(ft_remote_model(&remote, w.args.positional[0], w.output.quiet, &model, err));
     e.data = data;
     e.count = ft_dataset_count(data);
     e.model = model;
-    ft_bar_init(&e.bar, w.quiet);
+    ft_bar_init(&e.bar, w.output.quiet);
     double start = ft_clock_seconds();
     const struct ft_remote_work work = {encode_stream, far, &e, &e.stream, &e.bar};
     FT_TRY(ft_remote_keep_on(&remote, &work, NULL, err));

@@ -16,7 +16,8 @@ struct wish {
     struct ft_args args;
     struct ft_remote_args remote;
     const char *eval, *eval_dataset, *dataset, *out, *key;
-    bool json, quiet, detach;
+    struct ft_output output;
+    bool detach;
     struct ft_fit_options options;
     const char *given[FT_ARGS_MAX]; /* fit options on the command line */
     size_t n_given;
@@ -26,8 +27,7 @@ enum { KEY_BYTES = 16 };
 
 static bool flag(const char *key)
 {
-    return strcmp(key, "json") == 0 || strcmp(key, "quiet") == 0 || strcmp(key, "detach") == 0 ||
-           strcmp(key, "help") == 0 || ft_remote_flag(key) || ft_fit_options_is_flag(key);
+    return ft_remote_verb_flag(key) || strcmp(key, "detach") == 0 || ft_fit_options_is_flag(key);
 }
 
 static enum ft_status set_option(struct wish *w, const char *key, const char *value, struct ft_err *err)
@@ -41,7 +41,7 @@ static enum ft_status set_option(struct wish *w, const char *key, const char *va
                  {"out", &w->out},
                  {"idempotency-key", &w->key}};
     bool known = false;
-    FT_RETURN_IF_FAILED(ft_remote_option(&w->remote, key, value, &known, err));
+    FT_RETURN_IF_FAILED(ft_remote_verb_option(&w->remote, &w->output, key, value, &known, err));
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (strcmp(key, texts[i].key) == 0) {
             *texts[i].at = value;
@@ -50,12 +50,6 @@ static enum ft_status set_option(struct wish *w, const char *key, const char *va
     }
     if (known) {
         return FT_OK;
-    }
-    if (strcmp(key, "json") == 0) {
-        return ft_arg_flag(key, value, &w->json, err);
-    }
-    if (strcmp(key, "quiet") == 0) {
-        return ft_arg_flag(key, value, &w->quiet, err);
     }
     if (strcmp(key, "detach") == 0) {
         return ft_arg_flag(key, value, &w->detach, err);
@@ -249,9 +243,9 @@ static enum ft_status send_all(struct ft_remote *remote, const struct wish *w, s
     there->eval = (struct data){.path = w->eval, .wanted = w->eval_dataset};
     FT_RETURN_IF_FAILED(look_at(remote, &there->train, err));
     FT_RETURN_IF_FAILED(look_at(remote, &there->eval, err));
-    FT_RETURN_IF_FAILED(ft_remote_model(remote, w->args.positional[0], w->quiet, &there->model, err));
-    FT_RETURN_IF_FAILED(send_data(remote, &there->train, w->quiet, err));
-    return send_data(remote, &there->eval, w->quiet, err);
+    FT_RETURN_IF_FAILED(ft_remote_model(remote, w->args.positional[0], w->output.quiet, &there->model, err));
+    FT_RETURN_IF_FAILED(send_data(remote, &there->train, w->output.quiet, err));
+    return send_data(remote, &there->eval, w->output.quiet, err);
 }
 
 static enum ft_status watch_and_fetch(struct ft_remote *remote, const struct wish *w, const char *id,
@@ -259,17 +253,17 @@ static enum ft_status watch_and_fetch(struct ft_remote *remote, const struct wis
 {
     struct ft_json *run = NULL;
     const char *status = NULL;
-    enum ft_status st = ft_remote_watch(remote, id, 0, w->quiet, w->json, &run, err);
+    enum ft_status st = ft_remote_watch(remote, id, 0, w->output.quiet, w->output.json, &run, err);
     if (st == FT_CANCELLED || st == FT_UNAVAILABLE) {
         ft_remote_hint(remote, id);
     }
     FT_TRY(st);
     status = ft_json_text(ft_json_get(run, "status"), NULL);
     if (w->out != NULL && status != NULL && strcmp(status, "FINISHED") == 0) {
-        FT_TRY(ft_remote_pull(remote, id, w->out, w->quiet, err));
+        FT_TRY(ft_remote_pull(remote, id, w->out, w->output.quiet, err));
     }
-    FT_TRY(ft_remote_tell(run, w->out, w->json, err));
-    if (w->out == NULL && !w->json) {
+    FT_TRY(ft_remote_tell(run, w->out, w->output.json, err));
+    if (w->out == NULL && !w->output.json) {
         (void)fprintf(stderr,
                       "the service serves the tuned model as '%s'; fetch it with:\n  finetuner pull %s", id,
                       id);
@@ -294,14 +288,14 @@ static enum ft_status run_there(struct ft_remote *remote, const struct wish *w, 
         st = FT_FAIL(err, CORRUPT, "the service started a run without an id");
         goto done;
     }
-    if (!w->quiet && !w->detach) {
+    if (!w->output.quiet && !w->detach) {
         bool waits = status != NULL && strcmp(status, "CREATED") == 0;
         (void)fprintf(stderr, "run %s%s; Ctrl-C ends the watching, not the run\n", id,
                       waits ? " waits for its turn" : "");
     }
     if (!w->detach) {
         FT_TRY(watch_and_fetch(remote, w, id, err));
-    } else if (w->json) {
+    } else if (w->output.json) {
         FT_TRY(ft_print_json(run, err));
     } else {
         printf("%s\n", id);

@@ -112,7 +112,8 @@ def test_encode_there_is_encode_here_bit_for_bit(server, data, run, tmp_path):
 
 def test_pull_is_the_artifact(server, data, run, tmp_path):
     summary, artifact = run
-    finetuner('pull', summary['run'], '--server', server.target, '--out', tmp_path / 'again.zip')
+    told = finetuner('pull', summary['run'], '--server', server.target, '--out', tmp_path / 'again.zip', '--json').stdout
+    assert json.loads(told) == {'run': summary['run'], 'out': str(tmp_path / 'again.zip')}
     assert (tmp_path / 'again.zip').read_bytes() == artifact.read_bytes()
     finetuner('pull', summary['run'], '--server', server.target, '--out', tmp_path / 'folder')
     finetuner('encode', tmp_path / 'folder', data, '--out', tmp_path / 'a.npy')
