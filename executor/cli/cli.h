@@ -117,6 +117,9 @@ FT_MUST_CHECK enum ft_status ft_print_json_list(const char *key, struct ft_json 
 /* What became of Documents of a dataset: "shoes: 1,200 documents deleted", or an object. */
 FT_MUST_CHECK enum ft_status ft_datasets_told(const char *name, const char *what, int64_t count, bool json,
                                               struct ft_err *err);
+/* One that cannot be looked at hides no other: *last is what the command fails with in the end, those before
+ * it are told on stderr. */
+void ft_datasets_broken(struct ft_err *last, const struct ft_err *why, const char *name);
 /* "12,345,678" */
 enum { FT_COUNT_TEXT = 40 };
 const char *ft_count_text(int64_t n, char out[FT_COUNT_TEXT]);

@@ -138,11 +138,31 @@ static void print_row(const char *name, const struct ft_folder_info *info)
 
 typedef enum ft_status (*look_at)(const char *dir, struct ft_folder_info *info, struct ft_err *err);
 
-/* A row, or an object of `array`, for each of the names. */
+void ft_datasets_broken(struct ft_err *last, const struct ft_err *why, const char *name)
+{
+    if (last->code != FT_OK) {
+        (void)fprintf(stderr, "%s\n", last->text);
+    }
+    *last = *why;
+    (void)ft_err_wrap(last, "dataset '%.64s'", name);
+}
+
+static enum ft_status look_into(const struct wish *w, const char *name, look_at look,
+                                struct ft_folder_info *info, struct ft_err *err)
+{
+    char *dir = NULL;
+    FT_RETURN_IF_FAILED(folder_of(w, name, &dir, err));
+    enum ft_status st = look(dir, info, err);
+    ft_free(dir);
+    return st;
+}
+
+/* A row, or an object of `array`, for each of the names that can be looked at. */
 static enum ft_status show(const struct wish *w, const char *const *names, size_t count, look_at look,
                            struct ft_err *err)
 {
     enum ft_status st = FT_OK;
+    struct ft_err broken = {0};
     struct ft_json *array = w->output.json ? ft_json_array() : NULL;
     if (!w->output.json) {
         print_head();
@@ -150,12 +170,10 @@ static enum ft_status show(const struct wish *w, const char *const *names, size_
     for (size_t i = 0; i < count; i++) {
         struct ft_folder_info info;
         struct ft_json *row = NULL;
-        char *dir = NULL;
-        FT_TRY(folder_of(w, names[i], &dir, err));
-        st = look(dir, &info, err);
-        ft_free(dir);
-        FT_TRY(st);
-        if (w->output.json) {
+        struct ft_err why = {0};
+        if (look_into(w, names[i], look, &info, &why) != FT_OK) {
+            ft_datasets_broken(&broken, &why, names[i]);
+        } else if (w->output.json) {
             FT_TRY(info_json(names[i], &info, &row, err));
             FT_TRY(ft_json_push(array, row, err));
         } else {
@@ -166,6 +184,10 @@ static enum ft_status show(const struct wish *w, const char *const *names, size_
         struct ft_json *taken = array;
         array = NULL;
         FT_TRY(ft_print_json_list("datasets", taken, err));
+    }
+    if (broken.code != FT_OK) {
+        *err = broken;
+        st = broken.code;
     }
 done:
     ft_json_free(array);

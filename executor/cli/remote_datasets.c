@@ -85,8 +85,7 @@ static enum ft_status rows_of(struct ft_remote *remote, const struct ft_json *na
         const char *name = ft_v1_text(ft_json_at(names, i), "name");
         enum ft_status st = look_at(remote, name, &row, &why);
         if (st == FT_INTERNAL) {
-            *broken = why;
-            (void)ft_err_wrap(broken, "dataset '%.64s'", name);
+            ft_datasets_broken(broken, &why, name);
         } else if (st != FT_OK && st != FT_NOT_FOUND) {
             *err = why;
             return st;

@@ -188,16 +188,21 @@ def test_datasets_are_listed_and_deleted(server, data):
 def test_a_damaged_dataset_hides_no_other(tmp_path, data):
     with serving.Server(tmp_path, serving.VECTORS) as server:
         at = ['--server', server.target]
-        for name in ('a', 'b', 'c'):
+        here = ['--workspace', tmp_path / 'data']
+        for name in ('a', 'b', 'c', 'd'):
             finetuner('push', data, *at, '--dataset', name)
         assert server.stop() == 0
-        finetuner('datasets', 'compact', 'b', '--workspace', tmp_path / 'data')
-        for shard in (tmp_path / 'data' / 'datasets' / 'b').iterdir():
-            shard.write_bytes(b'spoilt' + shard.read_bytes()[6:])
+        for name in ('b', 'c'):
+            finetuner('datasets', 'compact', name, *here)
+            for shard in (tmp_path / 'data' / 'datasets' / name).iterdir():
+                shard.write_bytes(b'spoilt' + shard.read_bytes()[6:])
         server.start()
-        told = finetuner('datasets', 'list', *at, '--json', code=1)
-        assert [d['dataset'] for d in json.loads(told.stdout)['datasets']] == ['a', 'c'] and "dataset 'b'" in told.stderr
-        finetuner('datasets', 'delete', 'b', *at)
+        for words, code in ((['list', *at], 1), (['list', *here], 3), (['verify', 'a', 'b', 'c', 'd', *here], 3)):
+            told = finetuner('datasets', *words, '--json', code=code)
+            assert [d['dataset'] for d in json.loads(told.stdout)['datasets']] == ['a', 'd']
+            assert "dataset 'b': " in told.stderr and "dataset 'c': " in told.stderr and len(told.stderr.splitlines()) == 2
+        for name in ('b', 'c'):
+            finetuner('datasets', 'delete', name, *at)
         assert finetuner('datasets', 'list', *at).stderr == ''
         assert server.stop() == 0
 
