@@ -122,7 +122,8 @@ static enum ft_status check_fit(const struct ft_json *options, struct ft_err *er
         st = ft_fit_options_check(&read, err);
     }
     ft_fit_options_release(&read);
-    return st;
+    /* A device that this machine lacks does not come back: it is no service that is away for a while. */
+    return st == FT_UNAVAILABLE ? (err->code = FT_UNSUPPORTED) : st;
 }
 
 static enum ft_status check_model(const char *path, struct ft_err *err)

@@ -298,6 +298,14 @@ def test_what_can_be_known_at_once_is_told_before_the_model_goes(server, data, t
     assert [m['model'] for m in models if m['model'].startswith('fresh')] == []
 
 
+def test_a_device_that_the_service_lacks_is_the_requests_fault(server, data):
+    """Not a service that is away for a while: nobody waits for it to come back."""
+    words = ['fit', 'classifier', data, '--steps', '1', '--device', 'cuda', '--server', server.target]
+    done = subprocess.run([str(serving.PROGRAM), *map(str, words)], capture_output=True, text=True, timeout=120)
+    has_cuda = 'CUDA' not in done.stderr
+    assert has_cuda or done.returncode == 3 and 'device cuda' in done.stderr and 'trying again' not in done.stderr, done
+
+
 def test_an_artifact_is_fetched_into_a_new_folder(server, run, tmp_path):
     """As `fit` without a service writes it; rows and single models want a folder that is there, and say so at once."""
     finetuner('pull', run[0]['run'], '--server', server.target, '--out', tmp_path / 'new' / 'tuned.zip')
