@@ -1,5 +1,7 @@
 /* A dataset of the service: atomic, durable, once; and what opening makes of every kind of damage. */
 /* links: ft_store ft_wire ft_codec ft_base */
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -7,6 +9,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +24,16 @@
 #include "executor/store/set.h"
 #include "executor/store/journal_format.h"
 #include "executor/wire/docarray_v1.h"
+
+/* The system's, as NFS has it: who locks has the file open for writing. */
+int flock(int fd, int operation)
+{
+    if ((operation & LOCK_EX) != 0 && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+        errno = EBADF;
+        return -1;
+    }
+    return (int)syscall(SYS_flock, fd, operation);
+}
 
 static char *root; /* of this program's files, fresh */
 

@@ -33,6 +33,7 @@ struct ft_datasets {
     size_t count, capacity;
     struct ft_set_stats closed; /* sums of those that are no longer open */
     uint64_t uses;
+    bool hurry; /* ft_set_hurry() */
 };
 
 /* What grows, not what is there. */
@@ -244,6 +245,9 @@ static enum ft_status open_set(struct ft_datasets *datasets, const char *name, b
     }
     fresh->set = set;
     fresh->state = SET_OPEN;
+    if (datasets->hurry) {
+        ft_set_hurry(set);
+    }
     (void)pthread_cond_broadcast(&datasets->changed);
     *open = fresh;
     return FT_OK;
@@ -332,6 +336,22 @@ enum ft_status ft_datasets_submit(struct ft_datasets *datasets, const char *name
     }
     ft_set_submit(ticket->open->set, docs, count, answered, ticket);
     return FT_OK;
+}
+
+void ft_datasets_hurry(struct ft_datasets *datasets)
+{
+    if (datasets == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&datasets->mutex);
+    datasets->hurry = true;
+    for (size_t i = 0; i < datasets->count; i++) {
+        struct open_set *open = datasets->sets[i];
+        if (open->set != NULL && !open->closing) {
+            ft_set_hurry(open->set);
+        }
+    }
+    (void)pthread_mutex_unlock(&datasets->mutex);
 }
 
 struct ft_set_stats ft_datasets_stats(struct ft_datasets *datasets)

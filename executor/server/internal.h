@@ -177,6 +177,8 @@ void ft_datasets_free(struct ft_datasets *datasets);
 enum ft_status ft_datasets_submit(struct ft_datasets *datasets, const char *name,
                                   const struct ft_document *docs, size_t count, ft_set_done done, void *arg,
                                   struct ft_err *err);
+/* The service goes down: what waits for shards is stored at once; NULL is fine. */
+void ft_datasets_hurry(struct ft_datasets *datasets);
 /* Sums since the start; ids, shards and journals: of those that are open. */
 struct ft_set_stats ft_datasets_stats(struct ft_datasets *datasets);
 /* Names of datasets begin with this where they are a call's own: hidden, gone at the next start. */

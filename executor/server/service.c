@@ -205,6 +205,7 @@ void ft_service_stop(struct ft_service *service)
     }
     ft_health_changed(service, true);
     ft_release_waiters(service);
+    ft_datasets_hurry(service->datasets);
     if (service->v1 != NULL) {
         ft_v1_stop(service->v1);
     }

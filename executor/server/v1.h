@@ -196,11 +196,15 @@ struct ft_v1_push {
     struct ft_set_result result;
     struct ft_err why; /* of the store */
     bool stored;       /* result and why are there */
+    bool waits;        /* the store has no room for it yet */
     bool submitted;    /* something was given to the store: the dataset may be there */
 };
-/* Store the batch, which was scanned: the call is busy, then push->stored. */
+/* Store the batch, which was scanned: the call is busy, then ft_v1_push_look(). */
 FT_MUST_CHECK enum ft_status ft_v1_push_begin(struct ft_v1_call *call, struct ft_v1_push *push,
                                               struct ft_v1_why *why);
+/* Whether the store has answered. Where it has no room the call ticks, and asks it again. */
+FT_MUST_CHECK enum ft_status ft_v1_push_look(struct ft_v1_call *call, struct ft_v1_push *push, bool *answered,
+                                             struct ft_v1_why *why);
 /* Send the answer, make ready for the next message. */
 FT_MUST_CHECK enum ft_status ft_v1_push_end(struct ft_v1_call *call, struct ft_v1_push *push, unsigned part,
                                             struct ft_v1_why *why);

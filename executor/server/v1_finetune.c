@@ -77,11 +77,15 @@ done:
 
 static enum ft_status store(struct ft_v1_call *call, struct ft_v1_finetune *f, struct ft_v1_why *why)
 {
+    bool answered = false;
     if (call->has_message && !f->in_hand && ft_v1_has_room(call)) {
         f->in_hand = true;
         FT_RETURN_IF_FAILED(take_message(call, f, why));
     }
-    if (f->in_hand && !call->busy && f->push.stored) {
+    if (f->in_hand) {
+        FT_RETURN_IF_FAILED(ft_v1_push_look(call, &f->push, &answered, why));
+    }
+    if (answered) {
         FT_RETURN_IF_FAILED(ft_v1_push_end(call, &f->push, FT_V1_PART_PUSHED, why));
         f->in_hand = false;
         ft_v1_next(call);

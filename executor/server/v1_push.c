@@ -17,14 +17,8 @@ static void stored(void *arg, const struct ft_set_result *result, const struct f
     ft_v1_worked(call);
 }
 
-enum ft_status ft_v1_push_begin(struct ft_v1_call *call, struct ft_v1_push *push, struct ft_v1_why *why)
+static enum ft_status submit(struct ft_v1_call *call, struct ft_v1_push *push, struct ft_v1_why *why)
 {
-    size_t failed = 0;
-    enum ft_status st = ft_check_examples(push->batch.docs, push->batch.count, &failed, &why->err);
-    if (st != FT_OK) {
-        ft_v1_at_document(why, failed);
-        return st;
-    }
     push->stored = false;
     push->result = (struct ft_set_result){0};
     push->why = (struct ft_err){0};
@@ -34,13 +28,46 @@ enum ft_status ft_v1_push_begin(struct ft_v1_call *call, struct ft_v1_push *push
     }
     ft_v1_begin_work(call);
     push->submitted = true;
-    st = ft_datasets_submit(call->service->datasets, push->dataset, push->batch.docs, push->batch.count,
-                            stored, call, &why->err);
+    enum ft_status st = ft_datasets_submit(call->service->datasets, push->dataset, push->batch.docs,
+                                           push->batch.count, stored, call, &why->err);
     if (st != FT_OK) {
         ft_v1_no_work(call);
         why->fault.retry_seconds = st == FT_BUSY ? 1 : 0;
     }
     return ft_v1_ours(why, st);
+}
+
+enum ft_status ft_v1_push_begin(struct ft_v1_call *call, struct ft_v1_push *push, struct ft_v1_why *why)
+{
+    size_t failed = 0;
+    enum ft_status st = ft_check_examples(push->batch.docs, push->batch.count, &failed, &why->err);
+    if (st != FT_OK) {
+        ft_v1_at_document(why, failed);
+        return st;
+    }
+    push->waits = false;
+    return submit(call, push, why);
+}
+
+enum ft_status ft_v1_push_look(struct ft_v1_call *call, struct ft_v1_push *push, bool *answered,
+                               struct ft_v1_why *why)
+{
+    *answered = false;
+    if (call->busy) {
+        return FT_OK;
+    }
+    if (push->stored && push->why.code == FT_BUSY) { /* it is not read on meanwhile */
+        push->stored = false;
+        push->waits = true;
+        call->ticking = true;
+        return FT_OK;
+    }
+    if (push->waits) {
+        push->waits = false;
+        return submit(call, push, why);
+    }
+    *answered = push->stored;
+    return FT_OK;
 }
 
 static enum ft_status answer(struct ft_v1_call *call, const struct ft_v1_push *push, unsigned part,
@@ -125,11 +152,15 @@ void ft_v1_push_step(struct ft_v1_call *call)
     struct ft_v1_push *push = call->state;
     struct ft_v1_why why = {.code = FT_RPC_OK};
     enum ft_status st = FT_OK;
+    bool answered = false;
     if (call->has_message && !call->begun && ft_v1_has_room(call)) {
         call->begun = true; /* a message is in hand */
         st = take_message(call, push, &why);
     }
-    if (st == FT_OK && call->begun && !call->busy && push->stored) {
+    if (st == FT_OK && call->begun) {
+        st = ft_v1_push_look(call, push, &answered, &why);
+    }
+    if (st == FT_OK && answered) {
         st = ft_v1_push_end(call, push, 0, &why);
         if (st == FT_OK) {
             call->begun = false;

@@ -15,14 +15,19 @@
 
 /* ---- opening ---- */
 
+/* A file that can be written: NFS refuses to lock a folder, or what is open for reading only. */
 static enum ft_status lock_dir(struct ft_set *set, struct ft_err *err)
 {
     char reason[128];
-    set->dir_fd = open(set->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (set->dir_fd < 0) {
-        return FT_FAIL(err, IO, "cannot open %.600s: %s", set->dir, strerror_r(errno, reason, sizeof reason));
+    char *path = NULL;
+    FT_RETURN_IF_FAILED(ft_path_join(set->dir, "lock", &path, err));
+    set->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    ft_free(path);
+    if (set->lock_fd < 0) {
+        return FT_FAIL(err, IO, "cannot open %.600s/lock: %s", set->dir,
+                       strerror_r(errno, reason, sizeof reason));
     }
-    if (flock(set->dir_fd, LOCK_EX | LOCK_NB) != 0) {
+    if (flock(set->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         return errno == EWOULDBLOCK ? FT_FAIL(err, UNAVAILABLE, "%.600s is open in another process", set->dir)
                                     : FT_FAIL(err, IO, "cannot lock %.600s: %s", set->dir,
                                               strerror_r(errno, reason, sizeof reason));
@@ -170,10 +175,7 @@ static enum ft_status open_files(struct ft_set *set, struct ft_err *err)
     for (size_t i = 0; i < m->n_journals; i++) {
         FT_RETURN_IF_FAILED(open_journal(set, m->journals[i].number, i + 1 == m->n_journals, err));
     }
-    set->stats.ids = set->live;
-    set->stats.bytes = set->active.file.size;
-    set->stats.shards = set->n_shards;
-    set->stats.journals = set->n_sealing + 1;
+    ft_set_count_files(set);
     return FT_OK;
 }
 
@@ -183,7 +185,7 @@ enum ft_status ft_set_open(const char *dir, uint64_t seal_bytes, struct ft_set *
     struct ft_set *s = NULL;
     *set = NULL;
     FT_RETURN_IF_FAILED(ft_new(1, sizeof *s, &s, err));
-    s->dir_fd = -1;
+    s->lock_fd = -1;
     s->active = (struct ft_set_journal){.number = UINT64_MAX, .file.fd = -1}; /* none is open yet */
     s->last = &s->first;
     s->seal_bytes = seal_bytes > 0 ? seal_bytes : FT_SET_SEAL_BYTES;
@@ -237,8 +239,8 @@ void ft_set_close(struct ft_set *set)
     for (size_t i = 0; i < set->n_shards; i++) {
         ft_segment_free(set->shards[i]);
     }
-    if (set->dir_fd >= 0) {
-        (void)close(set->dir_fd);
+    if (set->lock_fd >= 0) {
+        (void)close(set->lock_fd);
     }
     (void)pthread_cond_destroy(&set->turn);
     (void)pthread_cond_destroy(&set->wake);

@@ -9,10 +9,14 @@
  *
  * Documents go to a journal (journal.h). One that has grown past seal_bytes is followed by a fresh one and
  * made into a shard (segment.h) by a thread of the set's; shards of like size that follow each other, and
- * those that hold many replaced Documents, are written anew without them. What is live is the manifest's
- * to say (manifest.h): a crash at any moment leaves the old or the new state, and opening removes what
- * belongs to neither. When the disk refuses, the call fails, nothing acknowledged is lost, and later calls
- * try again.
+ * those that hold many replaced Documents, are written anew without them. Where more comes than that thread
+ * makes into shards (on a disk they share it gets about half, and writes what came several times), calls that
+ * store wait once journals have eight times seal_bytes, or 64 MiB if that is more: opening a dataset reads
+ * all of its journals. Where no shard can be made calls fail then, with the reason. What is live is the
+ * manifest's to say (manifest.h): a crash at any moment leaves the old or the new state, and opening removes
+ * what belongs to neither. When the disk refuses, the call fails, nothing acknowledged is lost, and later
+ * calls try again. One process at a time has a dataset open: it holds the file `lock` there, which NFS can do
+ * too.
  *
  * Memory: 21 to 43 bytes an id. Thread-safety: any thread, but for open and close.
  */
@@ -34,6 +38,10 @@ FT_MUST_CHECK enum ft_status ft_set_open(const char *dir, uint64_t seal_bytes, s
                                          struct ft_err *err);
 void ft_set_close(struct ft_set *set); /* NULL is fine; all calls must have been answered */
 
+/* The process is about to end: calls that wait for shards are stored at once, as are those that still come.
+ */
+void ft_set_hurry(struct ft_set *set);
+
 struct ft_set_result {
     size_t stored;
     size_t duplicates; /* equal bytes were stored already */
@@ -43,12 +51,12 @@ struct ft_set_result {
  * an id get a hash of content and label. Everything given is borrowed until `done` is called, exactly once,
  * by the thread that stores or before this returns: it must not call the set. why->code FT_OK: durable;
  * FT_INVALID: a Document without label or content, named by id and position; FT_IO: the disk refused,
- * nothing of this call is stored. The caller waits while very much waits already: never call it from a thread
- * that must not. */
+ * nothing of this call is stored; FT_BUSY: very much waits for shards already. The caller waits while very
+ * much waits to be written: never call it from a thread that must not. */
 typedef void (*ft_set_done)(void *arg, const struct ft_set_result *result, const struct ft_err *why);
 void ft_set_submit(struct ft_set *set, const struct ft_document *docs, size_t count, ft_set_done done,
                    void *arg);
-/* The same, returning once it is answered. */
+/* The same, returning once it is answered; never FT_BUSY. */
 FT_MUST_CHECK enum ft_status ft_set_append(struct ft_set *set, const struct ft_document *docs, size_t count,
                                            struct ft_set_result *result, struct ft_err *err);
 /* Delete ids, durably when it returns; unknown ones are passed over (result->deleted counts the others). */
@@ -67,10 +75,12 @@ struct ft_set_stats {
     uint64_t failures;      /* batches since opening that the disk refused */
     uint64_t syncs;         /* since opening; fewer than groups when callers shared them */
     uint64_t bytes;         /* of the journal that is appended to */
+    uint64_t backlog;       /* ... and of those that are not shards yet */
     uint64_t cut;           /* bytes of unacknowledged tails that opening cut off */
     uint64_t seals, merges; /* shards written since opening, from a journal and from shards */
     size_t shards, journals;
     bool working; /* its thread is making shards now */
+    bool behind;  /* calls wait for it */
 };
 struct ft_set_stats ft_set_stats(struct ft_set *set);
 #endif

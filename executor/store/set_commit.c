@@ -120,21 +120,57 @@ static void answer(struct ft_set_request *r)
     request_free(r);
 }
 
+/* The first call that deletes, out of the middle. Mutex held. */
+static struct ft_set_request *take_deletion(struct ft_set *set)
+{
+    struct ft_set_request **at = &set->first;
+    while (!(*at)->deletes) {
+        at = &(*at)->next;
+    }
+    struct ft_set_request *r = *at;
+    *at = r->next;
+    set->last = r->next == NULL ? at : set->last;
+    r->next = NULL;
+    set->pending_bytes -= r->bytes;
+    set->pending_deletions--;
+    return r;
+}
+
 /* The calls that wait, as many as one fsync shall cover. Mutex held. */
 static struct ft_set_request *take_list(struct ft_set *set)
 {
     struct ft_set_request *list = set->first;
     struct ft_set_request *last = list;
     size_t bytes = list->bytes;
+    size_t deletions = list->deletes ? 1 : 0;
     while (last->next != NULL && bytes + last->next->bytes <= BATCH_BYTES) {
         last = last->next;
         bytes += last->bytes;
+        deletions += last->deletes ? 1 : 0;
     }
     set->first = last->next;
     set->last = set->first == NULL ? &set->first : set->last;
     last->next = NULL;
     set->pending_bytes -= bytes;
+    set->pending_deletions -= deletions;
     return list;
+}
+
+void ft_set_count_files(struct ft_set *set)
+{
+    set->stats.ids = set->live;
+    set->stats.bytes = set->stats.backlog = set->active.file.size;
+    for (size_t i = 0; i < set->n_sealing; i++) {
+        set->stats.backlog += set->sealing[i].file.size;
+    }
+    set->stats.shards = set->n_shards;
+    set->stats.journals = set->n_sealing + 1;
+}
+
+/* Nothing is stored for now. Mutex held. */
+static bool is_behind(const struct ft_set *set)
+{
+    return set->stats.backlog > ft_set_backlog_max(set) && !set->hurry;
 }
 
 /* Mutex held. */
@@ -149,15 +185,15 @@ static void count_list(struct ft_set *set, const struct ft_set_request *list, ui
     }
 }
 
-static void store_list(struct ft_set *set, struct ft_set_request *list)
+/* `refused`: nothing can be stored, for that reason. */
+static void store_list(struct ft_set *set, struct ft_set_request *list, const struct ft_err *refused)
 {
-    struct ft_err err = {0};
+    struct ft_err err = *refused;
     uint64_t groups = 0;
     uint64_t before = set->active.file.size;
-    enum ft_status st = commit_requests(set, list, &groups, &err);
+    enum ft_status st = err.code == FT_OK ? commit_requests(set, list, &groups, &err) : err.code;
     (void)pthread_mutex_lock(&set->mutex);
-    set->stats.ids = set->live;
-    set->stats.bytes = set->active.file.size;
+    ft_set_count_files(set);
     if (st == FT_OK) {
         set->stats.written += set->active.file.size - before;
         count_list(set, list, groups);
@@ -179,13 +215,13 @@ static void store_list(struct ft_set *set, struct ft_set_request *list)
     }
 }
 
-/* Calls and the pieces of the thread's work take turns; with neither at hand the other goes on. Mutex held.
- */
+/* Calls and the pieces of the thread's work take turns; with neither at hand the other goes on, as it does
+ * where calls wait for it. Mutex held. */
 static void start_writing(struct ft_set *set, bool calls)
 {
     set->waiting += calls ? 0 : 1;
-    while (set->writing ||
-           (calls ? set->waiting > 0 && !set->calls_next : set->calls_next && set->first != NULL)) {
+    while (set->writing || (calls ? set->waiting > 0 && !set->calls_next
+                                  : set->calls_next && set->first != NULL && !set->paused)) {
         (void)pthread_cond_wait(&set->turn, &set->mutex);
     }
     set->waiting -= calls ? 0 : 1;
@@ -209,12 +245,30 @@ void ft_set_enter(struct ft_set *set)
 void ft_set_leave(struct ft_set *set)
 {
     (void)pthread_mutex_lock(&set->mutex);
-    set->stats.ids = set->live;
-    set->stats.bytes = set->active.file.size;
-    set->stats.shards = set->n_shards;
-    set->stats.journals = set->n_sealing + 1;
+    ft_set_count_files(set);
     stop_writing(set, false);
     (void)pthread_mutex_unlock(&set->mutex);
+}
+
+void ft_set_hurry(struct ft_set *set)
+{
+    (void)pthread_mutex_lock(&set->mutex);
+    set->hurry = true;
+    set->paused = set->stats.behind = false;
+    (void)pthread_cond_broadcast(&set->turn);
+    (void)pthread_mutex_unlock(&set->mutex);
+}
+
+/* Until shards keep up, or none can be made, or there is something to delete. Mutex held. */
+static void wait_for_shards(struct ft_set *set)
+{
+    while (is_behind(set) && set->stuck.code == FT_OK && set->pending_deletions == 0) {
+        set->paused = set->stats.behind = true;
+        (void)pthread_cond_broadcast(&set->turn);
+        (void)pthread_cond_wait(&set->turn, &set->mutex);
+    }
+    set->paused = false;
+    set->stats.behind = is_behind(set);
 }
 
 static void store_calls(void *arg)
@@ -228,37 +282,49 @@ static void store_calls(void *arg)
         if (set->first == NULL) {
             break;
         }
+        wait_for_shards(set);
         start_writing(set, true);
-        struct ft_set_request *list = take_list(set);
+        bool deletes = is_behind(set) && set->pending_deletions > 0;
+        struct ft_err refused = is_behind(set) && !deletes ? set->stuck : (struct ft_err){0};
+        struct ft_set_request *list = deletes ? take_deletion(set) : take_list(set);
         (void)pthread_mutex_unlock(&set->mutex);
-        store_list(set, list);
+        store_list(set, list, &refused);
         (void)pthread_mutex_lock(&set->mutex);
         stop_writing(set, true);
     }
     (void)pthread_mutex_unlock(&set->mutex);
 }
 
-static enum ft_status enqueue(struct ft_set *set, struct ft_set_request *r, struct ft_err *err)
+/* `patient`: whatever there is to wait for. */
+static enum ft_status enqueue(struct ft_set *set, struct ft_set_request *r, bool patient, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     (void)pthread_mutex_lock(&set->mutex);
     if (set->storer == NULL) {
         FT_TRY(ft_thread_start("journal", store_calls, set, &set->storer, err));
     }
-    while (set->pending_bytes > PENDING_BYTES) {
+    while (set->pending_bytes > PENDING_BYTES && !r->deletes) {
+        if (set->stats.behind && !patient) {
+            st = FT_FAIL(err, BUSY, "more comes than can be made into shards: try again");
+            goto done;
+        }
         (void)pthread_cond_wait(&set->turn, &set->mutex);
     }
     *set->last = r;
     set->last = &r->next;
     set->pending_bytes += r->bytes;
+    set->pending_deletions += r->deletes ? 1 : 0;
     (void)pthread_cond_signal(&set->filled);
+    if (r->deletes) { /* the one who stores may wait for shards */
+        (void)pthread_cond_broadcast(&set->turn);
+    }
 done:
     (void)pthread_mutex_unlock(&set->mutex);
     return st;
 }
 
-void ft_set_submit(struct ft_set *set, const struct ft_document *docs, size_t count, ft_set_done done,
-                   void *arg)
+static void submit(struct ft_set *set, const struct ft_document *docs, size_t count, bool patient,
+                   ft_set_done done, void *arg)
 {
     enum ft_status st = FT_OK;
     const struct ft_set_result nothing = {0};
@@ -268,11 +334,17 @@ void ft_set_submit(struct ft_set *set, const struct ft_document *docs, size_t co
     r->done = done;
     r->arg = arg;
     FT_TRY(ft_set_prepare(r, docs, count, &err));
-    FT_TRY(enqueue(set, r, &err));
+    FT_TRY(enqueue(set, r, patient, &err));
     return;
 done:
     request_free(r);
     done(arg, &nothing, &err);
+}
+
+void ft_set_submit(struct ft_set *set, const struct ft_document *docs, size_t count, ft_set_done done,
+                   void *arg)
+{
+    submit(set, docs, count, false, done, arg);
 }
 
 /* ---- calls that wait ---- */
@@ -317,7 +389,7 @@ enum ft_status ft_set_append(struct ft_set *set, const struct ft_document *docs,
     if (count == 0) {
         return FT_OK;
     }
-    ft_set_submit(set, docs, count, wake, &w);
+    submit(set, docs, count, true, wake, &w);
     return await(&w, result, err);
 }
 
@@ -338,9 +410,10 @@ enum ft_status ft_set_delete(struct ft_set *set, const struct ft_bytes *ids, siz
         r->bytes += ids[i].size + FT_JOURNAL_RECORD;
     }
     r->count = count;
+    r->deletes = true;
     r->done = wake;
     r->arg = &w;
-    FT_TRY(enqueue(set, r, err));
+    FT_TRY(enqueue(set, r, true, err));
     return await(&w, result, err);
 done:
     request_free(r);

@@ -27,6 +27,7 @@ struct ft_set_request {
     struct ft_arena arena;
     struct ft_set_item *items;
     size_t count, bytes;
+    bool deletes; /* its items are ids to be deleted: few bytes, which wait for no shards */
     struct ft_set_result result;
     struct ft_err why;
     ft_set_done done;
@@ -54,7 +55,7 @@ struct ft_set_journal {
 
 struct ft_set {
     char *dir;
-    int dir_fd; /* holds the lock */
+    int lock_fd; /* DIR/lock, held by flock() */
     uint64_t seal_bytes;
     uint64_t salt; /* of hashes of ids */
 
@@ -63,13 +64,16 @@ struct ft_set {
     pthread_cond_t wake;   /* the thread that makes shards has work */
     pthread_cond_t filled; /* a call waits to be stored */
     struct ft_set_request *first, **last;
-    size_t pending_bytes;
+    size_t pending_bytes, pending_deletions;
     bool writing;
     unsigned waiting; /* want to be the writer without a call */
     bool calls_next;  /* they had the last turn */
     bool asked;       /* the thread that makes shards shall look for work */
     bool force;       /* all into one shard */
     struct ft_err forced;
+    bool paused;         /* calls wait until shards keep up */
+    bool hurry;          /* they do not any more */
+    struct ft_err stuck; /* why no shard could be made the last time; code FT_OK: it could */
     struct ft_set_stats stats;
 
     struct ft_set_journal active;
@@ -117,6 +121,15 @@ void ft_index_move(struct ft_set *set, const struct ft_segment *from, size_t k, 
 FT_MUST_CHECK enum ft_status ft_set_prepare(struct ft_set_request *request, const struct ft_document *docs,
                                             size_t count, struct ft_err *err);
 
+/* Bytes of journals above which calls wait. */
+static inline uint64_t ft_set_backlog_max(const struct ft_set *set)
+{
+    uint64_t seal_bytes = set->seal_bytes < FT_SET_SEAL_BYTES / 8 ? FT_SET_SEAL_BYTES / 8 : set->seal_bytes;
+    return 8 * seal_bytes;
+}
+
+/* The figures that follow from the files. As the writer, mutex held. */
+void ft_set_count_files(struct ft_set *set);
 /* set_commit.c: be the writer, for about a millisecond. */
 void ft_set_enter(struct ft_set *set);
 void ft_set_leave(struct ft_set *set);

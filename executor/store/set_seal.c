@@ -372,7 +372,10 @@ static enum ft_status work(struct ft_set *set, bool force, struct ft_err *err)
         if (count > 0 && !ft_cancelled(&set->cancel)) {
             FT_RETURN_IF_FAILED(merge(set, first, count, err));
         }
-    } while (count > 0 && !force && !ft_cancelled(&set->cancel));
+        ft_set_enter(set);
+        full = set->active.file.size >= set->seal_bytes; /* it goes first, since calls may wait for it */
+        ft_set_leave(set);
+    } while (count > 0 && !full && !force && !ft_cancelled(&set->cancel));
     return FT_OK;
 }
 
@@ -402,10 +405,11 @@ void ft_set_worker(void *arg)
         enum ft_status st = work(set, force, &err);
         (void)pthread_mutex_lock(&set->mutex);
         set->stats.working = false;
+        set->stuck = err;
+        (void)pthread_cond_broadcast(&set->turn); /* calls may wait for shards */
         if (force) {
             set->force = false;
             set->forced = err;
-            (void)pthread_cond_broadcast(&set->turn);
         }
         if (st != FT_OK && st != FT_CANCELLED) {
             FT_LOG_WARNING_LINE("store", "no shard was made, it is tried again dataset=\"%s\" reason=\"%s\"",
@@ -428,6 +432,7 @@ void ft_set_ask(struct ft_set *set)
     if (set->thread == NULL && ft_thread_start("store", ft_set_worker, set, &set->thread, &err) != FT_OK) {
         FT_LOG_WARNING_LINE("store", "no thread to make shards dataset=\"%s\" reason=\"%s\"", set->dir,
                             err.text);
+        set->stuck = err;
     }
     (void)pthread_cond_signal(&set->wake);
 }
