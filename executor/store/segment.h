@@ -17,7 +17,10 @@
  *   records  id bytes 4, Document bytes 4, crc 4 of sizes, id and Document (salted), id, Document: those of a
  *            journal (journal_format.h)
  * Opening checks the head, the four sections and what they say of each other; a record's own checksum is
- * looked at whenever it is read, and of all records by ft_segment_verify().
+ * looked at whenever it is read, so that nothing unchecked is trained on, embedded or written into another
+ * shard, and of all records by ft_segment_verify(). Opening does not, since that takes as long as the disk
+ * takes to read all: of 1,000,000 Documents of 1 KB opening takes 0.07 s, reading all of them 1.0 s from
+ * memory and 1.7 to 2.6 s from a disk (2 cores, NVMe); and damage that comes later would not be seen.
  *
  * Thread-safety: a const segment may be read by any number of threads; the marks of dead Documents belong to
  * its owner.
