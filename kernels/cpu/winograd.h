@@ -13,12 +13,19 @@
  * only the results whose windows they lie in. Bits depend on neither batch nor threads. Kernels hold the
  * transformed weight, 4 times its size.
  *
- * The rule: as for direct.h, where the widest set is AVX2; from 64 channels on both sides. bench_conv, two
- * Zen 3 cores, batch 16, GFLOP/s as a plain sum counts them, of these, of direct.h and of Debian's
- * oneDNN 2.6, for the layers of ResNets with 64, 128, 256 and 512 channels: forward     492 579 442 318 179
- * 178 184 150    141 149 164 152 of data     429 486 389 433    164 147 177 162    155 157 192 163 of weights
- * 408 498 396 229    147 162 173 152     84 119 131  84 and forward of one image 445 253 183 100, 171 92 85
- * 114, 160 94 90 94. Thread-safety: as the device.
+ * The rule: as for direct.h, where the widest set is AVX2; whole panels of channels on both sides.
+ * bench_conv, two Zen 3 cores, GFLOP/s as a plain sum counts them, of these, of direct.h and of Debian's
+ * oneDNN 2.6:
+ *
+ * 16 images, 64 channels at 56 x 56: forward 492, 179, 141; of data 429, 164, 155; of weights 408, 147, 84.
+ *
+ * 16 images, 512 channels at 7 x 7: forward 318, 150, 152; of data 433, 162, 163; of weights 229, 152, 84.
+ *
+ * 16 images, 16 channels at 112 x 112: forward 211, 120, 149; of data 186, 93, 121; of weights 80, 35, 61.
+ *
+ * One image forward, 64 channels at 56 x 56: 445, 171, 160; 512 channels at 7 x 7: 100, 114, 94.
+ *
+ * Thread-safety: as the device.
  */
 #ifndef FT_KERNELS_CPU_WINOGRAD_H
 #define FT_KERNELS_CPU_WINOGRAD_H
