@@ -39,13 +39,15 @@ venvs() {
     venv .venv-jina tests/requirements-jina.txt
     venv .venv-jina-v2 tests/requirements-jina-v2.txt
     venv .venv-jina-old tests/requirements-jina-old.txt
+    venv .venv-jina-v2-old tests/requirements-jina-v2-old.txt
 }
 if [ "$fast" != --fast ]; then
     say "oracles from PyPI, while it is built"
     venvs &
     venvs=$!
     oracles="-DFT_PYTHON=$PWD/.venv/bin/python -DFT_JINA_PYTHON=$PWD/.venv-jina/bin/python
-     -DFT_JINA_V2_PYTHON=$PWD/.venv-jina-v2/bin/python -DFT_JINA_OLD_PYTHON=$PWD/.venv-jina-old/bin/python"
+     -DFT_JINA_V2_PYTHON=$PWD/.venv-jina-v2/bin/python -DFT_JINA_OLD_PYTHON=$PWD/.venv-jina-old/bin/python
+     -DFT_JINA_V2_OLD_PYTHON=$PWD/.venv-jina-v2-old/bin/python"
 fi
 
 say "gcc, release"
