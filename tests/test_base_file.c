@@ -221,6 +221,42 @@ done:
     return st;
 }
 
+struct asked {
+    char names[8][8];
+    size_t count;
+};
+
+static bool begins_with_a(void *arg, const char *name)
+{
+    struct asked *asked = arg;
+    (void)snprintf(asked->names[asked->count++], sizeof asked->names[0], "%s", name);
+    return name[0] == 'a';
+}
+
+static void what_is_chosen_in_a_folder_goes(void **state)
+{
+    struct ft_err err = {0};
+    struct asked asked = {0};
+    static const char *const names[] = {"a1", "a2/x/y", "b", "c"};
+    for (size_t i = 0; i < 4; i++) {
+        char *path = joined(*state, names[i]);
+        ASSERT_OK(i == 1 ? ft_dir_make(path, &err) : ft_file_write(path, ft_bytes_of("x", 1), &err));
+        ft_free(path);
+    }
+    ASSERT_OK(ft_dir_sweep(*state, begins_with_a, &asked, &err));
+    assert_int_equal(asked.count, 4);
+    assert_string_equal(asked.names[0], "a1");
+    assert_string_equal(asked.names[3], "c");
+    struct ft_dir_list left = {0};
+    ASSERT_OK(ft_dir_list(*state, &left, &err));
+    assert_int_equal(left.count, 2);
+    assert_string_equal(left.names[0], "b");
+    ft_dir_list_release(&left);
+    char *none = joined(*state, "none");
+    assert_int_equal(ft_dir_sweep(none, begins_with_a, &asked, &err), FT_NOT_FOUND);
+    ft_free(none);
+}
+
 static void memory_running_out_leaves_nothing_behind(void **state)
 {
     fail_each_allocation(use_files, *state);
@@ -256,6 +292,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_are_mapped, make_folder, remove_folder),
         cmocka_unit_test(a_pipe_is_read_to_its_end),
         cmocka_unit_test_setup_teardown(folders_are_made_listed_and_removed, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(what_is_chosen_in_a_folder_goes, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(memory_running_out_leaves_nothing_behind, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(temporary_folders_are_private_and_fresh, make_folder, remove_folder),
     };

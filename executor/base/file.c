@@ -410,6 +410,25 @@ enum ft_status ft_path_remove(const char *path, struct ft_err *err)
     return cause == 0 || cause == ENOENT ? FT_OK : fail_path(err, "remove", path, cause);
 }
 
+enum ft_status ft_dir_sweep(const char *path, bool (*goes)(void *arg, const char *name), void *arg,
+                            struct ft_err *err)
+{
+    enum ft_status st = FT_OK;
+    struct ft_dir_list list = {0};
+    FT_TRY(ft_dir_list(path, &list, err));
+    for (size_t i = 0; i < list.count && st == FT_OK; i++) {
+        char *one = NULL;
+        if (goes(arg, list.names[i])) {
+            st = ft_path_join(path, list.names[i], &one, err);
+            st = st == FT_OK ? ft_path_remove(one, err) : st;
+            ft_free(one);
+        }
+    }
+done:
+    ft_dir_list_release(&list);
+    return st;
+}
+
 enum ft_status ft_dir_temp(const char *prefix, char **out, struct ft_err *err)
 {
     enum ft_status st = FT_OK;

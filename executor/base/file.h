@@ -50,6 +50,10 @@ FT_MUST_CHECK enum ft_status ft_dir_list(const char *path, struct ft_dir_list *l
 void ft_dir_list_release(struct ft_dir_list *list);
 /* Remove a file, or a folder with all in it; symbolic links are removed, not followed. Missing is fine. */
 FT_MUST_CHECK enum ft_status ft_path_remove(const char *path, struct ft_err *err);
+/* The same for all in a folder that `goes` says, which is asked of each name once, in the order of
+ * ft_dir_list(). Ends with the first that cannot be removed. */
+FT_MUST_CHECK enum ft_status ft_dir_sweep(const char *path, bool (*goes)(void *arg, const char *name),
+                                          void *arg, struct ft_err *err);
 /* A fresh private folder below $TMPDIR or /tmp; *out is the caller's: ft_free(). */
 FT_MUST_CHECK enum ft_status ft_dir_temp(const char *prefix, char **out, struct ft_err *err);
 /* rename() and fsync of the target's folder. */

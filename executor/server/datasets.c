@@ -78,26 +78,17 @@ static enum ft_status set_path(const struct ft_datasets *datasets, const char *n
 }
 
 /* Calls' own datasets and half-removed ones of a service before this one. */
+static bool is_left_over(void *arg, const char *name)
+{
+    (void)arg;
+    return ft_dataset_name_hidden(name);
+}
+
 static enum ft_status sweep(const struct ft_datasets *datasets, struct ft_err *err)
 {
-    enum ft_status st = FT_OK;
-    struct ft_dir_list list = {0};
     char *dir = NULL;
-    FT_TRY(set_path(datasets, "", &dir, err));
-    if (ft_path_kind(dir) != FT_PATH_DIR) {
-        goto done;
-    }
-    FT_TRY(ft_dir_list(dir, &list, err));
-    for (size_t i = 0; i < list.count && st == FT_OK; i++) {
-        if (ft_dataset_name_hidden(list.names[i])) {
-            char *path = NULL;
-            st = set_path(datasets, list.names[i], &path, err);
-            st = st == FT_OK ? ft_path_remove(path, err) : st;
-            ft_free(path);
-        }
-    }
-done:
-    ft_dir_list_release(&list);
+    FT_RETURN_IF_FAILED(set_path(datasets, "", &dir, err));
+    enum ft_status st = ft_path_kind(dir) == FT_PATH_DIR ? ft_dir_sweep(dir, is_left_over, NULL, err) : FT_OK;
     ft_free(dir);
     return st;
 }

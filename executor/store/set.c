@@ -84,22 +84,9 @@ static enum ft_status read_manifest(struct ft_set *set, struct ft_err *err)
 }
 
 /* What a crash left that no manifest names. */
-static enum ft_status sweep(const struct ft_set *set, struct ft_err *err)
+static bool is_left_over(void *manifest, const char *name)
 {
-    enum ft_status st = FT_OK;
-    struct ft_dir_list list = {0};
-    FT_TRY(ft_dir_list(set->dir, &list, err));
-    for (size_t i = 0; i < list.count && st == FT_OK; i++) {
-        char *path = NULL;
-        if (ft_manifest_is_left_over(&set->manifest, list.names[i])) {
-            st = ft_path_join(set->dir, list.names[i], &path, err);
-            st = st == FT_OK ? ft_path_remove(path, err) : st;
-            ft_free(path);
-        }
-    }
-done:
-    ft_dir_list_release(&list);
-    return st;
+    return ft_manifest_is_left_over(manifest, name);
 }
 
 /* An id of an opened file: what came later counts. */
@@ -204,7 +191,7 @@ enum ft_status ft_set_open(const char *dir, uint64_t seal_bytes, struct ft_set *
     FT_TRY(lock_dir(s, err));
     FT_TRY(read_manifest(s, err));
     FT_TRY(ft_dir_sync(dir, err)); /* the manifest that is believed, before what it does not name goes */
-    FT_TRY(sweep(s, err));
+    FT_TRY(ft_dir_sweep(dir, is_left_over, &s->manifest, err));
     FT_TRY(open_files(s, err));
     if (s->n_sealing > 0 || s->active.file.size >= s->seal_bytes) {
         (void)pthread_mutex_lock(&s->mutex);

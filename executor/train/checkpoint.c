@@ -45,27 +45,33 @@ static enum ft_status path_of(const char *dir, int64_t step, char **path, struct
     return ft_path_join(dir, name, path, err);
 }
 
+struct pruning {
+    size_t count; /* of checkpoints */
+    size_t go;    /* so many, the oldest, are still to be removed */
+};
+
+static bool count_one(void *arg, const char *name)
+{
+    struct pruning *p = arg;
+    p->count += step_of(name) >= 0 ? 1 : 0;
+    return false;
+}
+
+static bool is_old(void *arg, const char *name)
+{
+    struct pruning *p = arg;
+    bool goes = step_of(name) >= 0 && p->go > 0;
+    p->go -= goes ? 1 : 0;
+    return goes;
+}
+
 /* Remove all but the newest `keep`; names are sorted, and their numbers have equal lengths. */
 static enum ft_status prune(const char *dir, size_t keep, struct ft_err *err)
 {
-    struct ft_dir_list list = {0};
-    enum ft_status st = FT_OK;
-    char *path = NULL;
-    size_t found = 0;
-    FT_TRY(ft_dir_list(dir, &list, err));
-    for (size_t i = list.count; i > 0; i--) {
-        if (step_of(list.names[i - 1]) < 0 || ++found <= keep) {
-            continue;
-        }
-        FT_TRY(ft_path_join(dir, list.names[i - 1], &path, err));
-        FT_TRY(ft_path_remove(path, err));
-        ft_free(path);
-        path = NULL;
-    }
-done:
-    ft_free(path);
-    ft_dir_list_release(&list);
-    return st;
+    struct pruning p = {0};
+    FT_RETURN_IF_FAILED(ft_dir_sweep(dir, count_one, &p, err));
+    p.go = p.count > keep ? p.count - keep : 0;
+    return ft_dir_sweep(dir, is_old, &p, err);
 }
 
 enum ft_status ft_checkpoint_clear(const char *dir, struct ft_err *err)
