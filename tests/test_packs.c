@@ -110,11 +110,55 @@ static void parts_are_packed_alike(void **state)
     }
 }
 
+/* A plan for one image and one for three, of one weight. */
+static void convolutions_share_a_transformed_weight(void **state)
+{
+    (void)state;
+    enum { CHANNELS = 32, SIDE = 5, MOST = 3 };
+    struct ft_err err = {0};
+    static float x[MOST * CHANNELS * SIDE * SIDE];
+    static float y[MOST * CHANNELS * SIDE * SIDE];
+    static float w[CHANNELS * CHANNELS * 9];
+    const struct ft_arg in[2] = {{.data = x}, {.data = w, .version = 1}};
+    const struct ft_arg out = {.data = y};
+    struct ft_kernel *kernel[2] = {NULL};
+    size_t bytes[2] = {0};
+    cpu()->direct = FT_CPU_WINOGRAD_ALWAYS;
+    for (int i = 0; i < 2; i++) {
+        struct ft_type types[2] = {
+            ft_type_of(FT_F32, 4, (const int64_t[4]){i == 0 ? 1 : MOST, CHANNELS, SIDE, SIDE}),
+            ft_type_of(FT_F32, 4, (const int64_t[4]){CHANNELS, CHANNELS, 3, 3})};
+        types[0].layout = FT_CHANNELS_LAST;
+        struct ft_call call = {.op = FT_OP_CONV, .n_in = 2, .in = types, .out = types};
+        call.attrs.group = 1;
+        call.attrs.window = (struct ft_window){.rank = 2,
+                                               .kernel = {3, 3},
+                                               .stride = {1, 1},
+                                               .dilation = {1, 1},
+                                               .pad_begin = {1, 1},
+                                               .pad_end = {1, 1}};
+        size_t scratch = 0;
+        ASSERT_OK(ft_kernel_prepare(device, &call, &kernel[i], &scratch, &err));
+        void *room = ft_alloc(scratch);
+        assert_non_null(room);
+        ASSERT_OK(ft_kernel_run(kernel[i], in, &out, room, &err));
+        ft_free(room);
+        bytes[i] = ft_alloc_stats().live_bytes;
+    }
+    assert_true(bytes[1] - bytes[0] <
+                36 * CHANNELS * CHANNELS * sizeof(float)); /* what it reserved is gone */
+    ft_kernel_free(kernel[0]);
+    ft_kernel_free(kernel[1]);
+    assert_null(cpu()->packs);
+    cpu()->direct = FT_CPU_DIRECT_RULE;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels_share_what_they_read),
         cmocka_unit_test(parts_are_packed_alike),
+        cmocka_unit_test(convolutions_share_a_transformed_weight),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

@@ -176,7 +176,7 @@ static void read_call(struct gemm_int8 *k, const struct ft_cpu *cpu, const struc
     k->b = (struct ft_cpu_pack_shape){.depth = ft_extent(b, trans ? 1 : 0),
                                       .cols = ft_extent(b, trans ? 0 : 1),
                                       .trans = trans,
-                                      .int8 = true};
+                                      .form = FT_CPU_PACK_INT8};
     k->rows = ft_elements(&call->in[0]) / k->b.depth;
     k->width = cpu->vec->product_cols;
     k->panels = ft_parts_of(k->b.cols, k->width);

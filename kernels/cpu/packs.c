@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "kernels/cpu/winograd.h"
 #include "kernels/int8.h"
 
 struct ft_cpu_pack {
@@ -125,13 +126,18 @@ static void pack_panels(void *context, int thread, int64_t begin, int64_t end)
     const struct ft_cpu_pack_part part = {.length = pack->shape.depth, .first = begin, .count = end - begin};
     int64_t bytes = ft_cpu_pack_bytes(job->cpu, &pack->shape);
     (void)thread;
-    if (!pack->shape.int8) {
+    if (pack->shape.form == FT_CPU_PACK_FLOATS) {
         ft_cpu_pack_part(job->cpu, &pack->shape, pack->data, &part,
                          (float *)(void *)(pack->panels + begin * bytes));
         return;
     }
     for (int64_t i = begin; i < end; i++) {
-        quantise_panel(job->cpu, pack, i, pack->panels + i * bytes);
+        char *to = pack->panels + i * bytes;
+        if (pack->shape.form == FT_CPU_PACK_INT8) {
+            quantise_panel(job->cpu, pack, i, to);
+        } else {
+            ft_cpu_winograd_panel(job->cpu, &pack->shape, pack->data, i, (float *)(void *)to);
+        }
     }
 }
 
@@ -141,7 +147,7 @@ static bool is_for(const struct ft_cpu_pack *pack, const struct ft_cpu_pack_shap
                    const struct ft_arg *b)
 {
     return pack->data == b->data && pack->shape.depth == shape->depth && pack->shape.cols == shape->cols &&
-           pack->shape.trans == shape->trans && pack->shape.int8 == shape->int8;
+           pack->shape.trans == shape->trans && pack->shape.form == shape->form;
 }
 
 static int64_t panels_of(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape)
@@ -153,7 +159,15 @@ int64_t ft_cpu_pack_bytes(const struct ft_cpu *cpu, const struct ft_cpu_pack_sha
 {
     int64_t width = cpu->vec->product_cols;
     int64_t floats = shape->depth * width * (int64_t)sizeof(float);
-    return shape->int8 ? width * (int64_t)sizeof(float) + ft_parts_of(shape->depth, 2) * 2 * width : floats;
+    switch (shape->form) {
+    case FT_CPU_PACK_INT8:
+        return width * (int64_t)sizeof(float) + ft_parts_of(shape->depth, 2) * 2 * width;
+    case FT_CPU_PACK_WINOGRAD:
+        return FT_VEC_WINO_SIDE * FT_VEC_WINO_SIDE * floats;
+    case FT_CPU_PACK_FLOATS:
+        break;
+    }
+    return floats;
 }
 
 enum ft_status ft_cpu_pack_reserve(struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
@@ -218,7 +232,8 @@ enum ft_status ft_cpu_pack_panels(struct ft_cpu *cpu, const struct ft_cpu_pack_s
     struct ft_cpu_pack *p = *pack;
     if (p->version != b->version || b->version == 0) {
         struct job job = {cpu, p};
-        ft_cpu_items(cpu, panels_of(cpu, shape), shape->depth * cpu->vec->product_cols, pack_panels, &job);
+        ft_cpu_items(cpu, panels_of(cpu, shape), ft_cpu_pack_bytes(cpu, shape) / (int64_t)sizeof(float),
+                     pack_panels, &job);
         p->version = b->version;
     }
     *panels = p->panels;

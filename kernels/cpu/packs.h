@@ -3,7 +3,8 @@
  * them; private to kernels/cpu/.
  *
  * A panel is (depth, vec->product_cols), zeros where b has no column. In int8 (kernels/int8.h) it is the
- * scale of each column, floats, then (pairs of the depth, product_cols, 2) signed bytes. Plans for batches of
+ * scale of each column, floats, then (pairs of the depth, product_cols, 2) signed bytes. Of winograd.h it is
+ * (places, depth, product_cols). Plans for batches of
  * many sizes share the packed copies of their weights, which would otherwise be many times the weights
  * themselves. Thread-safety: as the device.
  */
@@ -13,10 +14,13 @@
 #include "kernels/cpu/cpu.h"
 
 struct ft_cpu_pack; /* opaque */
-/* b (depth, cols), or (cols, depth) where trans. */
+enum ft_cpu_pack_form { FT_CPU_PACK_FLOATS, FT_CPU_PACK_INT8, FT_CPU_PACK_WINOGRAD };
+/* b (depth, cols), or (cols, depth) where trans. Of winograd.h: the weight (cols, depth, 3, 3) of a
+ * convolution, or (depth, cols, 3, 3), its taps turned round, where trans; whole panels. */
 struct ft_cpu_pack_shape {
     int64_t depth, cols;
-    bool trans, int8;
+    bool trans;
+    enum ft_cpu_pack_form form;
 };
 /* Room for the panels of a b that is not known yet, so that running allocates nothing where b is a parameter.
  */

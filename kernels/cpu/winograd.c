@@ -15,17 +15,14 @@ enum {
 struct winograd {
     struct ft_kernel head;
     struct ft_wino_shape s;
-    int64_t width, panels;                  /* features of a panel, and how many there are */
-    int64_t feature_stride, channel_stride; /* of the weight */
-    bool turned;                            /* the taps: a gradient of data */
+    int64_t width, panels; /* features of a panel, and how many there are */
+    struct ft_cpu_pack_shape weight;
+    struct ft_cpu_pack *pack;
     struct ft_attrs epilogue;
     bool bias;
     int threads;
     bool by_panel;
-    float *outside;   /* zeros */
-    float *packed;    /* (places, panels, depth, width) */
-    const void *data; /* what is packed */
-    uint64_t version;
+    float *outside; /* zeros */
 };
 
 static struct ft_cpu *cpu_of(const struct winograd *k)
@@ -36,48 +33,30 @@ static struct ft_cpu *cpu_of(const struct winograd *k)
 static void winograd_free(struct ft_kernel *kernel)
 {
     struct winograd *k = (struct winograd *)(void *)kernel;
+    ft_cpu_pack_drop(cpu_of(k), &k->pack);
     ft_free(k->outside);
-    ft_free(k->packed);
     ft_free(k);
 }
 
 /* ---- the weight */
 
-struct packing {
-    struct winograd *k;
-    const float *w;
-};
-
-/* Rows of panels: (panel, channel). */
-static void pack_rows(void *context, int thread, int64_t begin, int64_t end)
+void ft_cpu_winograd_panel(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
+                           const float *weight, int64_t panel, float *to)
 {
-    (void)thread;
-    const struct packing *pack = context;
-    const struct winograd *k = pack->k;
-    const struct ft_vec *vec = cpu_of(k)->vec;
+    int64_t width = cpu->vec->product_cols;
+    int64_t feature_stride = shape->trans ? FT_WINO_WEIGHT : shape->depth * FT_WINO_WEIGHT;
+    int64_t channel_stride = shape->trans ? shape->cols * FT_WINO_WEIGHT : FT_WINO_WEIGHT;
     float taps[FT_WINO_WEIGHT * FT_VEC_WIDEST];
-    for (int64_t row = begin; row < end; row++) {
-        int64_t feature = row / k->s.depth * k->width;
-        const float *from = pack->w + feature * k->feature_stride + row % k->s.depth * k->channel_stride;
-        for (int64_t f = 0; f < k->width; f++) {
+    for (int64_t c = 0; c < shape->depth; c++) {
+        const float *from = weight + panel * width * feature_stride + c * channel_stride;
+        for (int64_t f = 0; f < width; f++) {
             for (int t = 0; t < FT_WINO_WEIGHT; t++) {
-                taps[t * k->width + f] = from[k->turned ? FT_WINO_WEIGHT - 1 - t : t];
+                taps[t * width + f] = from[shape->trans ? FT_WINO_WEIGHT - 1 - t : t];
             }
-            from += k->feature_stride;
+            from += feature_stride;
         }
-        vec->wino_weight(taps, k->packed + row * k->width, k->panels * k->s.depth * k->width);
+        cpu->vec->wino_weight(taps, to + c * width, shape->depth * width);
     }
-}
-
-static void pack_update(struct winograd *k, const struct ft_arg *w)
-{
-    if (w->version != 0 && w->version == k->version && w->data == k->data) {
-        return;
-    }
-    struct packing pack = {k, w->data};
-    ft_cpu_items(cpu_of(k), k->panels * k->s.depth, PLACES * k->width, pack_rows, &pack);
-    k->version = w->version;
-    k->data = w->data;
 }
 
 /* ---- tiles */
@@ -86,6 +65,7 @@ static void pack_update(struct winograd *k, const struct ft_arg *w)
 struct pass {
     const struct winograd *k;
     const float *source, *bias, *residual;
+    const float *weight; /* (panels, places, depth, width) */
     float *result, *scratch;
 };
 
@@ -146,7 +126,7 @@ static void multiply(const struct pass *pass, const struct squares *s, int64_t t
     struct ft_vec_product t = {.a_row = k->s.depth,
                                .a_step = 1,
                                .b_row = k->width,
-                               .b_panel = k->s.depth * k->width,
+                               .b_panel = PLACES * k->s.depth * k->width,
                                .c_row = k->s.features,
                                .rows = tiles,
                                .panels = panel_end - panel_begin,
@@ -157,7 +137,7 @@ static void multiply(const struct pass *pass, const struct squares *s, int64_t t
             int64_t from = k->s.depth * i / parts;
             t.depth = k->s.depth * (i + 1) / parts - from;
             t.a = s->of_source + place * s->source_apart + from;
-            t.b = k->packed + ((place * k->panels + panel_begin) * k->s.depth + from) * k->width;
+            t.b = pass->weight + ((panel_begin * PLACES + place) * k->s.depth + from) * k->width;
             t.more = i == 0 ? NULL : t.c;
             cpu_of(k)->vec->product(&t);
         }
@@ -218,10 +198,11 @@ static void store_all(void *context, int thread, int64_t begin, int64_t end)
 static enum ft_status winograd_run(struct ft_kernel *kernel, const struct ft_arg *in,
                                    const struct ft_arg *out, void *scratch, struct ft_err *err)
 {
-    (void)err;
     struct winograd *k = (struct winograd *)(void *)kernel;
-    pack_update(k, &in[1]);
+    const void *weight = NULL;
+    FT_RETURN_IF_FAILED(ft_cpu_pack_panels(cpu_of(k), &k->weight, &in[1], &k->pack, &weight, err));
     struct pass pass = {.k = k, .source = ft_in(in, 0), .result = ft_out(out, 0), .scratch = scratch};
+    pass.weight = weight;
     pass.bias = k->bias ? ft_in(in, 2) : NULL;
     pass.residual = k->epilogue.residual != 0 ? ft_in(in, k->bias ? 3 : 2) : NULL;
     if (k->by_panel) {
@@ -247,9 +228,8 @@ static void size(const struct ft_cpu *cpu, const struct ft_call *call, struct wi
     k->s = ft_wino_shape_of(&call->in[0], &call->out[0], pad);
     k->width = cpu->vec->product_cols;
     k->panels = k->s.features / k->width;
-    k->turned = data;
-    k->feature_stride = data ? FT_WINO_WEIGHT : k->s.depth * FT_WINO_WEIGHT;
-    k->channel_stride = data ? k->s.features * FT_WINO_WEIGHT : FT_WINO_WEIGHT;
+    k->weight = (struct ft_cpu_pack_shape){
+        .depth = k->s.depth, .cols = k->s.features, .trans = data, .form = FT_CPU_PACK_WINOGRAD};
     if (!data) {
         k->epilogue = call->attrs;
         k->bias = call->n_in - (call->attrs.residual != 0) == 3;
@@ -269,7 +249,7 @@ enum ft_status ft_cpu_winograd(struct ft_device *device, const struct ft_call *c
     struct winograd *k = (struct winograd *)(void *)made;
     size(ft_cpu_of(device), call, k);
     FT_TRY(ft_new((size_t)k->s.depth, sizeof(float), &k->outside, err));
-    FT_TRY(ft_new((size_t)(PLACES * k->s.depth * k->s.features), sizeof(float), &k->packed, err));
+    FT_TRY(ft_cpu_pack_reserve(ft_cpu_of(device), &k->weight, &k->pack, err));
     *scratch = (size_t)(k->by_panel ? squares_floats(k, ft_wino_tiles(&k->s))
                                     : k->threads * squares_floats(k, TILES)) *
                sizeof(float);

@@ -10,8 +10,8 @@
  *
  * Rounding: a result errs by some 2e-6 of the size of its tile's sums (128 units, tests/kernel_cases.h), ten
  * times a plain sum's. An infinity, a NaN or numbers near the largest floats spoil the tiles they are in, not
- * only the results whose windows they lie in. Bits depend on neither batch nor threads. Kernels hold the
- * transformed weight, 4 times its size.
+ * only the results whose windows they lie in. Bits depend on neither batch nor threads. The
+ * transformed weight is 4 times its size; all kernels of a device share it (packs.h).
  *
  * The rule: as for direct.h, where the widest set is AVX2; whole panels of channels on both sides.
  * bench_conv, two Zen 3 cores, GFLOP/s as a plain sum counts them, of these, of direct.h and of Debian's
@@ -30,12 +30,15 @@
 #ifndef FT_KERNELS_CPU_WINOGRAD_H
 #define FT_KERNELS_CPU_WINOGRAD_H
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/packs.h"
 
 /* CONV and its gradients: the rule, or what cpu->direct says. */
 bool ft_cpu_is_winograd(const struct ft_cpu *cpu, const struct ft_call *call);
 FT_MUST_CHECK enum ft_status ft_cpu_winograd(struct ft_device *device, const struct ft_call *call,
                                              struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
+/* A panel of the weight, for packs.h: (places, depth, product_cols). */
+void ft_cpu_winograd_panel(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
+                           const float *weight, int64_t panel, float *to);
 /* CONV_BWD_WEIGHT */
 FT_MUST_CHECK enum ft_status ft_cpu_winograd_weight(struct ft_device *device, const struct ft_call *call,
                                                     struct ft_kernel **kernel, size_t *scratch,
