@@ -2,6 +2,7 @@
 /* More comes to a dataset than is made into shards: calls wait, are refused, or are told why none can be
  * made. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -197,6 +198,54 @@ static void where_no_shard_can_be_made_they_are_told(void **state)
     }
 }
 
+/* A byte of each shard, in the middle of a Document: what is written anew from it is refused. */
+static void spoil_shards(const struct fixture *f)
+{
+    struct ft_err err = {0};
+    struct ft_dir_list list;
+    char path[600];
+    int spoilt = 0;
+    ASSERT_OK(ft_dir_list(f->dir, &list, &err));
+    for (size_t i = 0; i < list.count; i++) {
+        if (strncmp(list.names[i], "shard-", 6) == 0) {
+            (void)snprintf(path, sizeof path, "%s/%s", f->dir, list.names[i]);
+            int fd = open(path, O_WRONLY | O_CLOEXEC);
+            assert_int_equal(pwrite(fd, "y", 1, MIB / 2), 1);
+            assert_int_equal(close(fd), 0);
+            spoilt++;
+        }
+    }
+    ft_dir_list_release(&list);
+    assert_true(spoilt > 0);
+}
+
+/* Shards are still made of journals: calls wait for them, and are told nothing of others. */
+static void damage_that_shards_do_not_need_is_not_told(void **state)
+{
+    enum { MERGED = 4 /* shards of like size become one */ };
+    struct fixture *f = *state;
+    atomic_store(&mode, FLOWING);
+    while (f->next < MERGED) {
+        submit(f);
+        for (uint64_t seals = 0; seals < (uint64_t)f->next; seals = ft_set_stats(f->set).seals) {
+            nap_ms(1);
+        }
+        spoil_shards(f);
+    }
+    while (ft_set_stats(f->set).working) {
+        nap_ms(1);
+    }
+    assert_int_equal(ft_set_stats(f->set).merges, 0);
+    atomic_store(&mode, STANDING);
+    fill(f);
+    nap_ms(200);
+    assert_int_equal(atomic_load(&f->failed), 0);
+    atomic_store(&mode, FLOWING);
+    while (!settles(f)) {
+    }
+    assert_int_equal(atomic_load(&f->stored), f->next);
+}
+
 static void who_is_in_a_hurry_does_not_wait(void **state)
 {
     struct fixture *f = *state;
@@ -212,9 +261,8 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(calls_wait_until_shards_keep_up),
-        CASE(beyond_what_may_wait_they_are_refused),
-        CASE(where_no_shard_can_be_made_they_are_told),
+        CASE(calls_wait_until_shards_keep_up),          CASE(beyond_what_may_wait_they_are_refused),
+        CASE(where_no_shard_can_be_made_they_are_told), CASE(damage_that_shards_do_not_need_is_not_told),
         CASE(who_is_in_a_hurry_does_not_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -351,10 +351,8 @@ static void choose(const struct ft_set *set, bool force, size_t *first, size_t *
 
 /* ---- the thread ---- */
 
-static enum ft_status work(struct ft_set *set, bool force, struct ft_err *err)
+static enum ft_status seal_journals(struct ft_set *set, bool force, struct ft_err *err)
 {
-    size_t first = 0;
-    size_t count = 0;
     ft_set_enter(set);
     bool full = set->broken || set->active.file.size >= set->seal_bytes ||
                 (force && set->active.file.size > FT_JOURNAL_HEAD);
@@ -365,6 +363,14 @@ static enum ft_status work(struct ft_set *set, bool force, struct ft_err *err)
     while (set->n_sealing > 0 && !ft_cancelled(&set->cancel)) {
         FT_RETURN_IF_FAILED(seal(set, err));
     }
+    return FT_OK;
+}
+
+static enum ft_status merge_shards(struct ft_set *set, bool force, struct ft_err *err)
+{
+    size_t first = 0;
+    size_t count = 0;
+    bool full = false;
     do {
         ft_set_enter(set);
         choose(set, force, &first, &count);
@@ -377,6 +383,17 @@ static enum ft_status work(struct ft_set *set, bool force, struct ft_err *err)
         ft_set_leave(set);
     } while (count > 0 && !full && !force && !ft_cancelled(&set->cancel));
     return FT_OK;
+}
+
+/* Calls wait for journals to become shards only: what is wrong with older shards is not theirs. */
+static enum ft_status work(struct ft_set *set, bool force, struct ft_err *err)
+{
+    enum ft_status st = seal_journals(set, force, err);
+    (void)pthread_mutex_lock(&set->mutex);
+    set->stuck = *err;
+    (void)pthread_cond_broadcast(&set->turn);
+    (void)pthread_mutex_unlock(&set->mutex);
+    return st == FT_OK ? merge_shards(set, force, err) : st;
 }
 
 /* Mutex held. */
@@ -405,11 +422,10 @@ void ft_set_worker(void *arg)
         enum ft_status st = work(set, force, &err);
         (void)pthread_mutex_lock(&set->mutex);
         set->stats.working = false;
-        set->stuck = err;
-        (void)pthread_cond_broadcast(&set->turn); /* calls may wait for shards */
         if (force) {
             set->force = false;
             set->forced = err;
+            (void)pthread_cond_broadcast(&set->turn);
         }
         if (st != FT_OK && st != FT_CANCELLED) {
             FT_LOG_WARNING_LINE("store", "no shard was made, it is tried again dataset=\"%s\" reason=\"%s\"",
