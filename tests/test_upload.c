@@ -228,9 +228,12 @@ static void it_has_its_name_at_once_or_not_at_all(void **state)
     ASSERT_OK(ft_upload_entry(u, &path, &err));
     assert_int_equal(ft_path_kind(path), FT_PATH_DIR);
     char text[2048];
-    (void)snprintf(text, sizeof text, "in %s/a.onnx and %s, %s/m and %s", path, path, f->models, f->models);
+    char wanted[1024];
+    (void)snprintf(text, sizeof text, "in %s/a.onnx and %s, %s/m and %s-old", path, path, f->models,
+                   f->models);
     ft_uploads_hide(f->uploads, text);
-    assert_string_equal(text, "in d/a.onnx and d, m and ");
+    (void)snprintf(wanted, sizeof wanted, "in d/a.onnx and d, m and %s-old", f->models); /* another folder */
+    assert_string_equal(text, wanted);
     ft_free(path);
     assert_null(found(f).root);
     ASSERT_OK(ft_upload_publish(u, &err));
@@ -279,7 +282,7 @@ static void other_bytes_are_seen(void **state)
     ft_upload_close(u);
 }
 
-static bool refusing, refusing_at_close;
+static bool refusing, refusing_at_close, refusing_to_remove;
 
 /* The system's, of a disk that may refuse. */
 int fsync(int fd)
@@ -300,6 +303,16 @@ int close(int fd)
         return -1;
     }
     return closed;
+}
+
+/* ... or where something belongs to somebody else. */
+int remove(const char *path)
+{
+    if (refusing_to_remove) {
+        errno = EPERM;
+        return -1;
+    }
+    return unlinkat(AT_FDCWD, path, 0) == 0 ? 0 : rmdir(path);
 }
 
 /* It can be read back all the same, and the next fsync() has nothing to do: it must not pass for whole. */
@@ -354,6 +367,11 @@ static void paths_of_the_service_are_not_told(void **state)
     assert_null(strstr(err.text, "/"));
     assert_null(strstr(err.text, FT_UPLOAD_PART));
     ft_upload_close(u);
+    ASSERT_OK(ft_path_remove(f->models, &err)); /* by somebody else: the folder itself is at fault */
+    assert_int_equal(ft_uploads_enter(f->uploads, "other", 1, &err), FT_NOT_FOUND);
+    ft_uploads_hide(f->uploads, err.text);
+    (void)snprintf(path, sizeof path, "cannot list folder %s: ", ft_path_base(f->models));
+    assert_memory_equal(err.text, path, strlen(path));
 }
 
 /* A file of so many bytes, of which `sent` come; the last one's age is `hours`. */
@@ -395,9 +413,10 @@ static void unfinished_ones_have_a_bound_together(void **state)
     assert_int_equal(entries(f), 3);
     assert_int_equal(ft_uploads_enter(f->uploads, "other", 93, &err), FT_LIMIT); /* u counts with all of it */
     assert_non_null(strstr(err.text, "uploads_mb"));
-    assert_int_equal(entries(f), 1); /* what could go has gone: u is here */
+    assert_int_equal(entries(f), 3); /* nothing goes for one that has no room all the same */
     put(u, "abcdexyz");
     ASSERT_OK(ft_uploads_enter(f->uploads, "other", 92, &err));
+    assert_int_equal(entries(f), 1); /* u is here */
     ft_uploads_leave(f->uploads, "other");
     ft_upload_close(u);
     assert_int_equal(entries(f), 1);
@@ -406,6 +425,12 @@ static void unfinished_ones_have_a_bound_together(void **state)
     ft_uploads_leave(f->uploads, "other");
     cut_one(f, 'p', 60, 40, 1);
     ft_uploads_free(f->uploads); /* a service that may have less is started */
+    refusing_to_remove = true;   /* it does, and counts what it cannot remove */
+    ASSERT_OK(ft_uploads_new(f->models, 39, &f->uploads, &err));
+    assert_int_equal(ft_uploads_enter(f->uploads, "other", 1, &err), FT_LIMIT);
+    assert_int_equal(entries(f), 1);
+    refusing_to_remove = false;
+    ft_uploads_free(f->uploads);
     ASSERT_OK(ft_uploads_new(f->models, 39, &f->uploads, &err));
     assert_int_equal(entries(f), 0);
 }

@@ -152,25 +152,22 @@ static void drop_oldest(struct parts *parts)
     *part = parts->list[--parts->count];
 }
 
-/* Mutex held. */
+/* Cut uploads go, the oldest first, until so many bytes have room: none for an upload that has none all the
+ * same beside those that are sent. *taken: by what stays. Mutex held. */
 static enum ft_status make_room(const struct ft_uploads *u, const char *sha256, uint64_t bytes,
-                                struct ft_err *err)
+                                uint64_t *taken, struct ft_err *err)
 {
     struct parts parts = {0};
-    uint64_t sent = 0;
-    enum ft_status st = sweep(u, sha256, &parts, err);
+    *taken = 0;
     for (size_t i = 0; i < u->count; i++) {
-        sent += u->senders[i].bytes;
+        *taken += u->senders[i].bytes;
     }
-    while (st == FT_OK && parts.count > 0 && sent + parts.bytes + bytes > u->bytes_max) {
-        drop_oldest(&parts);
-    }
-    if (st == FT_OK && sent + parts.bytes + bytes > u->bytes_max) {
-        st = FT_FAIL(err, LIMIT,
-                     "models that are being sent have %llu of %llu bytes, and this one has %llu: try again "
-                     "once they are here, or let the service have more (uploads_mb)",
-                     (unsigned long long)(sent + parts.bytes), (unsigned long long)u->bytes_max,
-                     (unsigned long long)bytes);
+    enum ft_status st = sweep(u, sha256, &parts, err);
+    if (st == FT_OK && *taken + bytes <= u->bytes_max) {
+        while (parts.count > 0 && *taken + parts.bytes + bytes > u->bytes_max) {
+            drop_oldest(&parts);
+        }
+        *taken += parts.bytes;
     }
     parts_release(&parts);
     return st;
@@ -183,12 +180,13 @@ enum ft_status ft_uploads_new(const char *models, uint64_t bytes_max, struct ft_
 {
     enum ft_status st = FT_OK;
     struct ft_uploads *u = NULL;
+    uint64_t taken = 0;
     *uploads = NULL;
     FT_RETURN_IF_FAILED(ft_new(1, sizeof *u, &u, err));
     (void)pthread_mutex_init(&u->mutex, NULL);
     u->bytes_max = bytes_max;
     FT_TRY(ft_new_text(models, &u->models, err));
-    FT_TRY(make_room(u, "", 0, err)); /* also where less may lie there than before */
+    FT_TRY(make_room(u, "", 0, &taken, err)); /* also where less may lie there than before */
     *uploads = u;
     u = NULL;
 done:
@@ -216,13 +214,21 @@ const char *ft_uploads_models(const struct ft_uploads *uploads)
 enum ft_status ft_uploads_enter(struct ft_uploads *u, const char *sha256, uint64_t bytes, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
+    uint64_t taken = 0;
     (void)pthread_mutex_lock(&u->mutex);
     if (sender_of(u, sha256) != NULL) {
         st = FT_FAIL(err, BUSY, "this model is being uploaded by another call");
         goto done;
     }
     FT_TRY(ft_grow(&u->senders, &u->capacity, u->count + 1, sizeof *u->senders, err));
-    FT_TRY(make_room(u, sha256, bytes, err));
+    FT_TRY(make_room(u, sha256, bytes, &taken, err));
+    if (taken + bytes > u->bytes_max) {
+        st = FT_FAIL(err, LIMIT,
+                     "models that are being sent have %llu of %llu bytes, and this one has %llu: try again "
+                     "once they are here, or let the service have more (uploads_mb)",
+                     (unsigned long long)taken, (unsigned long long)u->bytes_max, (unsigned long long)bytes);
+        goto done;
+    }
     struct sender *sender = &u->senders[u->count++];
     (void)snprintf(sender->sha256, sizeof sender->sha256, "%s", sha256);
     sender->bytes = bytes;
@@ -278,14 +284,18 @@ done:
     return st;
 }
 
-/* Bytes of a path in the folder of models up to a name inside the model or upload, or up to its end. */
+/* Bytes of a path in the folder of models up to a name inside the model or upload; of the folder's own up to
+ * its name. */
 static size_t hidden(const char *text, const char *models, size_t size)
 {
     size_t part = strlen(FT_UPLOAD_PART) + FT_SHA256_HEX - 1;
-    if (strncmp(text, models, size) != 0 || (text[size] != '/' && text[size] != '\0')) {
+    if (strncmp(text, models, size) != 0 || strchr("/:;,' )\"", text[size]) == NULL) {
         return 0;
     }
-    size += text[size] == '/' ? 1 : 0;
+    if (text[size] != '/') {
+        return (size_t)(ft_path_base(models) - models);
+    }
+    size++;
     if (begins(text + size, FT_UPLOAD_PART) && strlen(text + size) >= part) {
         size += part;
         size += text[size] == '/' ? 1 : 0;

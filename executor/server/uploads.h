@@ -3,8 +3,9 @@
  * no model yet; private to server/.
  *
  * Of uploads that are not finished, one that is sent now counts with all the bytes it announced, one that was
- * cut with those that lie there. Together they have at most bytes_max: where one that begins leaves no room,
- * those that were cut go, the oldest first. None stays for longer than a day.
+ * cut with those that lie there. Together they have at most bytes_max: where one that begins needs their
+ * room, those that were cut go, the oldest first; where that would not do, it is refused and they stay. What
+ * nobody went on with for a day goes when the next one begins.
  *
  * One process at a time has the workspace (runs/runs.h), so who sends what is known in memory and no folder
  * is locked: a file system like NFS refuses flock() of a folder. What is asked of a file system is that
@@ -29,8 +30,8 @@
 enum { FT_UPLOADS_CHECKED = 2 }; /* models whose bytes are read and hashed at the same time */
 
 struct ft_uploads; /* opaque */
-/* models: the folder, which is there. What nobody went on with for a day, and what earlier processes left
- * half removed, goes. */
+/* models: the folder, which is there. What earlier processes left half removed, or cut for a day, goes, and
+ * more where bytes_max is less than it was; what cannot be removed is counted. */
 FT_MUST_CHECK enum ft_status ft_uploads_new(const char *models, uint64_t bytes_max,
                                             struct ft_uploads **uploads, struct ft_err *err);
 void ft_uploads_free(struct ft_uploads *uploads); /* nobody sends any more; NULL is fine */
@@ -49,6 +50,7 @@ void ft_uploads_checked(struct ft_uploads *uploads);
 /* A model with a name goes: at once for others, also when it is a folder. */
 FT_MUST_CHECK enum ft_status ft_uploads_remove(const struct ft_uploads *uploads, const char *path,
                                                struct ft_err *err);
-/* The service's paths out of a text for clients: of a model and of an upload the name inside it stays. */
+/* The service's paths out of a text for clients: of a model and of an upload the name inside it stays, of
+ * the folder its own. */
 void ft_uploads_hide(const struct ft_uploads *uploads, char *text);
 #endif
