@@ -290,7 +290,6 @@ FT_V1_ANSWER(ft_v1_delete_model)
         st = FT_FAIL(&why->err, BUSY, "'%s' is the configured model", ft_path_base(stored.root));
     } else if (st == FT_OK) {
         st = ft_uploads_remove(service->uploads, stored.root, &why->err);
-        ft_uploads_hide(service->uploads, why->err.text);
     }
     ft_stored_release(&stored);
     return st == FT_OK ? ft_v1_empty(answer, why) : st;

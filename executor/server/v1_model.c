@@ -336,7 +336,6 @@ void ft_v1_push_model_step(struct ft_v1_call *call)
     /* For another upload of the same, or until others are checked. */
     bool waits = p->model != NULL && (p->upload == NULL || (is_whole(p) && !p->keeping));
     if (st != FT_OK) {
-        ft_uploads_hide(call->service->uploads, why.err.text);
         ft_v1_disk_refused(&why);
         ft_v1_fail(call, &why);
     } else if (p->over) {

@@ -372,6 +372,22 @@ def test_two_at_once_send_it_once(v1, server, stub):  # noqa: F811
         stub.DeleteModel(v1.DeleteModelRequest(model='two'))
 
 
+def test_paths_of_the_service_are_not_told(v1, server, stub):  # noqa: F811
+    folder = models(server) / 'damaged'
+    folder.mkdir()
+    docs = [v1.Document(id='1', text='t', label='a')]
+    assert [a.stored for a in stub.Push(iter([v1.PushRequest(dataset='told', documents=docs)]))] == [1]
+    for text in ['{"entry": 3}', '{']:
+        (folder / '.model.json').write_text(text)
+        for call in [lambda: stub.Fit(v1.FitRequest(dataset='told', model='damaged')),
+                     lambda: list(stub.Encode(iter([v1.EncodeRequest(model='damaged', documents=docs)])))]:
+            with pytest.raises(grpc.RpcError) as caught:
+                call()
+            assert 'damaged/.model.json' in caught.value.details(), caught.value
+            assert str(server.folder) not in caught.value.details(), caught.value
+    stub.DeleteModel(v1.DeleteModelRequest(model='damaged'))
+
+
 def test_unfinished_ones_have_a_bound_together(v1, tmp_path):  # noqa: F811
     """One that is sent now keeps its room; one that was cut makes room for another."""
     first, second = (network(tmp_path / f'{k}.onnx', 7000, seed=k).read_bytes() for k in (1, 2))
