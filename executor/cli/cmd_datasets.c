@@ -100,12 +100,9 @@ static enum ft_status info_json(const char *name, const struct ft_folder_info *i
                                 struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    struct ft_json *o = ft_json_object();
+    struct ft_json *o = NULL;
     *out = NULL;
-    if (o == NULL) {
-        return FT_FAIL(err, NOMEM, "out of memory");
-    }
-    FT_TRY(ft_json_set(o, "dataset", ft_json_of_text(name), err));
+    FT_TRY(ft_remote_request("dataset", name, &o, err));
     FT_TRY(ft_json_set(o, "documents", ft_json_of_int((int64_t)info->documents), err));
     FT_TRY(ft_json_set(o, "labels", ft_json_of_int((int64_t)info->classes), err));
     FT_TRY(ft_json_set(o, "replaced", ft_json_of_int((int64_t)info->replaced), err));
@@ -163,7 +160,10 @@ static enum ft_status show(const struct wish *w, const char *const *names, size_
 {
     enum ft_status st = FT_OK;
     struct ft_err broken = {0};
-    struct ft_json *array = w->output.json ? ft_json_array() : NULL;
+    struct ft_json *array = ft_json_array();
+    if (array == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory");
+    }
     if (!w->output.json) {
         print_head();
     }
@@ -227,8 +227,8 @@ done:
 static enum ft_status told_json(const char *name, const char *what, int64_t count, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
-    struct ft_json *o = ft_json_object();
-    FT_TRY(ft_json_set(o, "dataset", ft_json_of_text(name), err));
+    struct ft_json *o = NULL;
+    FT_TRY(ft_remote_request("dataset", name, &o, err));
     FT_TRY(ft_json_set(o, what, ft_json_of_int(count), err));
     FT_TRY(ft_print_json(o, err));
 done:

@@ -255,19 +255,24 @@ done:
     return st;
 }
 
-static enum ft_status delete (const struct wish *w, struct ft_err *err) {
-    const char *name = w->args.positional[1]; struct ft_json *told = NULL;
+static enum ft_status delete_named(const struct wish *w, struct ft_err *err)
+{
+    const char *name = w->args.positional[1];
+    struct ft_json *told = NULL;
     FT_RETURN_IF_FAILED(w->remote.server != NULL ? delete_there(w, name, err) : delete_here(w, name, err));
-    if (!w->output.json){printf("model %s is deleted\n", name); return FT_OK;}
-enum ft_status st = ft_remote_request("deleted", name, &told, err);
-st = st == FT_OK ? ft_print_json(told, err) : st;
-ft_json_free(told);
-return st;
+    if (!w->output.json) {
+        printf("model %s is deleted\n", name);
+        return FT_OK;
+    }
+    enum ft_status st = ft_remote_request("deleted", name, &told, err);
+    st = st == FT_OK ? ft_print_json(told, err) : st;
+    ft_json_free(told);
+    return st;
 }
 
 enum ft_status ft_cmd_models(int argc, char **argv, struct ft_err *err)
 {
     struct wish w = {0};
     FT_RETURN_IF_FAILED(read_wish(argc, argv, &w, err));
-    return strcmp(w.args.positional[0], "list") == 0 ? list(&w, err) : delete (&w, err);
+    return strcmp(w.args.positional[0], "list") == 0 ? list(&w, err) : delete_named(&w, err);
 }

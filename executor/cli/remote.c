@@ -430,6 +430,9 @@ enum ft_status ft_remote_list(struct ft_remote *remote, const char *method, enum
     struct ft_json *page = NULL;
     struct ft_json *list = ft_json_array();
     *all = NULL;
+    if (list == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory listing");
+    }
     do {
         ft_json_free(request);
         request = NULL;

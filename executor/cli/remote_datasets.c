@@ -133,6 +133,9 @@ static enum ft_status delete_ids(struct ft_remote *remote, const struct wish *w,
     struct ft_json *request = NULL;
     struct ft_json *answer = NULL;
     struct ft_json *ids = ft_json_array();
+    if (ids == NULL) {
+        return FT_FAIL(err, NOMEM, "out of memory");
+    }
     FT_TRY(ft_remote_request("dataset", name, &request, err));
     for (size_t i = 0; i < w->n_ids; i++) {
         struct ft_json *id = ft_json_of_text(w->ids[i]);
@@ -174,8 +177,10 @@ done:
     return st;
 }
 
-static enum ft_status delete (struct ft_remote *remote, const struct wish *w, struct ft_err *err) {
-    int64_t count = 0; const char *name = w->args.positional[1];
+static enum ft_status delete_named(struct ft_remote *remote, const struct wish *w, struct ft_err *err)
+{
+    int64_t count = 0;
+    const char *name = w->args.positional[1];
     FT_RETURN_IF_FAILED(w->n_ids > 0 ? delete_ids(remote, w, name, &count, err)
                                      : delete_all(remote, name, &count, err));
     return ft_datasets_told(name, "deleted", count, w->output.json, err);
@@ -214,7 +219,7 @@ enum ft_status ft_remote_datasets(int argc, char **argv, struct ft_err *err)
     FT_TRY(read_wish(argc, argv, &w, err));
     FT_TRY(check(&w, err));
     FT_TRY(ft_remote_open(&w.remote, &remote, err));
-    FT_TRY(is(&w, "list") ? list(&remote, &w, err) : delete (&remote, &w, err));
+    FT_TRY(is(&w, "list") ? list(&remote, &w, err) : delete_named(&remote, &w, err));
 done:
     ft_remote_close(&remote);
     return st;
