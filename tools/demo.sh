@@ -27,8 +27,8 @@ cut='{"max_length": 64}' # tokens of a description: what it is stands first
 echo "== retrieval before, on 15 sections that are never trained on"
 $ft evaluate "$model" "$out/unseen.jsonl" --prep-options "$cut" --out "$out/before.npy"
 echo "== fine-tuning on 30 sections; the table is of other packages of these"
-$ft fit "$model" "$out/train.jsonl" --eval "$out/test.jsonl" --prep-options "$cut" --steps 100 --learning-rate 5e-5 --mix 0.5 --seed 1 \
-    --out "$out/tuned.zip"
+$ft fit "$model" "$out/train.jsonl" --eval "$out/test.jsonl" --prep-options "$cut" --loss NTXentLoss --learning-rate 5e-5 --steps 80 \
+    --seed 1 --out "$out/tuned.zip"
 echo "== retrieval after, on the 15 sections"
 $ft evaluate "$out/tuned.zip" "$out/unseen.jsonl" --out "$out/after.npy"
 build/tools/map "$out/unseen.jsonl" "$out/before.npy" "$out/after.npy" "$out/map.png"
