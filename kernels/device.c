@@ -154,6 +154,12 @@ bool ft_kernel_adds_in_place(const struct ft_device *device, const struct ft_cal
            device->table->adds_in_place(device, call);
 }
 
+struct ft_kernel_room ft_kernel_room(const struct ft_device *device, const struct ft_call *call)
+{
+    const struct ft_kernel_room none = {0};
+    return device->table->room != NULL ? device->table->room(device, call) : none;
+}
+
 static enum ft_status check_call_type(const struct ft_device *device, const char *op, const char *side, int i,
                                       const struct ft_type *t, struct ft_err *err)
 {

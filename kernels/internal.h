@@ -40,6 +40,8 @@ struct ft_device_table {
     void (*layouts)(enum ft_op op, const struct ft_attrs *attrs, int n_in, enum ft_layout *in,
                     enum ft_layout *out, bool *follow);
     bool (*adds_in_place)(const struct ft_device *device, const struct ft_call *call); /* NULL: never */
+    struct ft_kernel_room (*room)(const struct ft_device *device,
+                                  const struct ft_call *call); /* NULL: always zeros */
     enum ft_status (*wait)(struct ft_device *device, struct ft_err *err);
     void (*close)(struct ft_device *device);
 };

@@ -224,6 +224,13 @@ FT_MUST_CHECK enum ft_status ft_kernel_prepare(struct ft_device *device, const s
                                                struct ft_err *err);
 /* May y's bytes be those of the residual, the last input of a CONV or MATMUL? Costs no kernel. */
 bool ft_kernel_adds_in_place(const struct ft_device *device, const struct ft_call *call);
+/* What the kernel of a call takes beside its operands, where that is much and known without making one: zeros
+ * else. Costs no kernel. */
+struct ft_kernel_room {
+    size_t scratch; /* as ft_kernel_prepare() will say */
+    size_t packed;  /* what it packs of a weight, beyond one copy of it */
+};
+struct ft_kernel_room ft_kernel_room(const struct ft_device *device, const struct ft_call *call);
 
 /* version: a number that changes whenever the data change; equal (data, version) lets the kernels of a device
  * keep a packed copy of a weight, one for all of them. 0 = unknown, pack again each time. */

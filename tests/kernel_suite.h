@@ -355,6 +355,9 @@ static inline void call_prepare(struct call *c)
         describe(c->k, ft_device_name(c->device), what, sizeof what);
         fail_msg("%s: %s", what, err.text);
     }
+    /* What a device tells before there is a kernel; zero: nothing. */
+    struct ft_kernel_room room = ft_kernel_room(c->device, &call);
+    assert_true(room.scratch == 0 || room.scratch == c->scratch || c->k->narrow);
 }
 
 static inline bool is_shape_only(const struct kase *k, int i)

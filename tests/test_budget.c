@@ -4,6 +4,9 @@
 #include "executor/base/bytes.h"
 #include "executor/base/rand.h"
 #include "executor/train/budget.h"
+#include "executor/train/params.h"
+#include "kernels/cpu/cpu.h"
+#include "tests/graph_test.h"
 
 enum { IN = 64, WIDE = 256, DIM = 16 };
 
@@ -88,6 +91,104 @@ static void the_price_of_a_step_is_what_it_takes(void **state)
     ft_device_close(spec.device);
 }
 
+/* ---- kernels that take more memory than their operands */
+
+enum { CHANNELS = 128, SIDE = 12, CONVOLUTIONS = 3 };
+static const char *const names[CONVOLUTIONS] = {"one", "two", "three"};
+
+static struct ft_graph *convolutions(void)
+{
+    struct ft_err err = {0};
+    struct ft_graph *g = NULL;
+    ft_value x, w;
+    struct ft_attrs flat = no_attrs();
+    struct ft_attrs mean = no_attrs();
+    struct ft_type type = batched(shape(4, 1, CHANNELS, SIDE, SIDE));
+    struct ft_type weight = shape(4, CHANNELS, CHANNELS, 3, 3);
+    static float data[CHANNELS * CHANNELS * 9];
+    ASSERT_OK(ft_graph_new(&g, &err));
+    ASSERT_OK(ft_graph_input(g, "x", &type, &x, &err));
+    for (int i = 0; i < CONVOLUTIONS; i++) {
+        ASSERT_OK(ft_graph_param(g, names[i], &weight, FT_PARAM_WEIGHT, data, &w, &err));
+        x = node(g, FT_OP_RELU, no_attrs(), 1, node(g, FT_OP_CONV, window2(3, 1, 1), 2, x, w));
+    }
+    mean.axes_count = 2;
+    mean.axes[0] = 2;
+    mean.axes[1] = 3;
+    flat.shape_rank = 2;
+    flat.shape[0] = ft_dim_symbol(FT_SYMBOL_BATCH);
+    flat.shape[1] = ft_dim_of(CHANNELS);
+    x = node(g, FT_OP_RESHAPE, flat, 1, node(g, FT_OP_REDUCE_MEAN, mean, 1, x));
+    ASSERT_OK(ft_graph_output(g, x, "embedding", &err));
+    return g;
+}
+
+static struct ft_device *winograd_device(void)
+{
+    struct ft_err err = {0};
+    struct ft_device *device = NULL;
+    ASSERT_OK(ft_device_open("cpu", 2, &device, &err));
+    ft_cpu_of(device)->direct = FT_CPU_WINOGRAD_ALWAYS;
+    return device;
+}
+
+/* Weights transformed for winograd.h, which are 4 times the weights, and its scratch. */
+static void transformed_weights_are_in_the_price_of_an_encoder(void **state)
+{
+    (void)state;
+    enum { BATCH = 2, INPUT = BATCH * CHANNELS * SIDE * SIDE };
+    static float x[INPUT];
+    struct ft_err err = {0};
+    struct ft_graph *g = convolutions();
+    struct ft_device *device = winograd_device();
+    struct ft_plan *plan = NULL;
+    struct ft_params params;
+    size_t price = 0;
+    ft_value wanted = ft_graph_output_at(g, 0);
+    const struct ft_plan_spec spec = {.symbols = {BATCH}, .wanted = &wanted, .n_wanted = 1};
+    ASSERT_OK(ft_encoder_price(device, g, BATCH, 0, &price, &err));
+    size_t live = ft_alloc_stats().live_bytes;
+    ASSERT_OK(ft_params_init(&params, device, g, NULL, &err));
+    ASSERT_OK(ft_plan_new(device, g, &spec, &plan, &err));
+    ASSERT_OK(ft_plan_bind(plan, ft_graph_input_at(g, 0), x, &err));
+    ASSERT_OK(ft_params_bind(&params, plan, g, NULL, &err));
+    ft_params_show(&params, plan);
+    ASSERT_OK(ft_plan_run(plan, &err));
+    size_t taken = ft_alloc_stats().live_bytes - live;
+    size_t weights = (size_t)CONVOLUTIONS * CHANNELS * CHANNELS * 9 * sizeof(float);
+    assert_true(taken > 5 * weights);
+    assert_in_range(price + 300000, taken, taken + weights + 1000000);
+    ft_plan_free(plan);
+    ft_params_release(&params);
+    ft_graph_free(g);
+    ft_device_close(device);
+}
+
+static void transformed_weights_are_in_the_price_of_a_step(void **state)
+{
+    (void)state;
+    struct ft_err err = {0};
+    struct ft_graph *g = convolutions();
+    struct ft_step_spec spec;
+    memset(&spec, 0, sizeof spec);
+    spec.device = winograd_device();
+    spec.graph = g;
+    ASSERT_OK(ft_loss_parse("TripletMarginLoss", NULL, "none", NULL, &spec.loss, &err));
+    ASSERT_OK(ft_optim_parse("AdamW", NULL, &spec.optim, &err));
+    for (spec.batch = 8; spec.batch <= 32; spec.batch *= 2) {
+        struct ft_step *step = NULL;
+        struct ft_memory_need need = {0};
+        ASSERT_OK(ft_step_need(&spec, &need, &err));
+        size_t live = ft_alloc_stats().live_bytes;
+        ASSERT_OK(ft_step_new(&spec, &step, &err));
+        size_t taken = ft_alloc_stats().live_bytes - live;
+        assert_in_range(need.weights + need.optimizer + need.activations + 300000, taken, taken + taken / 4);
+        ft_step_free(step);
+    }
+    ft_graph_free(g);
+    ft_device_close(spec.device);
+}
+
 static void sizes_are_read(void **state)
 {
     (void)state;
@@ -131,6 +232,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_price_of_a_plan_is_what_it_takes),
         cmocka_unit_test(the_price_of_a_step_is_what_it_takes),
+        cmocka_unit_test(transformed_weights_are_in_the_price_of_an_encoder),
+        cmocka_unit_test(transformed_weights_are_in_the_price_of_a_step),
         cmocka_unit_test(sizes_are_read),
         cmocka_unit_test(the_limit_of_memory_is_some),
     };

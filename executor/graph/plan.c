@@ -205,6 +205,15 @@ enum ft_status ft_plan_new(struct ft_device *device, const struct ft_graph *grap
     return ft_plan_new_with(device, graph, spec, 0, plan, err);
 }
 
+static struct ft_kernel_room room_of(const struct ft_plan *plan, const struct ft_plan_step *step)
+{
+    if (step->chain != NULL) {
+        return (struct ft_kernel_room){0};
+    }
+    const struct ft_call call = ft_plan_call_of(step);
+    return ft_kernel_room(plan->device, &call);
+}
+
 enum ft_status ft_plan_price(struct ft_device *device, const struct ft_graph *graph,
                              const struct ft_plan_spec *spec, struct ft_plan_stats *stats, struct ft_err *err)
 {
@@ -212,6 +221,10 @@ enum ft_status ft_plan_price(struct ft_device *device, const struct ft_graph *gr
     memset(stats, 0, sizeof *stats);
     FT_RETURN_IF_FAILED(ft_plan_new_with(device, graph, spec, FT_PLAN_NO_KERNELS, &plan, err));
     *stats = ft_plan_stats(plan);
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        size_t scratch = room_of(plan, &plan->steps[i]).scratch;
+        stats->scratch_bytes = scratch > stats->scratch_bytes ? scratch : stats->scratch_bytes;
+    }
     ft_plan_free(plan);
     return FT_OK;
 }
@@ -437,6 +450,9 @@ struct ft_plan_stats ft_plan_stats(const struct ft_plan *plan)
         .activation_bytes = plan->spec.like == NULL || plan->owns_block ? plan->block_bytes : 0,
         .scratch_bytes = plan->spec.like == NULL || plan->owns_scratch ? plan->scratch_bytes : 0};
     count_products(plan, &stats);
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        stats.packed_bytes += room_of(plan, &plan->steps[i]).packed;
+    }
     for (size_t i = 0; i < plan->n_storages; i++) {
         const struct ft_plan_storage *s = &plan->storages[i];
         if (s->place == FT_PLACE_KEPT) {

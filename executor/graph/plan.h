@@ -79,11 +79,12 @@ struct ft_plan_stats {
     int products, int8;      /* CONV and MATMUL of every run; those computed in int8 (kernels/int8.h) */
     size_t activation_bytes; /* the plan's block, and what it keeps of parameters */
     size_t scratch_bytes;
-    size_t bound_bytes; /* inputs, parameters, outputs outside */
+    size_t bound_bytes;  /* inputs, parameters, outputs outside */
+    size_t packed_bytes; /* of weights, beyond one copy for each product: what ft_kernel_room() knows */
 };
 struct ft_plan_stats ft_plan_stats(const struct ft_plan *plan);
 /* What ft_plan_stats() would say of a plan of this spec, without making its memory and kernels: some
- * milliseconds, so that several batches can be tried. scratch_bytes is 0: only kernels know it. */
+ * milliseconds, so that several batches can be tried. scratch_bytes is what ft_kernel_room() knows. */
 FT_MUST_CHECK enum ft_status ft_plan_price(struct ft_device *device, const struct ft_graph *graph,
                                            const struct ft_plan_spec *spec, struct ft_plan_stats *stats,
                                            struct ft_err *err);

@@ -10,6 +10,12 @@ enum { LEAST_CLASSES = 2 };
 
 /* ---- parts */
 
+/* Weights are bound, and packed once, or as kernels tell. */
+static size_t plan_bytes(const struct ft_plan_stats *stats)
+{
+    return stats->activation_bytes + 2 * stats->bound_bytes + stats->packed_bytes + stats->scratch_bytes;
+}
+
 static enum ft_status price_forward(struct ft_device *device, const struct ft_graph *graph,
                                     const int64_t symbols[FT_MAX_SYMBOLS], size_t *bytes, struct ft_err *err)
 {
@@ -18,9 +24,8 @@ static enum ft_status price_forward(struct ft_device *device, const struct ft_gr
     struct ft_plan_spec spec = {.wanted = &embedding, .n_wanted = 1};
     memcpy(spec.symbols, symbols, sizeof spec.symbols);
     FT_RETURN_IF_FAILED(ft_plan_price(device, graph, &spec, &stats, err));
-    /* The last rows of a data set have a plan of an eighth of the batch, or less; weights are bound, and
-     * packed once a plan. */
-    *bytes = stats.activation_bytes + stats.activation_bytes / 8 + stats.bound_bytes * 2;
+    /* The last rows of a data set have a plan of an eighth of the batch, or less. */
+    *bytes = plan_bytes(&stats) + stats.activation_bytes / 8;
     return FT_OK;
 }
 
@@ -41,16 +46,17 @@ enum ft_status ft_encoder_price(struct ft_device *device, const struct ft_graph 
     return FT_OK;
 }
 
-/* Scratch is assumed to be an eighth of the activations: of ResNets it is less, of narrow networks it does
- * not count. Weights are packed for the forward and for the backward pass. */
+/* Scratch is assumed to be an eighth of the activations where kernels do not tell of more: of narrow networks
+ * it does not count. Weights are packed for the forward and for the backward pass. */
 enum ft_status ft_step_need(const struct ft_step_spec *spec, struct ft_memory_need *need, struct ft_err *err)
 {
     struct ft_step_cost cost;
     FT_RETURN_IF_FAILED(ft_step_price(spec, &cost, err));
-    need->weights = 3 * cost.weights;
+    need->weights = 3 * cost.weights + cost.packed;
     need->artifact = 2 * cost.weights;
     need->optimizer = cost.optimizer;
-    need->activations = cost.activations + cost.activations / 8;
+    size_t scratch = cost.activations / 8;
+    need->activations = cost.activations + (cost.scratch > scratch ? cost.scratch : scratch);
     return FT_OK;
 }
 
@@ -111,7 +117,7 @@ static enum ft_status price_prefix(const struct ft_run *run, size_t *bytes, stru
     spec.wanted = wanted;
     spec.n_wanted = f->n;
     FT_TRY(ft_plan_price(run->device, f->prefix, &spec, &stats, err));
-    *bytes = stats.activation_bytes + stats.bound_bytes * 2;
+    *bytes = plan_bytes(&stats);
 done:
     ft_free(wanted);
     return st;

@@ -4,7 +4,8 @@
  *
  * Activations, inputs, outputs, parameters, gradients and states are priced exactly by making the plans
  * without their memory (ft_plan_price()). Scratch of kernels and packed weights are known only when a step is
- * there; until then they are assumed, and ft_run_check_memory() looks at what was really taken.
+ * there, but for those that tell (ft_kernel_room()); until then they are assumed, and ft_run_check_memory()
+ * looks at what was really taken.
  *
  * Threads: like the device, one thread.
  */

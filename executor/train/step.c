@@ -468,6 +468,8 @@ enum ft_status ft_step_price(const struct ft_step_spec *spec, struct ft_step_cos
     size_t outside = stats.bound_bytes > bound ? stats.bound_bytes - bound : 0;
     cost->activations = stats.activation_bytes + outside;
     cost->activations += s->model.is_text ? ft_text_in_bytes(&s->model.text, &s->model.limits) : 0;
+    cost->packed = stats.packed_bytes;
+    cost->scratch = stats.scratch_bytes;
     cost->optimizer = cost->trained * (spec->optim.kind == FT_OPTIM_SGD ? 2 : 3);
 done:
     ft_free(wanted);

@@ -57,13 +57,15 @@ FT_MUST_CHECK enum ft_status ft_step_run(struct ft_step *step, const struct ft_b
 FT_MUST_CHECK enum ft_status ft_step_gradients(struct ft_step *step, const struct ft_batch *batch,
                                                struct ft_step_result *result, struct ft_err *err);
 
-/* What a step of spec->batch rows takes, in bytes, without making it. Not in it: scratch of kernels and
- * packed copies of weights, which are known when the step is there. */
+/* What a step of spec->batch rows takes, in bytes, without making it. Not in it: scratch of most kernels and
+ * one packed copy of a weight for each product, which are known when the step is there. */
 struct ft_step_cost {
     size_t activations; /* with the batch and the loss */
     size_t weights;     /* all parameters */
     size_t trained;     /* those that are trained, once: gradients and each state of the optimiser as much */
     size_t optimizer;   /* gradients and states */
+    size_t packed;      /* of weights, and below of scratch: what kernels tell before they are there */
+    size_t scratch;
 };
 FT_MUST_CHECK enum ft_status ft_step_price(const struct ft_step_spec *spec, struct ft_step_cost *cost,
                                            struct ft_err *err);

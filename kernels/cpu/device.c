@@ -7,6 +7,7 @@
 #include "kernels/cpu/direct.h"
 #include "kernels/cpu/dnnl.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/winograd.h"
 
 /* ---- layouts */
 
@@ -157,6 +158,19 @@ static bool cpu_adds_in_place(const struct ft_device *device, const struct ft_ca
     return call->op == FT_OP_MATMUL && call->attrs.int8 == 0 && ft_cpu_is_gemm(cpu, call);
 }
 
+static struct ft_kernel_room cpu_room(const struct ft_device *device, const struct ft_call *call)
+{
+    const struct ft_cpu *cpu = (const struct ft_cpu *)(const void *)device;
+    bool conv = call->op == FT_OP_CONV || call->op == FT_OP_CONV_BWD_DATA;
+    if (conv && ft_cpu_is_winograd(cpu, call)) {
+        return ft_cpu_winograd_room(cpu, call);
+    }
+    if (call->op == FT_OP_CONV_BWD_WEIGHT && ft_cpu_is_winograd(cpu, call)) {
+        return ft_cpu_winograd_weight_room(cpu, call);
+    }
+    return (struct ft_kernel_room){0};
+}
+
 static const struct ft_device_table table = {
     .name = "cpu",
     .float_dtype = FT_F32,
@@ -176,6 +190,7 @@ static const struct ft_device_table table = {
     .prepare_chain = ft_cpu_chain,
     .layouts = cpu_layouts,
     .adds_in_place = cpu_adds_in_place,
+    .room = cpu_room,
     .wait = cpu_wait,
     .close = cpu_close,
 };

@@ -239,6 +239,22 @@ static void size(const struct ft_cpu *cpu, const struct ft_call *call, struct wi
     k->by_panel = tiles <= (int64_t)k->threads * TILES * FEW_BLOCKS && k->panels >= k->threads;
 }
 
+static size_t scratch_bytes(const struct winograd *k)
+{
+    int64_t floats =
+        k->by_panel ? squares_floats(k, ft_wino_tiles(&k->s)) : k->threads * squares_floats(k, TILES);
+    return (size_t)floats * sizeof(float);
+}
+
+struct ft_kernel_room ft_cpu_winograd_room(const struct ft_cpu *cpu, const struct ft_call *call)
+{
+    struct winograd k = {0};
+    size(cpu, call, &k);
+    size_t weight = (size_t)(k.s.depth * k.s.features * FT_WINO_WEIGHT) * sizeof(float);
+    return (struct ft_kernel_room){.scratch = scratch_bytes(&k),
+                                   .packed = (size_t)(k.panels * ft_cpu_pack_bytes(cpu, &k.weight)) - weight};
+}
+
 enum ft_status ft_cpu_winograd(struct ft_device *device, const struct ft_call *call,
                                struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
@@ -250,9 +266,7 @@ enum ft_status ft_cpu_winograd(struct ft_device *device, const struct ft_call *c
     size(ft_cpu_of(device), call, k);
     FT_TRY(ft_new((size_t)k->s.depth, sizeof(float), &k->outside, err));
     FT_TRY(ft_cpu_pack_reserve(ft_cpu_of(device), &k->weight, &k->pack, err));
-    *scratch = (size_t)(k->by_panel ? squares_floats(k, ft_wino_tiles(&k->s))
-                                    : k->threads * squares_floats(k, TILES)) *
-               sizeof(float);
+    *scratch = scratch_bytes(k);
     *kernel = made;
     made = NULL;
 done:

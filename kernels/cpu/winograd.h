@@ -36,6 +36,8 @@
 bool ft_cpu_is_winograd(const struct ft_cpu *cpu, const struct ft_call *call);
 FT_MUST_CHECK enum ft_status ft_cpu_winograd(struct ft_device *device, const struct ft_call *call,
                                              struct ft_kernel **kernel, size_t *scratch, struct ft_err *err);
+/* Of a call that ft_cpu_is_winograd(): ft_kernel_room(). */
+struct ft_kernel_room ft_cpu_winograd_room(const struct ft_cpu *cpu, const struct ft_call *call);
 /* A panel of the weight, for packs.h: (places, depth, product_cols). */
 void ft_cpu_winograd_panel(const struct ft_cpu *cpu, const struct ft_cpu_pack_shape *shape,
                            const float *weight, int64_t panel, float *to);
@@ -43,5 +45,6 @@ void ft_cpu_winograd_panel(const struct ft_cpu *cpu, const struct ft_cpu_pack_sh
 FT_MUST_CHECK enum ft_status ft_cpu_winograd_weight(struct ft_device *device, const struct ft_call *call,
                                                     struct ft_kernel **kernel, size_t *scratch,
                                                     struct ft_err *err);
+struct ft_kernel_room ft_cpu_winograd_weight_room(const struct ft_cpu *cpu, const struct ft_call *call);
 
 #endif

@@ -147,29 +147,45 @@ static enum ft_status weight_run(struct ft_kernel *kernel, const struct ft_arg *
     return FT_OK;
 }
 
+/* ---- preparation */
+
+static void size(const struct ft_cpu *cpu, const struct ft_call *call, struct weight *k)
+{
+    k->s = ft_wino_shape_of(&call->in[0], &call->in[1], call->attrs.window.pad_begin);
+    k->width = cpu->vec->product_cols;
+    int64_t tiles = ft_wino_tiles(&k->s);
+    int64_t fit = BLOCK_BYTES / (PLACES * (k->s.depth + k->s.features) * (int64_t)sizeof(float));
+    k->block = ft_smaller(tiles, ft_smaller(MOST_TILES, ft_larger(LEAST_TILES, fit)));
+    k->threads = ft_cpu_threads(cpu, 2 * tiles * PLACES * k->s.depth * k->s.features / FT_CPU_FLOPS);
+}
+
+static size_t scratch_bytes(const struct weight *k)
+{
+    int64_t squares = apart_of(k, k->s.depth) + apart_of(k, k->s.features);
+    return (size_t)(PLACES * (squares + k->s.depth * k->s.features)) * sizeof(float);
+}
+
+struct ft_kernel_room ft_cpu_winograd_weight_room(const struct ft_cpu *cpu, const struct ft_call *call)
+{
+    struct weight k = {0};
+    size(cpu, call, &k);
+    return (struct ft_kernel_room){.scratch = scratch_bytes(&k)};
+}
+
 enum ft_status ft_cpu_winograd_weight(struct ft_device *device, const struct ft_call *call,
                                       struct ft_kernel **kernel, size_t *scratch, struct ft_err *err)
 {
-    struct ft_cpu *cpu = ft_cpu_of(device);
     struct ft_kernel *made = NULL;
     FT_RETURN_IF_FAILED(ft_cpu_kernel(device, call, sizeof(struct weight), weight_run, &made, err));
     made->free = weight_free;
     struct weight *k = (struct weight *)(void *)made;
-    k->s = ft_wino_shape_of(&call->in[0], &call->in[1], call->attrs.window.pad_begin);
-    k->width = cpu->vec->product_cols;
-    int64_t both = k->s.depth + k->s.features;
-    int64_t fit = BLOCK_BYTES / (PLACES * both * (int64_t)sizeof(float));
-    k->block = ft_smaller(ft_wino_tiles(&k->s), ft_smaller(MOST_TILES, ft_larger(LEAST_TILES, fit)));
-    k->threads =
-        ft_cpu_threads(cpu, 2 * ft_wino_tiles(&k->s) * PLACES * k->s.depth * k->s.features / FT_CPU_FLOPS);
-    *scratch = (size_t)(PLACES *
-                        (apart_of(k, k->s.depth) + apart_of(k, k->s.features) + k->s.depth * k->s.features)) *
-               sizeof(float);
+    size(ft_cpu_of(device), call, k);
     enum ft_status st = ft_new((size_t)ft_larger(k->s.depth, k->s.features), sizeof(float), &k->outside, err);
     if (st != FT_OK) {
         weight_free(made);
         return st;
     }
+    *scratch = scratch_bytes(k);
     *kernel = made;
     return FT_OK;
 }
