@@ -148,12 +148,14 @@ static void cpu_close(struct ft_device *device)
     ft_free(cpu);
 }
 
-/* Ours add the residual with the first part of a sum; oneDNN adds it last, when y holds other parts. */
+/* Ours add the residual with the first part of a sum, or as a pixel is stored; oneDNN adds it last, when y
+ * holds other parts. */
 static bool cpu_adds_in_place(const struct ft_device *device, const struct ft_call *call)
 {
     const struct ft_cpu *cpu = (const struct ft_cpu *)(const void *)device;
     if (call->op == FT_OP_CONV) {
-        return call->in[0].dtype == FT_F32 && ft_cpu_is_direct(cpu, call);
+        bool ours = ft_cpu_is_winograd(cpu, call) || ft_cpu_is_direct(cpu, call);
+        return call->in[0].dtype == FT_F32 && ours;
     }
     return call->op == FT_OP_MATMUL && call->attrs.int8 == 0 && ft_cpu_is_gemm(cpu, call);
 }

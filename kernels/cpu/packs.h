@@ -4,9 +4,8 @@
  *
  * A panel is (depth, vec->product_cols), zeros where b has no column. In int8 (kernels/int8.h) it is the
  * scale of each column, floats, then (pairs of the depth, product_cols, 2) signed bytes. Of winograd.h it is
- * (places, depth, product_cols). Plans for batches of
- * many sizes share the packed copies of their weights, which would otherwise be many times the weights
- * themselves. Thread-safety: as the device.
+ * (places, depth, product_cols). Plans for batches of many sizes share the packed copies of their weights,
+ * which would otherwise be many times the weights themselves. Thread-safety: as the device.
  */
 #ifndef FT_KERNELS_CPU_PACKS_H
 #define FT_KERNELS_CPU_PACKS_H

@@ -292,6 +292,14 @@ static bool can(const struct ft_cpu *cpu, const struct ft_attrs *attrs, const st
            ft_extent(y, 1) % cpu->vec->product_cols == 0 && ft_elements(x) > 0 && ft_elements(y) > 0;
 }
 
+/* At most half of a plain sum's products; whatever the batch, on which bits must not depend. */
+static bool saves(const struct ft_type *y)
+{
+    int64_t tiles =
+        ft_parts_of(ft_extent(y, 2), FT_VEC_WINO_TILE) * ft_parts_of(ft_extent(y, 3), FT_VEC_WINO_TILE);
+    return 2 * tiles * PLACES <= ft_extent(y, 2) * ft_extent(y, 3) * FT_WINO_WEIGHT;
+}
+
 bool ft_cpu_is_winograd(const struct ft_cpu *cpu, const struct ft_call *call)
 {
     const struct ft_type *x = &call->in[0];
@@ -299,5 +307,5 @@ bool ft_cpu_is_winograd(const struct ft_cpu *cpu, const struct ft_call *call)
     if (cpu->direct != FT_CPU_DIRECT_RULE) {
         return cpu->direct == FT_CPU_WINOGRAD_ALWAYS && can(cpu, &call->attrs, x, y);
     }
-    return strcmp(cpu->vec->name, "avx2") == 0 && can(cpu, &call->attrs, x, y);
+    return strcmp(cpu->vec->name, "avx2") == 0 && can(cpu, &call->attrs, x, y) && saves(y);
 }
