@@ -257,6 +257,26 @@ static void what_is_chosen_in_a_folder_goes(void **state)
     ft_free(none);
 }
 
+static void a_folder_is_hidden_in_texts(void **state)
+{
+    static const char *const cases[][3] = {
+        {"/srv/ws", "cannot link /srv/ws/a/b to '/srv/ws/c': no", "cannot link a/b to 'c': no"},
+        {"/srv/ws/", "/srv/ws/a", "a"},
+        {"/srv/ws", "/srv/ws-old/a /srv/ws", "/srv/ws-old/a /srv/ws"},
+        {"/srv/ws", "/srv/ws/", ""},
+        {"/srv/ws", "", ""},
+        {"ws", "ws/a", "ws/a"},
+        {"/", "/a", "/a"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "%s", cases[i][1]);
+        ft_path_hide(text, cases[i][0]);
+        assert_string_equal(text, cases[i][2]);
+    }
+}
+
 static void memory_running_out_leaves_nothing_behind(void **state)
 {
     fail_each_allocation(use_files, *state);
@@ -290,6 +310,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_file_is_written_whole_or_not_at_all, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(errors_name_path_and_reason, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(files_are_mapped, make_folder, remove_folder),
+        cmocka_unit_test(a_folder_is_hidden_in_texts),
         cmocka_unit_test(a_pipe_is_read_to_its_end),
         cmocka_unit_test_setup_teardown(folders_are_made_listed_and_removed, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(what_is_chosen_in_a_folder_goes, make_folder, remove_folder),

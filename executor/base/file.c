@@ -89,6 +89,25 @@ void ft_path_trim(char *path)
     }
 }
 
+void ft_path_hide(char *text, const char *folder)
+{
+    size_t n = strlen(folder);
+    while (n > 0 && folder[n - 1] == '/') {
+        n--;
+    }
+    if (n == 0 || folder[0] != '/') {
+        return;
+    }
+    for (char *at = text; *at != '\0';) {
+        bool begins = strncmp(at, folder, n) == 0 && at[n] == '/';
+        if (begins) {
+            memmove(at, at + n + 1, strlen(at + n + 1) + 1);
+        } else {
+            at++;
+        }
+    }
+}
+
 bool ft_path_has_suffix(const char *path, const char *suffix)
 {
     size_t n = strlen(path);

@@ -22,8 +22,11 @@ enum ft_path_kind ft_path_kind(const char *path);
 
 /* "dir/name" (one slash); *out is the caller's: ft_free(). An absolute `name` is still put below dir. */
 FT_MUST_CHECK enum ft_status ft_path_join(const char *dir, const char *name, char **out, struct ft_err *err);
-const char *ft_path_base(const char *path);                    /* after the last '/', borrowed */
-void ft_path_trim(char *path);                                 /* slashes at its end go; "/" stays */
+const char *ft_path_base(const char *path); /* after the last '/', borrowed */
+void ft_path_trim(char *path);              /* slashes at its end go; "/" stays */
+/* That absolute folder and the '/' behind it out of all paths in a text, for those who need not know where it
+ * lies. A relative one says nothing of that, and stays. */
+void ft_path_hide(char *text, const char *folder);
 bool ft_path_has_suffix(const char *path, const char *suffix); /* ".onnx"; letters in any case */
 
 /* Whole file; FT_NOT_FOUND, FT_IO, FT_LIMIT above max_bytes. *buf is the caller's: ft_buf_release(). */

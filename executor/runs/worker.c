@@ -326,12 +326,13 @@ done:
 }
 
 /* Where there is a service to hear it, which reads once this process has ended: a pipe has room for it. */
-static void say(const char *why)
+static void say(const char *data_dir, struct ft_err *why)
 {
     const char *number = getenv(FT_WORKER_SAYS);
     int fd = number != NULL ? (int)strtol(number, NULL, 10) : -1;
-    if (fd >= 0 && write(fd, why, strlen(why)) < 0) {
-        FT_LOG_WARNING_LINE("runs", "the service does not hear fd=%d reason=\"%s\"", fd, why);
+    ft_path_hide(why->text, data_dir);
+    if (fd >= 0 && write(fd, why->text, strlen(why->text)) < 0) {
+        FT_LOG_WARNING_LINE("runs", "the service does not hear fd=%d reason=\"%s\"", fd, why->text);
     }
 }
 
@@ -370,16 +371,17 @@ enum ft_status ft_worker_main(const char *data_dir, const char *run, const struc
             result.cancelled = true;
             st = FT_OK;
         }
+        ft_path_hide(err->text, data_dir); /* whoever asks about the run reads it */
         if (write_result(&w, st, err, &result, &second) != FT_OK) {
             FT_LOG_ERROR_LINE("runs", "cannot write the result run=%s reason=\"%s\"", run, second.text);
             *err = st != FT_OK ? *err : second;
             st = err->code;
-            say(err->text);
+            say(data_dir, err);
         } else if (st == FT_OK && !result.cancelled) {
             drop_checkpoints(&w);
         }
     } else {
-        say(err->text);
+        say(data_dir, err);
     }
     ft_json_free(result.summary);
     ft_json_free(w.spec);

@@ -82,6 +82,8 @@ void ft_request_fail(struct ft_request *request, const struct ft_err *why)
 {
     struct ft_buf out = {0};
     struct ft_err second = {0};
+    struct ft_err told = *why;
+    ft_path_hide(told.text, request->service->config->workspace);
     FT_LOG_DEBUG_LINE("server", "request refused request=\"%.*s\" endpoint=\"%.*s\" reason=\"%s\"",
                       ft_bytes_shown(request->jina.id), (const char *)request->jina.id.data,
                       ft_bytes_shown(request->jina.endpoint), (const char *)request->jina.endpoint.data,
@@ -90,13 +92,12 @@ void ft_request_fail(struct ft_request *request, const struct ft_err *why)
         /* jina/SPEC.md 3.5: a gateway tries another replica, or this one again. One message of a stream
          * cannot be refused that way: it gets its answer like any other error. */
         struct ft_rpc_call *call = request->call;
-        struct ft_err busy = *why;
         ft_monitor_request(request->service->monitor, request, 0, true);
         request_free(request);
-        ft_rpc_finish(call, FT_RPC_UNAVAILABLE, busy.text, false);
+        ft_rpc_finish(call, FT_RPC_UNAVAILABLE, told.text, false);
         return;
     }
-    if (ft_jina_error(&request->jina, why, &out, &second) != FT_OK) {
+    if (ft_jina_error(&request->jina, &told, &out, &second) != FT_OK) {
         ft_buf_release(&out);
         struct ft_rpc_call *call = request->call;
         ft_monitor_request(request->service->monitor, request, 0, true);

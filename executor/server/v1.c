@@ -345,6 +345,7 @@ void ft_v1_fail(struct ft_v1_call *call, struct ft_v1_why *why)
     call->finished = true;
     FT_LOG_DEBUG_LINE("server", "call ended method=%s reason=\"%s\"", call->kind->path, why->err.text);
     ft_uploads_hide(call->service->uploads, why->err.text);
+    ft_path_hide(why->err.text, call->service->config->workspace);
     finish_rpc(call->rpc, why);
 }
 

@@ -44,9 +44,14 @@ def test_the_service_outlives_a_disk_that_refuses(protos, tmp_path, cause, monke
                 with pytest.raises(grpc.RpcError) as caught:
                     push(v1, stub, acknowledged, 50)
                 assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, caught.value
-                assert 'the disk refuses' in caught.value.details()
+                assert 'the disk refuses' in caught.value.details() and str(tmp_path) not in caught.value.details(), caught.value
             assert channel.unary_unary('/grpc.health.v1.Health/Check')(b'', timeout=20) == b'\x08\x01'
             metrics.send(channel, metrics.request(protos, '/encode', metrics.vectors(2)))
+            trained = protos[1].DataRequestProto.FromString(metrics.request(protos, '/train', metrics.vectors(1)))
+            trained.data.docs.docs[0].data['tags'].dict.data['finetuner_label'].text = f'{part}'
+            told = protos[1].DataRequestProto.FromString(metrics.send(channel, trained.SerializeToString())).header.status
+            assert told.code == protos[1].StatusProto.ERROR and 'datasets' in told.description, told
+            assert str(tmp_path) not in told.description, told
             flag.unlink()
             for _ in range(200):  # at most a second until the thread that makes journals tries again
                 try:
@@ -218,6 +223,7 @@ def test_a_run_on_a_disk_that_is_full(protos, tmp_path, mount):  # noqa: F811
         print(f'{v1.Run.Status.Name(ended.status)}: {ended.reason}')
         # Neither result.json nor the worker's log had room for that: the worker said it to the service.
         assert ended.status == v1.Run.FAILED and re.search('No space left|ENOSPC', ended.reason), ended
+        assert 'runs/' in ended.reason and str(tmp_path) not in ended.reason, ended
         assert stub.GetRun(v1.GetRunRequest(run=run)).reason == ended.reason
         shown = subprocess.run([serving.PROGRAM, 'runs', run, '--server', server.target], capture_output=True, text=True)
         assert shown.returncode == 0 and ended.reason in shown.stdout, shown
