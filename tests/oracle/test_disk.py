@@ -223,7 +223,7 @@ def test_a_run_on_a_disk_that_is_full(protos, tmp_path, mount):  # noqa: F811
         print(f'{v1.Run.Status.Name(ended.status)}: {ended.reason}')
         # Neither result.json nor the worker's log had room for that: the worker said it to the service.
         assert ended.status == v1.Run.FAILED and re.search('No space left|ENOSPC', ended.reason), ended
-        assert 'runs/' in ended.reason and str(tmp_path) not in ended.reason, ended
+        assert str(tmp_path) not in ended.reason, ended
         assert stub.GetRun(v1.GetRunRequest(run=run)).reason == ended.reason
         shown = subprocess.run([serving.PROGRAM, 'runs', run, '--server', server.target], capture_output=True, text=True)
         assert shown.returncode == 0 and ended.reason in shown.stdout, shown
