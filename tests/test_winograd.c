@@ -90,6 +90,9 @@ static void tiles_that_save_little_are_left_to_others(void **state)
             }
         }
     }
+    struct ft_type few[3] = {ft_type_of(FT_F32, 4, (const int64_t[4]){1, 32, 56, 56})};
+    const struct ft_call call = call_of(FT_OP_CONV, few);
+    assert_false(ft_cpu_is_winograd(cpu(), &call));
     cpu()->vec = widest;
 }
 
@@ -120,7 +123,7 @@ static void add_to(const struct ft_call *call, int64_t grain)
     ft_kernel_free(kernel);
 }
 
-/* Few channels, which direct.h's rule leaves to oneDNN; few tiles and many, one thread and several. */
+/* Few tiles and many, one thread and several. */
 static void the_residual_may_be_the_result(void **state)
 {
     (void)state;
@@ -130,6 +133,7 @@ static void the_residual_may_be_the_result(void **state)
         print_message("no AVX2: sums in place are not tested\n");
         skip();
     }
+    cpu()->direct = FT_CPU_WINOGRAD_ALWAYS;
     for (size_t i = 0; i < sizeof weight / sizeof *weight; i++) {
         weight[i] = (float)(i % 13) - 6.0F;
     }
@@ -143,6 +147,7 @@ static void the_residual_may_be_the_result(void **state)
     }
     cpu()->vec = widest;
     cpu()->grain = grain;
+    cpu()->direct = FT_CPU_DIRECT_RULE;
 }
 
 int main(void)

@@ -7,9 +7,10 @@
 
 enum {
     PLACES = FT_WINO_PLACES,
-    DEPTH = 256,   /* channels of a part: 16 KB of a panel */
-    TILES = 24,    /* of a block */
-    FEW_BLOCKS = 4 /* a thread: with fewer, threads share the panels */
+    DEPTH = 256,    /* channels of a part: 16 KB of a panel */
+    TILES = 24,     /* of a block */
+    FEW_BLOCKS = 4, /* a thread: with fewer, threads share the panels */
+    MIN_CHANNELS = 64
 };
 
 struct winograd {
@@ -307,5 +308,6 @@ bool ft_cpu_is_winograd(const struct ft_cpu *cpu, const struct ft_call *call)
     if (cpu->direct != FT_CPU_DIRECT_RULE) {
         return cpu->direct == FT_CPU_WINOGRAD_ALWAYS && can(cpu, &call->attrs, x, y);
     }
-    return strcmp(cpu->vec->name, "avx2") == 0 && can(cpu, &call->attrs, x, y) && saves(y);
+    return strcmp(cpu->vec->name, "avx2") == 0 && can(cpu, &call->attrs, x, y) && saves(y) &&
+           ft_smaller(ft_extent(x, 1), ft_extent(y, 1)) >= MIN_CHANNELS;
 }

@@ -10,7 +10,8 @@ better when both ran: 0.6793 against 0.6704), with its own sampler, MPerClassSam
 defaults of `fit`. Both are measured by PML's AccuracyCalculator: our artifact through onnxruntime.
 
 Tolerance: our mean may be 0.01 below the peer's, beyond two standard errors of the difference of the two means: another processor's
-rounding is another run, and runs of one side lie up to 0.03 apart. Digits, measured once, means of twelve seeds on one thread and of six
+rounding is another run, and runs of one side lie up to 0.06 apart: on glyphs, seeds 4 to 9, convolutions by plain sums and by
+Winograd's transforms gave 0.6702 and 0.6739, with 0.6524 to 0.6932 and 0.6396 to 0.6973. Digits, measured once, means of twelve seeds on one thread and of six
 on two: ours 0.9636 and 0.9638, BatchHard 0.9616 and 0.9681, semihard 0.9571 and 0.9572; standard deviations 0.004 to 0.01.
 """
 import json
@@ -32,7 +33,9 @@ from sklearn.datasets import load_digits
 
 BUILD = pathlib.Path(os.environ["FT_BUILD"])
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-GLYPHS_SEEDS, DIGITS_SEEDS = (1, 2, 3), (1, 2, 3, 4, 5, 6)  # a run on glyphs takes ten times as long
+# On glyphs a run of ours takes 10 seconds, one of the peer's a minute; ours lie further apart.
+GLYPHS_SEEDS, GLYPHS_PEER_SEEDS = tuple(range(1, 10)), 3
+DIGITS_SEEDS = (1, 2, 3, 4, 5, 6)
 THREADS = min(2, os.cpu_count())
 
 
@@ -126,17 +129,17 @@ def ours(tmp, path, data, sources, seed, steps):
 PEERS = {"semihard": miners.TripletMarginMiner(margin=0.2, type_of_triplets="semihard"), "BatchHard": miners.BatchHardMiner()}
 
 
-def compare(tmp, name, starts, data, sources, steps, shape, peers):
-    """starts: {seed: the model it starts from}; peers: miners by name"""
+def compare(tmp, name, starts, data, sources, steps, shape, peers, peer_seeds):
+    """starts: {seed: the model it starts from}, of which peers take so many; peers: miners by name"""
     before, mine, seconds = zip(*[ours(tmp, start, data, sources, seed, steps) for seed, start in starts.items()])
-    rows = {f"PML {k}": [peer(start, data, seed, steps, shape, m) for seed, start in starts.items()] for k, m in peers.items()}
+    rows = {f"PML {k}": [peer(start, data, seed, steps, shape, m) for seed, start in [*starts.items()][:peer_seeds]] for k, m in peers.items()}
     print(f"\n{name}: MAP@R after {steps} steps of {shape[0]} x {shape[1]}; seeds {tuple(starts)}")
     for label, values in [("before", before), *rows.items(), ("finetuner fit, defaults", mine)]:
         print(f"  {label:26} {np.mean(values):.4f}  spread {max(values) - min(values):.4f}  " +
               " ".join(f"{v:.4f}" for v in values))
     print(f"  our seconds of training: {' '.join(f'{s:.1f}' for s in seconds)}")
     best = max(rows.values(), key=np.mean)
-    doubt = 2 * ((np.var(mine, ddof=1) + np.var(best, ddof=1)) / len(mine)) ** 0.5
+    doubt = 2 * (np.var(mine, ddof=1) / len(mine) + np.var(best, ddof=1) / len(best)) ** 0.5
     print(f"  ours - best peer           {np.mean(mine) - np.mean(best):+.4f}  two standard errors {doubt:.4f}")
     assert np.mean(mine) >= np.mean(best) - 0.01 - doubt
     assert np.mean(mine) > np.mean(before)
@@ -155,7 +158,7 @@ def test_glyphs_unseen_characters(tmp_path):
     start = ROOT / "tools" / "demo" / "characters.onnx"
     sources = (tmp_path / "glyphs" / "train", tmp_path / "glyphs" / "unseen")
     compare(tmp_path, "glyphs, unseen characters", dict.fromkeys(GLYPHS_SEEDS, start), data, sources, 150, (32, 4),
-            {"BatchHard": PEERS["BatchHard"]})
+            {"BatchHard": PEERS["BatchHard"]}, GLYPHS_PEER_SEEDS)
 
 
 def test_digits_held_out_images(tmp_path):
@@ -176,4 +179,4 @@ def test_digits_held_out_images(tmp_path):
         torch.onnx.export(net, torch.zeros(2, 1, 8, 8), str(starts[seed]), dynamo=False, opset_version=17,
                           training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False, input_names=["image"],
                           output_names=["logits"], dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}})
-    compare(tmp_path, "digits, held-out images", starts, data, sources, 150, (10, 12), PEERS)
+    compare(tmp_path, "digits, held-out images", starts, data, sources, 150, (10, 12), PEERS, len(DIGITS_SEEDS))
