@@ -203,7 +203,7 @@ def drains(container, spec, folder, documents):
     code = f"""
 import json, re, time
 for _ in range(100):
-    logs = json.dumps(client.post('/logs', parameters={{'run': {run!r}}}, return_responses=True)[0].parameters)
+    logs = json.dumps(client.post('/logs', parameters={{'run': {run!r}, 'from': 0, 'limit': 100000}}, return_responses=True)[0].parameters)
     said = re.search('resumed after step ([0-9]+); 0 steps are done again', logs)
     if said:
         break
