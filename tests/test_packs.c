@@ -3,30 +3,9 @@
 #include "kernels/cpu/packs.h"
 
 #include "executor/base/alloc.h"
-#include "support.h"
+#include "cpu_test.h"
 
 enum { DEPTH = 5, COLS = 35 };
-
-static struct ft_device *device;
-
-static struct ft_cpu *cpu(void)
-{
-    return ft_cpu_of(device);
-}
-
-static int open_device(void **state)
-{
-    struct ft_err err = {0};
-    (void)state;
-    return ft_device_open("cpu", 2, &device, &err) == FT_OK ? 0 : 1;
-}
-
-static int close_device(void **state)
-{
-    (void)state;
-    ft_device_close(device);
-    return 0;
-}
 
 static void fill(float *b, float first)
 {

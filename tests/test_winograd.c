@@ -5,28 +5,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
-#include "support.h"
-
-static struct ft_device *device;
-
-static struct ft_cpu *cpu(void)
-{
-    return ft_cpu_of(device);
-}
-
-static int open_device(void **state)
-{
-    struct ft_err err = {0};
-    (void)state;
-    return ft_device_open("cpu", 3, &device, &err) == FT_OK ? 0 : 1;
-}
-
-static int close_device(void **state)
-{
-    (void)state;
-    ft_device_close(device);
-    return 0;
-}
+#include "cpu_test.h"
 
 /* Forward from and to x[0], 3 x 3 taps that leave extents as they are, or its gradients. */
 static struct ft_call call_of(enum ft_op op, struct ft_type x[3])
