@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -663,6 +664,37 @@ static void idle_streams_are_ended_once_calls_are_refused(void **state)
     nothing_stays(f);
 }
 
+/* A connection under way that gRPC takes for a failed one, as after a call between connect() and errno. */
+static atomic_int connects_to_spoil;
+
+int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t length)
+{
+    int done = (int)syscall(SYS_connect, fd, address.__sockaddr__, length);
+    if (done < 0 && errno == EINPROGRESS && atomic_fetch_sub(&connects_to_spoil, 1) > 0) {
+        errno = ENOENT;
+    }
+    return done;
+}
+
+static void a_first_connection_that_fails_is_tried_again(void **state)
+{
+    const struct fixture *f = *state;
+    struct ft_rpc_answer answer;
+    struct ft_rpc_stream *stream = NULL;
+    struct ft_buf message = {0};
+    atomic_store(&connects_to_spoil, 1);
+    ASSERT_OK(ft_rpc_call(f->target, "/t/light", ft_bytes_of("x", 1), 20000, &answer, &err));
+    assert_true(atomic_load(&connects_to_spoil) <= 0);
+    ft_rpc_answer_release(&answer);
+    atomic_store(&connects_to_spoil, 1);
+    ASSERT_OK(ft_rpc_stream_open(f->target, "/t/stream", &stream, &err));
+    ASSERT_OK(ft_rpc_stream_exchange(stream, ft_bytes_of("x", 1), &message, &err));
+    assert_true(atomic_load(&connects_to_spoil) <= 0);
+    ft_rpc_stream_close(stream);
+    ft_buf_release(&message);
+    nothing_stays(f);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 /* gRPC's own locks are not seen by ThreadSanitizer. */
@@ -685,6 +717,7 @@ int main(void)
         CASE(a_stream_that_is_gone_does_not_stand_in_line),
         CASE(memory_beside_a_message_is_counted),
         CASE(idle_streams_are_ended_once_calls_are_refused),
+        CASE(a_first_connection_that_fails_is_tried_again),
         cmocka_unit_test_setup_teardown(a_client_that_vanished_is_let_go, set_up_impatient, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

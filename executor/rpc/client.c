@@ -1,6 +1,7 @@
 #include "executor/rpc/client.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +23,17 @@ enum {
     /* A peer that is gone without a word (a cable, a power cut) is found so much later. Servers of gRPC take
      * it ill to be asked more often than every five minutes. */
     KEEPALIVE_MS = 310000,
-    KEEPALIVE_TIMEOUT_MS = 20000
+    KEEPALIVE_TIMEOUT_MS = 20000,
+    BACKOFF_MS = 100,    /* before a connection is tried again: the least that gRPC takes */
+    FIRST_TRY_MS = 500,  /* a connection that takes longer has not failed at once */
+    SECOND_TRY_MS = 300, /* from its failure on */
 };
 
 struct ft_rpc_channel {
     grpc_channel *grpc;
     char *host;
+    pthread_mutex_t meeting;
+    bool met; /* its first connection has been tried */
 };
 
 /* ---- channels */
@@ -131,6 +137,14 @@ static void add_int(grpc_arg *arg, const char *key, int value)
     arg->value.integer = value;
 }
 
+static void let_go(struct ft_rpc_channel *channel)
+{
+    (void)pthread_mutex_destroy(&channel->meeting);
+    ft_free(channel->host);
+    ft_free(channel);
+    grpc_shutdown();
+}
+
 /* own: TLS unverified, showing that certificate if there is one; else NULL. */
 static enum ft_status open_channel(const char *target, const struct ft_rpc_tls *tls,
                                    const struct ft_rpc_tls *own, struct ft_rpc_channel **channel,
@@ -147,6 +161,7 @@ static enum ft_status open_channel(const char *target, const struct ft_rpc_tls *
     FT_RETURN_IF_FAILED(ft_new(1, sizeof *c, &c, err));
     ft_rpc_log_init();
     grpc_init();
+    (void)pthread_mutex_init(&c->meeting, NULL);
     FT_TRY(ft_new_text(host, &c->host, err));
     if (own != NULL) {
         FT_TRY(make_unverified(own, &credentials, err));
@@ -155,13 +170,14 @@ static enum ft_status open_channel(const char *target, const struct ft_rpc_tls *
     } else {
         credentials = grpc_insecure_credentials_create();
     }
-    grpc_arg args[5];
+    grpc_arg args[6];
     add_int(&args[0], GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1);
     add_int(&args[1], GRPC_ARG_ENABLE_HTTP_PROXY, 0); /* that address, not whatever a proxy setting names */
     add_int(&args[2], GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1); /* a connection of its own */
     add_int(&args[3], GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS);
     add_int(&args[4], GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS);
-    const grpc_channel_args list = {5, args};
+    add_int(&args[5], GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, BACKOFF_MS);
+    const grpc_channel_args list = {6, args};
     c->grpc = grpc_channel_create(host, credentials, &list);
     *channel = c;
     c = NULL;
@@ -170,9 +186,7 @@ done:
         grpc_channel_credentials_release(credentials);
     }
     if (c != NULL) {
-        ft_free(c->host);
-        ft_free(c);
-        grpc_shutdown();
+        let_go(c);
     }
     return st;
 }
@@ -189,9 +203,7 @@ void ft_rpc_channel_close(struct ft_rpc_channel *channel)
         return;
     }
     grpc_channel_destroy(channel->grpc);
-    ft_free(channel->host);
-    ft_free(channel);
-    grpc_shutdown();
+    let_go(channel);
 }
 
 const char *ft_rpc_channel_host(const struct ft_rpc_channel *channel)
@@ -199,9 +211,51 @@ const char *ft_rpc_channel_host(const struct ft_rpc_channel *channel)
     return channel->host;
 }
 
+static gpr_timespec in_ms(int ms)
+{
+    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(ms, GPR_TIMESPAN));
+}
+
+/* The state after `state`, or that one still at the deadline. */
+static grpc_connectivity_state next_state(grpc_channel *channel, grpc_connectivity_state state,
+                                          gpr_timespec deadline)
+{
+    grpc_completion_queue *queue = grpc_completion_queue_create_for_next(NULL);
+    grpc_channel_watch_connectivity_state(channel, state, deadline, queue, NULL);
+    grpc_completion_queue_shutdown(queue);
+    while (grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).type !=
+           GRPC_QUEUE_SHUTDOWN) {
+    }
+    grpc_completion_queue_destroy(queue);
+    return grpc_channel_check_connectivity_state(channel, 1);
+}
+
+/* Other calls stand between gRPC 1.51's connect() and its look at errno (grpc/grpc#35064), so that a
+ * connection which is being made can be taken for one that failed, with whatever errno they left. One of them
+ * absl makes once in a process: it looks for a file that is not there. So a first connection that fails at
+ * once is tried again. */
+static void meet(grpc_channel *channel, gpr_timespec deadline)
+{
+    grpc_connectivity_state state = grpc_channel_check_connectivity_state(channel, 1);
+    gpr_timespec end = gpr_time_min(deadline, in_ms(FIRST_TRY_MS));
+    while ((state == GRPC_CHANNEL_IDLE || state == GRPC_CHANNEL_CONNECTING) &&
+           gpr_time_cmp(gpr_now(GPR_CLOCK_MONOTONIC), end) < 0) {
+        state = next_state(channel, state, end);
+    }
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) {
+        (void)next_state(channel, state, gpr_time_min(deadline, in_ms(SECOND_TRY_MS)));
+    }
+}
+
 grpc_call *ft_rpc_channel_begin(struct ft_rpc_channel *channel, grpc_completion_queue *queue,
                                 const char *method, gpr_timespec deadline)
 {
+    (void)pthread_mutex_lock(&channel->meeting);
+    if (!channel->met) {
+        meet(channel->grpc, deadline);
+        channel->met = true;
+    }
+    (void)pthread_mutex_unlock(&channel->meeting);
     grpc_slice path = grpc_slice_from_copied_string(method);
     grpc_call *call = grpc_channel_create_call(channel->grpc, NULL, GRPC_PROPAGATE_DEFAULTS, queue, path,
                                                NULL, deadline, NULL);
@@ -267,10 +321,8 @@ struct call_state {
 static void open_call(struct call_state *s, struct ft_rpc_channel *channel, const char *method,
                       struct ft_bytes request, int timeout_ms)
 {
-    gpr_timespec deadline =
-        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
     s->queue = grpc_completion_queue_create_for_pluck(NULL);
-    s->call = ft_rpc_channel_begin(channel, s->queue, method, deadline);
+    s->call = ft_rpc_channel_begin(channel, s->queue, method, in_ms(timeout_ms));
     grpc_slice body = grpc_slice_from_copied_buffer((const char *)request.data, request.size);
     s->request = grpc_raw_byte_buffer_create(&body, 1);
     grpc_slice_unref(body);

@@ -57,7 +57,7 @@ enum ft_status ft_rpc_stream_begin(struct ft_rpc_channel *channel, const char *m
     *stream = NULL;
     FT_RETURN_IF_FAILED(ft_new(1, sizeof *s, &s, err));
     s->queue = grpc_completion_queue_create_for_next(NULL);
-    s->call = ft_rpc_channel_begin(channel, s->queue, method, gpr_inf_future(GPR_CLOCK_REALTIME));
+    s->call = ft_rpc_channel_begin(channel, s->queue, method, gpr_inf_future(GPR_CLOCK_MONOTONIC));
     grpc_metadata_array_init(&s->initial);
     grpc_metadata_array_init(&s->trailing);
     s->details = grpc_empty_slice();
