@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "executor/base/clock.h"
 #include "executor/store/set.h"
 #include "tests/support.h"
 
@@ -130,7 +131,7 @@ static void fill(struct fixture *f)
 
 static void nap_ms(long ms)
 {
-    const struct timespec nap = {0, ms * 1000000};
+    const struct timespec nap = {ms / 1000, ms % 1000 * 1000000};
     (void)nanosleep(&nap, NULL);
 }
 
@@ -224,6 +225,7 @@ static void damage_that_shards_do_not_need_is_not_told(void **state)
 {
     enum { MERGED = 4 /* shards of like size become one */ };
     struct fixture *f = *state;
+    double start = ft_clock_seconds();
     atomic_store(&mode, FLOWING);
     while (f->next < MERGED) {
         submit(f);
@@ -236,6 +238,13 @@ static void damage_that_shards_do_not_need_is_not_told(void **state)
         nap_ms(1);
     }
     assert_int_equal(ft_set_stats(f->set).merges, 0);
+    nap_ms(3500);
+    uint64_t failed = ft_set_stats(f->set).merges_failed;
+    assert_true(failed >= 2);
+    for (uint64_t i = 1, pause = 1; i < failed; i++, pause *= 2) { /* after 1 s, after 2 s, after 4 s, ... */
+        start += (double)pause;
+    }
+    assert_true(ft_clock_seconds() > start);
     atomic_store(&mode, STANDING);
     fill(f);
     nap_ms(200);

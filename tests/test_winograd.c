@@ -69,7 +69,7 @@ static void tiles_that_save_little_are_left_to_others(void **state)
             }
         }
     }
-    struct ft_type few[3] = {ft_type_of(FT_F32, 4, (const int64_t[4]){1, 32, 56, 56})};
+    struct ft_type few[3] = {ft_type_of(FT_F32, 4, (const int64_t[4]){1, 16, 56, 56})};
     const struct ft_call call = call_of(FT_OP_CONV, few);
     assert_false(ft_cpu_is_winograd(cpu(), &call));
     cpu()->vec = widest;

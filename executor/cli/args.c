@@ -19,7 +19,7 @@ static enum ft_status take_option(int argc, char **argv, int *i, ft_args_flag ta
 {
     char *key = argv[*i] + 2;
     char *equals = strchr(key, '=');
-    const char *value = NULL;
+    char *value = NULL;
     if (equals != NULL) {
         *equals = '\0';
         value = equals + 1;
@@ -33,6 +33,9 @@ static enum ft_status take_option(int argc, char **argv, int *i, ft_args_flag ta
             return FT_FAIL(err, USAGE, "--%s needs a value", key);
         }
         value = argv[++*i];
+    }
+    if (value != NULL && strcmp(key, "out") == 0) {
+        ft_path_trim(value); /* what is made beside a folder must not come to lie in it */
     }
     args->key[args->n_options] = key;
     args->value[args->n_options++] = value;

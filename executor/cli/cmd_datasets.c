@@ -137,11 +137,13 @@ typedef enum ft_status (*look_at)(const char *dir, struct ft_folder_info *info, 
 
 void ft_datasets_broken(struct ft_err *last, const struct ft_err *why, const char *name)
 {
+    struct ft_err named = *why;
+    (void)ft_err_wrap(&named, "dataset '%.64s'", name);
+    bool kept = last->code == FT_CORRUPT && why->code != FT_CORRUPT;
     if (last->code != FT_OK) {
-        (void)fprintf(stderr, "%s\n", last->text);
+        (void)fprintf(stderr, "%s\n", kept ? named.text : last->text);
     }
-    *last = *why;
-    (void)ft_err_wrap(last, "dataset '%.64s'", name);
+    *last = kept ? *last : named;
 }
 
 static enum ft_status look_into(const struct wish *w, const char *name, look_at look,

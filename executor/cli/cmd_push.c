@@ -59,10 +59,14 @@ static enum ft_status print_result(const struct wish *w, const struct ft_push_re
 {
     char text[4][FT_COUNT_TEXT];
     if (!w->output.json) {
-        printf("pushed %s documents to dataset '%s': %s stored, %s there already, %.1f s; it has %s now\n",
+        printf("pushed %s documents to dataset '%s': %s stored, %s there already, %.1f s",
                ft_count_text((int64_t)r->documents, text[0]), w->dataset,
                ft_count_text((int64_t)r->stored, text[1]), ft_count_text((int64_t)r->duplicates, text[2]),
-               seconds, ft_count_text((int64_t)r->total, text[3]));
+               seconds);
+        if (r->total_known) {
+            printf("; it has %s now", ft_count_text((int64_t)r->total, text[3]));
+        }
+        puts("");
         return FT_OK;
     }
     enum ft_status st = FT_OK;
@@ -74,7 +78,9 @@ static enum ft_status print_result(const struct wish *w, const struct ft_push_re
     FT_TRY(ft_json_set(json, "documents", ft_json_of_int((int64_t)r->documents), err));
     FT_TRY(ft_json_set(json, "stored", ft_json_of_int((int64_t)r->stored), err));
     FT_TRY(ft_json_set(json, "duplicates", ft_json_of_int((int64_t)r->duplicates), err));
-    FT_TRY(ft_json_set(json, "total", ft_json_of_int((int64_t)r->total), err));
+    if (r->total_known) {
+        FT_TRY(ft_json_set(json, "total", ft_json_of_int((int64_t)r->total), err));
+    }
     FT_TRY(ft_json_set(json, "messages", ft_json_of_int((int64_t)r->messages), err));
     FT_TRY(ft_json_set(json, "retries", ft_json_of_int((int64_t)r->retries), err));
     FT_TRY(ft_json_set(json, "seconds", ft_json_of_real(seconds), err));

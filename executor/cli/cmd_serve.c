@@ -51,14 +51,14 @@ static void set_log_format(int argc, char **argv, read_flags read)
     ft_log_level_set(level);
 }
 
-static enum ft_status serve(int argc, char **argv, read_flags read, struct ft_err *err)
+static enum ft_status serve(int argc, char **argv, read_flags read, enum ft_started_as as, struct ft_err *err)
 {
     enum ft_status st = FT_OK;
     struct ft_config config = {0};
     set_log_format(argc, argv, read);
     FT_TRY(ft_config_init(&config, err));
     FT_TRY(read(&config, argc, argv, err));
-    FT_TRY(ft_serve(&config, ft_cli_cancel(), err));
+    FT_TRY(ft_serve(&config, as, ft_cli_cancel(), err));
 done:
     ft_config_release(&config);
     return st;
@@ -66,7 +66,7 @@ done:
 
 enum ft_status ft_cmd_serve(int argc, char **argv, struct ft_err *err)
 {
-    return serve(argc, argv, ft_config_flags, err);
+    return serve(argc, argv, ft_config_flags, FT_STARTED_AS_ITSELF, err);
 }
 
 static bool no_flags(const char *key)
@@ -211,7 +211,7 @@ static enum ft_status jina_ping(int argc, char **argv, struct ft_err *err)
 enum ft_status ft_cmd_jina(int argc, char **argv, struct ft_err *err)
 {
     if (argc > 0 && strcmp(argv[0], "executor") == 0) {
-        return serve(argc - 1, argv + 1, ft_config_jina_flags, err);
+        return serve(argc - 1, argv + 1, ft_config_jina_flags, FT_STARTED_AS_JINA, err);
     }
     if (argc > 0 && strcmp(argv[0], "ping") == 0) {
         return jina_ping(argc - 1, argv + 1, err);

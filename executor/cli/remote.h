@@ -115,7 +115,8 @@ void ft_remote_print_options(const struct ft_remote *remote);
 /* remote_push.c: DATA to a dataset. */
 struct ft_push_result {
     size_t documents, stored, duplicates, messages, retries;
-    size_t total; /* what the dataset has now */
+    size_t total;     /* what the dataset has now */
+    bool total_known; /* false: it could not be asked, everything is stored all the same */
 };
 FT_MUST_CHECK enum ft_status ft_remote_push(struct ft_remote *remote, const char *name,
                                             const struct ft_dataset *data, bool quiet,

@@ -13,9 +13,28 @@ struct wish {
     struct ft_output output;
 };
 
+static bool is(const struct wish *w, const char *verb)
+{
+    return w->args.n_positional > 0 && strcmp(w->args.positional[0], verb) == 0;
+}
+
+static enum ft_status check_verb(const struct wish *w, struct ft_err *err)
+{
+    if (!is(w, "verify") && !is(w, "export") && !is(w, "compact")) {
+        return FT_OK;
+    }
+    return FT_FAIL(
+        err, USAGE,
+        "%s reads the service's folder: on its machine `finetuner datasets %s %s%s --workspace DIR`%s",
+        w->args.positional[0], w->args.positional[0],
+        w->args.n_positional > 1 ? w->args.positional[1] : "NAME", is(w, "export") ? " --out FILE.bin" : "",
+        is(w, "compact") ? ", while it is stopped; it does so by itself in time" : "");
+}
+
 static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(ft_args_parse(argc, argv, ft_remote_verb_flag, &w->args, err));
+    FT_RETURN_IF_FAILED(check_verb(w, err)); /* first: its options are none of ours */
     for (int i = 0; i < w->args.n_options; i++) {
         const char *key = w->args.key[i];
         const char *value = w->args.value[i];
@@ -169,8 +188,12 @@ static enum ft_status delete_all(struct ft_remote *remote, const char *name, int
         goto done;
     }
     FT_TRY(ft_remote_request("dataset", name, &request, err));
-    FT_TRY(ft_remote_call(remote, "DeleteDataset", FT_V1_DELETE_DATASET_REQUEST, request,
-                          FT_V1_DELETE_DATASET_RESPONSE, NULL, err));
+    st = ft_remote_call(remote, "DeleteDataset", FT_V1_DELETE_DATASET_REQUEST, request,
+                        FT_V1_DELETE_DATASET_RESPONSE, NULL, err);
+    if (st == FT_NOT_FOUND) { /* it was there: an attempt before, whose answer was lost, did it */
+        ft_err_clear(err);
+        st = FT_OK;
+    }
 done:
     ft_json_free(row);
     ft_json_free(request);
@@ -188,21 +211,8 @@ static enum ft_status delete_named(struct ft_remote *remote, const struct wish *
 
 /* ---- the command */
 
-static bool is(const struct wish *w, const char *verb)
-{
-    return w->args.n_positional > 0 && strcmp(w->args.positional[0], verb) == 0;
-}
-
 static enum ft_status check(const struct wish *w, struct ft_err *err)
 {
-    if (is(w, "verify") || is(w, "export") || is(w, "compact")) {
-        return FT_FAIL(err, USAGE,
-                       "%s reads the service's folder: on its machine `finetuner datasets %s %s --workspace "
-                       "DIR`%s",
-                       w->args.positional[0], w->args.positional[0],
-                       w->args.n_positional > 1 ? w->args.positional[1] : "NAME",
-                       is(w, "compact") ? ", while it is stopped; it does so by itself in time" : "");
-    }
     bool fits = (is(w, "list") && w->args.n_positional == 1 && w->n_ids == 0) ||
                 (is(w, "delete") && w->args.n_positional == 2);
     return fits ? FT_OK

@@ -147,8 +147,12 @@ static enum ft_status send_data(struct ft_remote *remote, struct data *data, boo
     }
     FT_RETURN_IF_FAILED(ft_remote_push(remote, data->name, data->here, quiet, &r, err));
     if (!quiet) {
-        (void)fprintf(stderr, "pushed %zu documents (%zu were there already); dataset '%s' has %zu now\n",
-                      r.documents, r.duplicates, data->name, r.total);
+        (void)fprintf(stderr, "pushed %zu documents to dataset '%s' (%zu were there already)", r.documents,
+                      data->name, r.duplicates);
+        if (r.total_known) {
+            (void)fprintf(stderr, "; it has %zu now", r.total);
+        }
+        (void)fputs("\n", stderr);
     }
     return FT_OK;
 }

@@ -189,14 +189,13 @@ static uint64_t far(const void *push)
     return ((const struct push *)push)->kept;
 }
 
-static enum ft_status ask_total(struct ft_remote *remote, const char *name, struct ft_push_result *result,
-                                struct ft_err *err)
+static void ask_total(struct ft_remote *remote, const char *name, struct ft_push_result *result)
 {
+    struct ft_err why = {0};
     struct ft_json *dataset = NULL;
-    enum ft_status st = ft_remote_dataset(remote, name, &dataset, err);
+    result->total_known = ft_remote_dataset(remote, name, &dataset, &why) == FT_OK;
     result->total = (size_t)ft_json_int(ft_json_get(dataset, "documents"));
     ft_json_free(dataset);
-    return st == FT_OK ? FT_OK : ft_err_wrap(err, "all %zu documents are kept, but", result->documents);
 }
 
 enum ft_status ft_remote_push(struct ft_remote *remote, const char *name, const struct ft_dataset *data,
@@ -217,5 +216,8 @@ enum ft_status ft_remote_push(struct ft_remote *remote, const char *name, const 
     }
     ft_remote_batch_release(&p.batch);
     ft_buf_release(&p.answer);
-    return st == FT_OK ? ask_total(remote, name, result, err) : st;
+    if (st == FT_OK) {
+        ask_total(remote, name, result);
+    }
+    return st;
 }

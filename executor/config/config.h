@@ -56,6 +56,7 @@ struct ft_config {
     int64_t shard_kib;
     int64_t upload_mb;  /* 0 = none are taken */
     int64_t uploads_mb; /* of all that are not finished */
+    int64_t upload_idle_seconds;
     int64_t runs_at_once;
     int64_t run_threads;
     int64_t run_nice;

@@ -91,6 +91,9 @@ static const struct ft_setting SETTINGS[] = {
         uploads_mb, "16384", 1, 16777216,
         "What models that are not all here yet may have on the disk together, in MiB. Those whose sending "
         "was cut are kept for a day, or until others need the room; one model has at most as much."),
+    ROW_INT(upload_idle_seconds, "120", 1, 86400,
+            "Whoever sends a model and says nothing for so long is not waited for; what came is kept for the "
+            "rest."),
     ROW_INT(runs_at_once, "1", 1, 64, "Runs that train at the same time; others wait their turn."),
     ROW_INT(run_threads, "0", 0, 1024, "Threads of a run; 0: one for each processor."),
     ROW_INT(run_nice, "10", 0, 19, "How far a run stands back behind requests (nice)."),

@@ -48,6 +48,7 @@ static void add_stats(struct ft_set_stats *sum, const struct ft_set_stats *one)
     sum->syncs += one->syncs;
     sum->seals += one->seals;
     sum->merges += one->merges;
+    sum->merges_failed += one->merges_failed;
 }
 
 static void close_set(struct open_set *open)
@@ -338,7 +339,7 @@ void ft_datasets_hurry(struct ft_datasets *datasets)
     datasets->hurry = true;
     for (size_t i = 0; i < datasets->count; i++) {
         struct open_set *open = datasets->sets[i];
-        if (open->set != NULL && !open->closing) {
+        if (!open->closing && open->set != NULL) { /* who closes it writes `set` without the mutex */
             ft_set_hurry(open->set);
         }
     }

@@ -43,7 +43,7 @@ struct ft_service {
     char tls_refused[FT_ERR_TEXT]; /* why the files there are not taken, as it was logged; "" */
     struct ft_uploads *uploads;    /* models that were put there by hand or sent */
     double started_at;
-    atomic_bool serving;
+    atomic_bool serving, asked; /* asked: by Health/Check or Health/Watch */
 
     pthread_mutex_t watch_mutex;   /* guards the watchers; gRPC's threads take it: never held across a wait */
     struct ft_rpc_call **watchers; /* Health/Watch */

@@ -68,6 +68,7 @@ static bool known_service(struct ft_bytes name)
 
 static enum ft_health health_now(struct ft_service *service)
 {
+    atomic_store(&service->asked, true);
     return atomic_load(&service->serving) ? FT_HEALTH_SERVING : FT_HEALTH_NOT_SERVING;
 }
 

@@ -38,6 +38,7 @@ enum family {
     STORE_FAILURES,
     SEALS,
     MERGES,
+    MERGES_FAILED,
     OPEN_DOCUMENTS,
     OPEN_SHARDS,
     RUNS,
@@ -169,6 +170,11 @@ static const struct ft_metric FAMILIES[] = {
     [MERGES] = {.name = "finetuner_merges_total",
                 .kind = FT_METRIC_COUNTER,
                 .help = "Shards that were made of shards"},
+    [MERGES_FAILED] = {.name = "finetuner_merge_failures_total",
+                       .kind = FT_METRIC_COUNTER,
+                       .help =
+                           "Attempts to make one shard of several that failed: one is damaged, or the disk "
+                           "is full"},
     [OPEN_DOCUMENTS] = {.name = "finetuner_open_documents",
                         .kind = FT_METRIC_GAUGE,
                         .help = "Documents in datasets that were written to since the start"},
@@ -320,6 +326,7 @@ static void ask_store(struct ft_monitor *monitor)
     set(monitor, STORE_FAILURES, (double)s.failures);
     set(monitor, SEALS, (double)s.seals);
     set(monitor, MERGES, (double)s.merges);
+    set(monitor, MERGES_FAILED, (double)s.merges_failed);
     set(monitor, OPEN_DOCUMENTS, (double)s.ids);
     set(monitor, OPEN_SHARDS, (double)s.shards);
 }

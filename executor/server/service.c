@@ -182,6 +182,11 @@ int ft_service_monitor_port(const struct ft_service *service)
     return ft_monitor_port(service->monitor);
 }
 
+bool ft_service_asked(const struct ft_service *service)
+{
+    return atomic_load(&service->asked);
+}
+
 size_t ft_service_waiting(const struct ft_service *service)
 {
     return ft_encode_waiting(service->encode);

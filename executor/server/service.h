@@ -21,6 +21,7 @@ FT_MUST_CHECK enum ft_status ft_service_start(const struct ft_config *config, co
 void ft_service_tend(struct ft_service *service);
 int ft_service_port(const struct ft_service *service);
 int ft_service_monitor_port(const struct ft_service *service); /* of the page for Prometheus; 0: none */
+bool ft_service_asked(const struct ft_service *service);       /* a health check has been answered */
 size_t ft_service_waiting(const struct ft_service *service);   /* requests in line for a model */
 /* NOT_SERVING, answer what is in hand for at most config->drain_seconds, stop workers, free. NULL is fine. */
 void ft_service_stop(struct ft_service *service);

@@ -273,13 +273,13 @@ enum ft_rpc_code ft_v1_code(enum ft_status st)
     case FT_EXISTS:
         return FT_RPC_ALREADY_EXISTS;
     case FT_UNAVAILABLE:
-    case FT_IO:
         return FT_RPC_UNAVAILABLE;
     case FT_BUSY:
     case FT_NOMEM:
         return FT_RPC_RESOURCE_EXHAUSTED;
     case FT_CANCELLED:
         return FT_RPC_CANCELLED;
+    case FT_IO: /* where something was to be written: ft_v1_disk_refused() */
     case FT_DIVERGED:
     case FT_INTERNAL:
     case FT_STATUS_COUNT:

@@ -144,6 +144,7 @@ struct ft_v1_model_push {
     struct ft_upload_spec spec;
     struct ft_upload *upload; /* NULL: none yet, or another call has it */
     struct ft_thread *keeper; /* checks it and gives it its name */
+    double heard_at;          /* ft_clock_seconds(): the last message */
     bool keeping;             /* all bytes are there: busy, then `why` says how it went */
     bool over;                /* the last answer went out */
     struct ft_v1_why why;

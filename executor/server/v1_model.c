@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "executor/base/alloc.h"
+#include "executor/base/clock.h"
 #include "executor/base/file.h"
 #include "executor/base/log.h"
 #include "executor/codec/zip.h"
@@ -268,6 +269,7 @@ static enum ft_status begin(struct ft_v1_call *call, struct ft_v1_model_push *p,
             why->fault.retry_seconds = ROOM_SECONDS;
         }
         FT_RETURN_IF_FAILED(st);
+        p->heard_at = ft_clock_seconds();
         st = look_at_name(call->service, &p->spec, &there, why);
         if (there || st == FT_EXISTS) {
             (void)give_up(p, why);
@@ -301,8 +303,25 @@ static enum ft_status take_piece(struct ft_v1_call *call, struct ft_v1_model_pus
     }
     FT_RETURN_IF_FAILED(st);
     FT_RETURN_IF_FAILED(answer(call, ft_upload_have(p->upload), NULL, &why->err));
+    p->heard_at = ft_clock_seconds();
     ft_v1_next(call);
     return go_on(call, p, why);
+}
+
+/* It has the room of its whole model all the while. */
+static enum ft_status check_heard(const struct ft_v1_call *call, const struct ft_v1_model_push *p,
+                                  struct ft_v1_why *why)
+{
+    int64_t most = call->service->config->upload_idle_seconds;
+    if (ft_clock_seconds() - p->heard_at < (double)most) {
+        return FT_OK;
+    }
+    why->code = FT_RPC_DEADLINE_EXCEEDED;
+    return FT_FAIL(
+        &why->err, UNAVAILABLE,
+        "nothing came, or no answer was read, for %lld s (upload_idle_seconds); what came is kept: "
+        "send the rest",
+        (long long)most);
 }
 
 static enum ft_status step(struct ft_v1_call *call, struct ft_v1_model_push *p, struct ft_v1_why *why)
@@ -321,7 +340,7 @@ static enum ft_status step(struct ft_v1_call *call, struct ft_v1_model_push *p, 
     if (is_whole(p)) { /* others were being checked */
         return begin_keeping(call, p, why);
     }
-    return call->has_message && ft_v1_has_room(call) ? take_piece(call, p, why) : FT_OK;
+    return call->has_message && ft_v1_has_room(call) ? take_piece(call, p, why) : check_heard(call, p, why);
 }
 
 void ft_v1_push_model_step(struct ft_v1_call *call)
@@ -340,10 +359,8 @@ void ft_v1_push_model_step(struct ft_v1_call *call)
         ft_v1_fail(call, &why);
     } else if (p->over) {
         ft_v1_finish(call);
-    } else if (waits) {
-        call->ticking = true;
-    } else if (!call->busy && !call->has_message) {
-        (void)ft_v1_no_more(call);
+    } else if (waits || call->busy || call->has_message || !ft_v1_no_more(call)) {
+        call->ticking = waits || (p->upload != NULL && !is_whole(p)); /* check_heard() */
     }
 }
 

@@ -78,6 +78,7 @@ struct ft_set_stats {
     uint64_t backlog;       /* ... and of those that are not shards yet */
     uint64_t cut;           /* bytes of unacknowledged tails that opening cut off */
     uint64_t seals, merges; /* shards written since opening, from a journal and from shards */
+    uint64_t merges_failed; /* since opening: shards are damaged, or the disk is full */
     size_t shards, journals;
     bool working; /* its thread is making shards now */
     bool behind;  /* calls wait for it */

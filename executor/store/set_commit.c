@@ -295,6 +295,14 @@ static void store_calls(void *arg)
     (void)pthread_mutex_unlock(&set->mutex);
 }
 
+/* Mutex held. For who does not wait for shards. */
+static enum ft_status check_room(const struct ft_set *set, struct ft_err *err)
+{
+    return set->pending_bytes > PENDING_BYTES && set->stats.behind
+               ? FT_FAIL(err, BUSY, "more comes than can be made into shards: try again")
+               : FT_OK;
+}
+
 /* `patient`: whatever there is to wait for. */
 static enum ft_status enqueue(struct ft_set *set, struct ft_set_request *r, bool patient, struct ft_err *err)
 {
@@ -304,10 +312,7 @@ static enum ft_status enqueue(struct ft_set *set, struct ft_set_request *r, bool
         FT_TRY(ft_thread_start("journal", store_calls, set, &set->storer, err));
     }
     while (set->pending_bytes > PENDING_BYTES && !r->deletes) {
-        if (set->stats.behind && !patient) {
-            st = FT_FAIL(err, BUSY, "more comes than can be made into shards: try again");
-            goto done;
-        }
+        FT_TRY(patient ? FT_OK : check_room(set, err));
         (void)pthread_cond_wait(&set->turn, &set->mutex);
     }
     *set->last = r;
@@ -330,6 +335,12 @@ static void submit(struct ft_set *set, const struct ft_document *docs, size_t co
     const struct ft_set_result nothing = {0};
     struct ft_err err = {0};
     struct ft_set_request *r = NULL;
+    if (!patient) { /* told before the work that preparing is: it may come again and again */
+        (void)pthread_mutex_lock(&set->mutex);
+        st = check_room(set, &err);
+        (void)pthread_mutex_unlock(&set->mutex);
+        FT_TRY(st);
+    }
     FT_TRY(ft_new(1, sizeof *r, &r, &err));
     r->done = done;
     r->arg = arg;

@@ -4,10 +4,12 @@
  * which calls are stored.
  */
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
 #include "executor/base/alloc.h"
+#include "executor/base/clock.h"
 #include "executor/base/log.h"
 #include "executor/store/set_internal.h"
 #include "executor/store/shard_write.h"
@@ -16,7 +18,8 @@ enum {
     PIECE = 4096, /* ids that move while nobody stores: about a millisecond */
     MERGE_AT = 4, /* so many shards of like size become one */
     MANY = 64,    /* with more, four become one whatever their sizes */
-    RETRY_SECONDS = 1
+    RETRY_SECONDS = 1,
+    MERGE_PAUSE_SECONDS = 300 /* at most; it doubles: to read a damaged shard over and over costs a core */
 };
 
 /* Some segments that become one. */
@@ -386,28 +389,53 @@ static enum ft_status merge_shards(struct ft_set *set, bool force, struct ft_err
 }
 
 /* Calls wait for journals to become shards only: what is wrong with older shards is not theirs. */
-static enum ft_status work(struct ft_set *set, bool force, struct ft_err *err)
+static enum ft_status work(struct ft_set *set, bool force, bool merges, struct ft_err *err)
 {
     enum ft_status st = seal_journals(set, force, err);
     (void)pthread_mutex_lock(&set->mutex);
     set->stuck = *err;
     (void)pthread_cond_broadcast(&set->turn);
     (void)pthread_mutex_unlock(&set->mutex);
-    return st == FT_OK ? merge_shards(set, force, err) : st;
+    return st == FT_OK && merges ? merge_shards(set, force, err) : st;
 }
 
 /* Mutex held. */
-static void nap(struct ft_set *set)
+static void nap(struct ft_set *set, double seconds)
 {
     struct timespec until = {0};
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += RETRY_SECONDS;
+    until.tv_sec += (time_t)ceil(seconds);
     (void)pthread_cond_timedwait(&set->wake, &set->mutex, &until);
+}
+
+/* When shards are merged again that could not be, unless somebody asks for it. */
+struct patience {
+    double pause, until; /* seconds; ft_clock_seconds() */
+};
+
+static void merges_went(struct ft_set *set, struct patience *patience, bool well)
+{
+    double pause = patience->pause == 0 ? RETRY_SECONDS : fmin(2 * patience->pause, MERGE_PAUSE_SECONDS);
+    patience->pause = well ? 0 : pause;
+    patience->until = ft_clock_seconds() + patience->pause;
+    set->stats.merges_failed += !well;
+}
+
+/* Mutex held, after a round of work: what is next, and not at once where something did not work. */
+static void rest(struct ft_set *set, const struct patience *patience, bool stuck)
+{
+    double wait = stuck ? RETRY_SECONDS : patience->until - ft_clock_seconds();
+    bool at_once = set->asked || set->stats.bytes >= set->seal_bytes; /* it grew while we worked */
+    set->asked = at_once || stuck || patience->pause > 0;
+    if (set->asked && wait > 0 && (stuck || !at_once) && !ft_cancelled(&set->cancel)) {
+        nap(set, wait);
+    }
 }
 
 void ft_set_worker(void *arg)
 {
     struct ft_set *set = arg;
+    struct patience patience = {0, 0};
     (void)pthread_mutex_lock(&set->mutex);
     while (!ft_cancelled(&set->cancel)) {
         if (!set->asked) {
@@ -416,10 +444,11 @@ void ft_set_worker(void *arg)
         }
         struct ft_err err = {0};
         bool force = set->force;
+        bool merges = force || ft_clock_seconds() >= patience.until;
         set->asked = false;
         set->stats.working = true;
         (void)pthread_mutex_unlock(&set->mutex);
-        enum ft_status st = work(set, force, &err);
+        enum ft_status st = work(set, force, merges, &err);
         (void)pthread_mutex_lock(&set->mutex);
         set->stats.working = false;
         if (force) {
@@ -427,14 +456,16 @@ void ft_set_worker(void *arg)
             set->forced = err;
             (void)pthread_cond_broadcast(&set->turn);
         }
-        if (st != FT_OK && st != FT_CANCELLED) {
+        bool failed = st != FT_OK && st != FT_CANCELLED;
+        bool stuck = failed && set->stuck.code != FT_OK; /* a journal cannot become a shard */
+        if (failed) {
             FT_LOG_WARNING_LINE("store", "no shard was made, it is tried again dataset=\"%s\" reason=\"%s\"",
                                 set->dir, err.text);
-            set->asked = true;
-            nap(set);
-        } else if (set->stats.bytes >= set->seal_bytes) { /* it grew while we worked */
-            set->asked = true;
         }
+        if (merges && !stuck) {
+            merges_went(set, &patience, !failed);
+        }
+        rest(set, &patience, stuck);
     }
     set->force = false;
     (void)pthread_cond_broadcast(&set->turn);

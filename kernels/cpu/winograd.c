@@ -10,7 +10,7 @@ enum {
     DEPTH = 256,    /* channels of a part: 16 KB of a panel */
     TILES = 24,     /* of a block */
     FEW_BLOCKS = 4, /* a thread: with fewer, threads share the panels */
-    MIN_CHANNELS = 64
+    MIN_CHANNELS = 32
 };
 
 struct winograd {

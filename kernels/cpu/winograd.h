@@ -13,7 +13,7 @@
  * only the results whose windows they lie in. Bits depend on neither batch nor threads. The
  * transformed weight is 4 times its size; all kernels of a device share it (packs.h).
  *
- * The rule: as for direct.h, where the widest set is AVX2; whole panels of channels on both sides, and 64;
+ * The rule: as for direct.h, where the widest set is AVX2; whole panels of channels on both sides, and 32;
  * tiles that y fills so far that they save half of the products, which leaves out 1 x 1, 2 x 2 and 5 x 5
  * pixels (128 images, 512 channels, forward: 17, 59 and 90, with direct.h 82, 119 and 84; of 3 x 3 pixels 140
  * and 82). bench_conv, two Zen 3 cores, GFLOP/s as a plain sum counts them, of these, of direct.h and of
@@ -25,9 +25,12 @@
  *
  * 16 images, 16 channels at 112 x 112: forward 211, 120, 149; of data 186, 93, 121; of weights 80, 35, 61.
  *
+ * 64 images, 32 channels to 64 at 4 x 4: forward 297, 153, 109; of data 317, 154, 163; of weights 207, 88,
+ * 79; at 16 x 16: 434, 170, 178; 356, 156, 132; 290, 135, 145.
+ *
  * One image forward, 64 channels at 56 x 56: 445, 171, 160; 512 channels at 7 x 7: 100, 114, 94.
  *
- * With 16 to 63 channels they would be faster too, but networks that small are where their rounding shows: a
+ * With 16 to 31 channels they would be faster too, but networks that small are where their rounding shows: a
  * unit that it brings over ReLU's edge moves the gradient of a layer of few units by percents
  * (tests/oracle/test_train_oracle.py).
  *

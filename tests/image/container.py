@@ -134,9 +134,12 @@ class Docker:
         assert image == IMAGE and network_mode == 'host' and entrypoint is None, (image, network_mode, entrypoint)
         (self.folder / f'{name}.args').write_text(json.dumps({'args': args, 'volumes': volumes, 'how': repr(how)}))
         mounts = [*((host, v['bind']) for host, v in volumes.items()), *self.more]
-        container = Container(self.folder / f'{name}.log', [*config()['Entrypoint'], *args], environment, mounts, own_network=False)
+        container = self.start(self.folder / f'{name}.log', args, environment, mounts)
         (self.folder / f'{name}.pid').write_text(f'{container.pid()} {container.name}')
         return Handle(self.folder, name, container)
+
+    def start(self, log, args, environment, mounts):
+        return Container(log, [*config()['Entrypoint'], *args], environment, mounts, own_network=False)
 
 
 class Handle:

@@ -216,7 +216,7 @@ def test_mix_goes_part_of_the_way(place):
     """Weights are linear in --mix, and what is measured is what is written."""
     def weights(share):
         s = cli.ok(
-            "fit", "mlp.onnx", "mlp-train.jsonl", "--eval", "mlp-eval.jsonl", "--out", f"mix-{share}", "--steps", 6, "--mix", share,
+            "fit", "mlp.onnx", "mlp-train.jsonl", "--eval", "mlp-eval.jsonl", "--out", f"mix-{share}/", "--steps", 6, "--mix", share,
             "--json", "--quiet", cwd=place.dir,
         ).json()
         written = cli.ok("evaluate", f"mix-{share}", "mlp-eval.jsonl", "--json", "--quiet", cwd=place.dir).json()["metrics"]

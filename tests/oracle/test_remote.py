@@ -115,7 +115,8 @@ def test_pull_is_the_artifact(server, data, run, tmp_path):
     told = finetuner('pull', summary['run'], '--server', server.target, '--out', tmp_path / 'again.zip', '--json').stdout
     assert json.loads(told) == {'run': summary['run'], 'out': str(tmp_path / 'again.zip')}
     assert (tmp_path / 'again.zip').read_bytes() == artifact.read_bytes()
-    finetuner('pull', summary['run'], '--server', server.target, '--out', tmp_path / 'folder')
+    for _ in range(2):  # a new one, and over the old one; as a shell completes it
+        finetuner('pull', summary['run'], '--server', server.target, '--out', f'{tmp_path}/folder/')
     finetuner('encode', tmp_path / 'folder', data, '--out', tmp_path / 'a.npy')
     finetuner('encode', artifact, data, '--out', tmp_path / 'b.npy')
     assert (tmp_path / 'a.npy').read_bytes() == (tmp_path / 'b.npy').read_bytes()
@@ -181,6 +182,8 @@ def test_datasets_are_listed_and_deleted(server, data):
         assert 'few' in finetuner('datasets', *words, *at, code=4).stderr
     told = finetuner('datasets', 'verify', 'many', *at, code=2).stderr
     assert 'finetuner datasets verify many --workspace' in told
+    told = finetuner('datasets', 'export', 'many', '--out', 'many.bin', *at, code=2).stderr
+    assert 'finetuner datasets export many --out FILE.bin --workspace' in told
     for words in (['list', '--workspace', 'x'], ['list', 'many'], ['delete'], []):
         finetuner('datasets', *words, *at, code=2)
 
@@ -201,9 +204,21 @@ def test_a_damaged_dataset_hides_no_other(tmp_path, data):
             told = finetuner('datasets', *words, '--json', code=code)
             assert [d['dataset'] for d in json.loads(told.stdout)['datasets']] == ['a', 'd']
             assert "dataset 'b': " in told.stderr and "dataset 'c': " in told.stderr and len(told.stderr.splitlines()) == 2
+        # That one is damaged is what the exit code says, whatever is wrong with others.
+        assert "'typo'" in finetuner('datasets', 'verify', 'b', 'typo', *here, code=3).stderr
+        assert "'typo'" in finetuner('datasets', 'verify', 'typo', 'b', *here, code=3).stderr
+        finetuner('datasets', 'verify', 'typo', *here, code=4)
         for name in ('b', 'c'):
             finetuner('datasets', 'delete', name, *at)
         assert finetuner('datasets', 'list', *at).stderr == ''
+        (tmp_path / 'data' / 'datasets' / 'e').mkdir()  # what cannot be read at all
+        (tmp_path / 'data' / 'datasets' / 'e' / 'manifest').mkdir()
+        start = time.monotonic()
+        told = finetuner('datasets', 'list', *at, '--json', code=1)
+        assert [d['dataset'] for d in json.loads(told.stdout)['datasets']] == ['a', 'd'] and "dataset 'e': " in told.stderr
+        assert time.monotonic() - start < 10 and 'went away' not in told.stderr, told.stderr
+        (tmp_path / 'data' / 'datasets' / 'e' / 'manifest').rmdir()
+        (tmp_path / 'data' / 'datasets' / 'e').rmdir()
         assert server.stop() == 0
 
 

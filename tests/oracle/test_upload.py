@@ -419,6 +419,28 @@ def test_unfinished_ones_have_a_bound_together(v1, tmp_path):  # noqa: F811
         assert server.stop() == 0
 
 
+def test_who_says_nothing_is_not_waited_for(v1, tmp_path):  # noqa: F811
+    """It would keep the room of its whole model for as long as it lives."""
+    whole = network(tmp_path / 'net.onnx', 7000).read_bytes()
+    head = upload(v1, 'slow', content(**{'net.onnx': whole}))
+    with serving.Server(tmp_path, serving.VECTORS, '--upload-idle-seconds', '1') as server, grpc.insecure_channel(server.target) as channel:
+        stub = v1.stub(channel)  # noqa: F811
+        for sent in (0, 5000):
+            over = threading.Event()
+
+            def silent():
+                yield head
+                yield from pieces(v1, whole[:sent])
+                over.wait(60)
+            start = time.monotonic()
+            error = refused(grpc.StatusCode.DEADLINE_EXCEEDED, lambda: stub.PushModel(silent(), timeout=50))
+            assert 1 <= time.monotonic() - start < 20 and 'upload_idle_seconds' in error.details()
+            over.set()
+        rest = list(stub.PushModel(iter([head, *pieces(v1, whole, 5000, 1 << 20)])))
+        assert rest[0].bytes == 5000 and rest[-1].model.name == 'slow'
+        assert server.stop() == 0
+
+
 def test_many_at_once_are_checked_in_turn(v1, server, stub, tmp_path):  # noqa: F811
     count = 12
     whole = [network(tmp_path / f'{k}.onnx', 20000, seed=k).read_bytes() for k in range(count)]

@@ -3,8 +3,8 @@
 
 Both take the same number of steps with batches of the same shape (classes x documents a class), the same learning rate, AdamW,
 length limit and rule of triplets; both results are encoded and measured by the same code (numpy, cosine, each set searched
-against itself). sentence-transformers trains by its own loss class in a plain loop, with dropout as its model has it, gradients
-clipped at 1 and torch's AdamW.
+against itself). sentence-transformers trains in a plain loop, by its own class of triplet loss or by pytorch-metric-learning's
+NTXentLoss, with dropout as its model has it, gradients clipped at 1 and torch's AdamW.
 
 Usage: quality_text.py BUILD FOLDER [--seeds 1 2 3] [--steps 100] [--only ours|peer] [--fit "options"]
 FOLDER holds train.jsonl, test.jsonl and unseen.jsonl, as tools/demo/packages.sh writes them.
@@ -64,12 +64,20 @@ def batches(labels, classes, each, steps, seed):
         yield np.concatenate([rng.choice(groups[names[c]], each, replace=False) for c in chosen])
 
 
+def peer_loss(model, o):
+    if o.rule == "ntxent":
+        from pytorch_metric_learning.losses import NTXentLoss
+        ntxent = NTXentLoss()
+        return lambda features, labels: ntxent(model(features[0])["sentence_embedding"], labels)
+    rule = {"semihard": losses.BatchSemiHardTripletLoss, "hard": losses.BatchHardTripletLoss}[o.rule]
+    return rule(model, margin=o.margin)
+
+
 def peer(rows, seed, o):
     torch.manual_seed(seed)
     model = SentenceTransformer(MODEL, device="cpu")
     model.max_seq_length = o.max_length
-    rule = {"semihard": losses.BatchSemiHardTripletLoss, "hard": losses.BatchHardTripletLoss}[o.rule]
-    loss = rule(model, margin=o.margin)
+    loss = peer_loss(model, o)
     optimizer = torch.optim.AdamW(model.parameters(), lr=o.learning_rate)
     labels = np.unique([r["label"] for r in rows], return_inverse=True)[1]
     model.train()
@@ -86,10 +94,11 @@ def peer(rows, seed, o):
 
 def ours(o, seed, work):
     out = work / f"ours-{seed}.zip"
-    miner = {"semihard": "FaceNetSemihardMiner", "hard": "BatchHardMiner"}[o.rule]
+    rule = {"semihard": ["--miner", "FaceNetSemihardMiner", "--loss-options", json.dumps({"margin": o.margin})],
+            "hard": ["--miner", "BatchHardMiner", "--loss-options", json.dumps({"margin": o.margin})],
+            "ntxent": ["--loss", "NTXentLoss"]}[o.rule]
     subprocess.run([o.build / "finetuner", "fit", MODEL, o.folder / "train.jsonl", "--out", out, "--steps", str(o.steps), "--batch-size",
-                    str(o.classes * o.each), "--num-items-per-class", str(o.each), "--learning-rate", str(o.learning_rate), "--miner", miner,
-                    "--loss-options", json.dumps({"margin": o.margin}), "--prep-options", json.dumps({"max_length": o.max_length}),
+                    str(o.classes * o.each), "--num-items-per-class", str(o.each), "--learning-rate", str(o.learning_rate), *rule, "--prep-options", json.dumps({"max_length": o.max_length}),
                     "--seed", str(seed), "--quiet", *o.fit.split()], check=True, capture_output=True)
     return out
 
@@ -111,7 +120,7 @@ def main():
     p.add_argument("--learning-rate", type=float, default=2e-5)
     p.add_argument("--margin", type=float, default=0.2)
     p.add_argument("--max-length", type=int, default=64)
-    p.add_argument("--rule", choices=["semihard", "hard"], default="semihard")
+    p.add_argument("--rule", choices=["semihard", "hard", "ntxent"], default="semihard")
     p.add_argument("--per-label", type=int, default=50, help="documents of a label measured")
     p.add_argument("--only", choices=["ours", "peer"])
     p.add_argument("--fit", default="", help="more options of fit")
