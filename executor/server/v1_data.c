@@ -115,7 +115,11 @@ FT_V1_ANSWER(ft_v1_get_dataset)
     ft_v1_at_fault(why, "dataset");
     FT_TRY(ft_datasets_dir(service->datasets, name, &dir, &why->err));
     ft_v1_at_fault(why, "");
-    FT_TRY(ft_v1_ours(why, ft_folder_look(dir, &info, &why->err)));
+    st = ft_folder_look(dir, &info, &why->err);
+    if (st == FT_INVALID) { /* what is there is no dataset: not the request's fault */
+        why->code = FT_RPC_INTERNAL;
+    }
+    FT_TRY(ft_v1_ours(why, st));
     FT_TRY(describe(name, &info, answer, &why->err));
 done:
     ft_free(dir);

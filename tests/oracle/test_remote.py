@@ -212,12 +212,12 @@ def test_a_damaged_dataset_hides_no_other(tmp_path, data):
             finetuner('datasets', 'delete', name, *at)
         assert finetuner('datasets', 'list', *at).stderr == ''
         (tmp_path / 'data' / 'datasets' / 'e').mkdir()  # what cannot be read at all
-        (tmp_path / 'data' / 'datasets' / 'e' / 'manifest').mkdir()
+        (tmp_path / 'data' / 'datasets' / 'e' / 'manifest').symlink_to('manifest')
         start = time.monotonic()
         told = finetuner('datasets', 'list', *at, '--json', code=1)
         assert [d['dataset'] for d in json.loads(told.stdout)['datasets']] == ['a', 'd'] and "dataset 'e': " in told.stderr
         assert time.monotonic() - start < 10 and 'went away' not in told.stderr, told.stderr
-        (tmp_path / 'data' / 'datasets' / 'e' / 'manifest').rmdir()
+        (tmp_path / 'data' / 'datasets' / 'e' / 'manifest').unlink()
         (tmp_path / 'data' / 'datasets' / 'e').rmdir()
         assert server.stop() == 0
 
