@@ -30,7 +30,8 @@ static enum ft_status take_option(int argc, char **argv, int *i, ft_args_flag ta
     }
     if (value == NULL && !takes_none(key)) {
         if (*i + 1 >= argc) {
-            return FT_FAIL(err, USAGE, "--%s needs a value", key);
+            return FT_FAIL(err, USAGE, "--%s needs a value, if there is such an option (--help lists them)",
+                           key);
         }
         value = argv[++*i];
     }

@@ -84,6 +84,8 @@ bool ft_model_args_flag(const char *key);
  * to: FT_NOT_FOUND, FT_IO; those above an artifact (".zip", or a folder) are made. NULL is fine. */
 FT_MUST_CHECK enum ft_status ft_out_check(const char *out, const char *suffix, const char *other,
                                           struct ft_err *err);
+/* FT_USAGE: it is what it is made of. */
+FT_MUST_CHECK enum ft_status ft_out_apart(const char *out, const char *model, struct ft_err *err);
 /* The folders above an artifact. */
 FT_MUST_CHECK enum ft_status ft_out_make_folders(const char *out, struct ft_err *err);
 /* Exactly `want` positionals, else FT_USAGE with the command's usage. */
@@ -110,6 +112,8 @@ FT_MUST_CHECK enum ft_status ft_output_option(struct ft_output *output, const ch
 FT_MUST_CHECK enum ft_status ft_write_rows(const char *path, const float *rows, size_t count, int64_t dim,
                                            struct ft_err *err);
 /* One JSON object on stdout and a newline. */
+/* The lock of a service's folder, for a command that changes it: close(*fd). FT_BUSY: a service has it. */
+FT_MUST_CHECK enum ft_status ft_workspace_lock(const char *workspace, int *fd, struct ft_err *err);
 FT_MUST_CHECK enum ft_status ft_print_json(const struct ft_json *json, struct ft_err *err);
 /* {key: array} on stdout. */
 FT_MUST_CHECK enum ft_status ft_print_json_list(const char *key, struct ft_json *take_array,

@@ -135,6 +135,17 @@ static void print_row(const char *name, const struct ft_folder_info *info)
 
 typedef enum ft_status (*look_at)(const char *dir, struct ft_folder_info *info, struct ft_err *err);
 
+enum ft_status ft_workspace_lock(const char *workspace, int *fd, struct ft_err *err)
+{
+    enum ft_status st = ft_runs_lock(workspace, fd, err);
+    if (st != FT_BUSY) {
+        return st;
+    }
+    const struct ft_err why = *err;
+    return ft_err_set(err, st, __FILE__, __LINE__,
+                      "%.700s; if it is a service, ask it (--server HOST:PORT) or stop it", why.text);
+}
+
 void ft_datasets_broken(struct ft_err *last, const struct ft_err *why, const char *name)
 {
     struct ft_err named = *why;
@@ -304,7 +315,7 @@ static enum ft_status delete_all(const struct wish *w, const char *dir, struct f
 static enum ft_status change(const struct wish *w, const char *verb, const char *dir, struct ft_err *err)
 {
     int lock = -1;
-    FT_RETURN_IF_FAILED(ft_runs_lock(w->workspace, &lock, err));
+    FT_RETURN_IF_FAILED(ft_workspace_lock(w->workspace, &lock, err));
     enum ft_status st = strcmp(verb, "compact") == 0 ? compact(w, dir, err)
                         : w->n_ids > 0               ? delete_ids(w, dir, err)
                                                      : delete_all(w, dir, err);

@@ -19,7 +19,13 @@ struct fit_args {
 
 static bool is_flag(const char *key)
 {
-    return ft_output_flag(key) || ft_fit_options_is_flag(key);
+    return ft_output_flag(key) || strcmp(key, "detach") == 0 || ft_fit_options_is_flag(key);
+}
+
+static bool is_of_services(const char *key)
+{
+    return strcmp(key, "dataset") == 0 || strcmp(key, "eval-dataset") == 0 || strcmp(key, "detach") == 0 ||
+           strcmp(key, "idempotency-key") == 0;
 }
 
 void ft_help_fit(const char *command)
@@ -74,6 +80,8 @@ static enum ft_status read_args(const struct ft_args *args, struct fit_args *min
             mine->eval = value;
         } else if (strcmp(key, "out") == 0) {
             mine->out = value;
+        } else if (!known && is_of_services(key)) {
+            return FT_FAIL(err, USAGE, "--%s goes with --server HOST:PORT", key);
         } else if (!known) {
             enum ft_status st = ft_fit_options_set(options, key, value, err);
             FT_RETURN_IF_FAILED(st == FT_OK ? st : ft_usage(err));
@@ -185,6 +193,7 @@ static enum ft_status run_job(const struct ft_args *args, const struct fit_args 
     }
     FT_TRY(mine->out != NULL ? ft_new_text(mine->out, &out, err)
                              : default_out(args->positional[0], &out, err));
+    FT_TRY(ft_out_apart(out, args->positional[0], err));
     FT_TRY(ft_artifact_check_place(out, err));
     FT_TRY(command_text(args, &command, err));
     struct ft_fit_job job = {.model_path = args->positional[0],
@@ -227,8 +236,8 @@ enum ft_status ft_cmd_fit(int argc, char **argv, struct ft_err *err)
     }
     FT_TRY(ft_args_parse(argc, argv, is_flag, &args, err));
     FT_TRY(ft_fit_options_init(&options, err));
-    FT_TRY(ft_args_want(&args, 2, ft_command_find("fit")->usage, err));
     FT_TRY(read_args(&args, &mine, &options, err));
+    FT_TRY(ft_args_want(&args, 2, ft_command_find("fit")->usage, err));
     FT_TRY(run_job(&args, &mine, &options, err));
 done:
     ft_fit_options_release(&options);

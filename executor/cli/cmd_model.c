@@ -147,6 +147,7 @@ static enum ft_status show(int argc, char **argv, bool write, const char *usage,
         FT_TRY(FT_FAIL(err, USAGE, "tailor needs --out FILE.onnx, FILE.zip or a folder"));
     }
     FT_TRY(ft_out_check(m.out, ".onnx", ".zip", err));
+    FT_TRY(write ? ft_out_apart(m.out, args.positional[0], err) : FT_OK);
     FT_TRY(ft_model_load(args.positional[0], &m.model, &model, err));
     FT_TRY(ft_tailor(model, &m.tailor, &graph, &report, err));
     if (prep_json(model, graph, m.prep, &prep, &hint, &why) != FT_OK && (write || m.prep != NULL)) {

@@ -240,7 +240,7 @@ static enum ft_status delete_here(const struct wish *w, const char *name, struct
     char *dir = NULL;
     int lock = -1;
     FT_TRY(folder_of(w, &dir, err));
-    FT_TRY(ft_runs_lock(w->workspace, &lock, err));
+    FT_TRY(ft_workspace_lock(w->workspace, &lock, err));
     FT_TRY(find(dir, name, &stored, err));
     st = stored.root != NULL
              ? ft_path_remove(stored.root, err)

@@ -1,6 +1,7 @@
 /* --out: whether what is asked for can be written there, before the work that makes it. */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "executor/base/alloc.h"
@@ -72,6 +73,16 @@ enum ft_status ft_out_check(const char *out, const char *suffix, const char *oth
     enum ft_status st = check_folder(out, dir, err);
     ft_free(dir);
     return st;
+}
+
+enum ft_status ft_out_apart(const char *out, const char *model, struct ft_err *err)
+{
+    struct stat a;
+    struct stat b;
+    bool same = stat(out, &a) == 0 && stat(model, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return same ? FT_FAIL(err, USAGE, "--out %.300s is the model itself, which would be gone: name another",
+                          out)
+                : FT_OK;
 }
 
 enum ft_status ft_out_make_folders(const char *out, struct ft_err *err)

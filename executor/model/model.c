@@ -137,7 +137,8 @@ static enum ft_status load_any(const char *path, const struct ft_model_options *
     bool artifact = false;
     bool folder = false;
     if (kind == FT_PATH_NONE) {
-        return FT_FAIL(err, NOT_FOUND, "no model at %s", path);
+        return FT_FAIL(err, NOT_FOUND, "no model at %s: it is a file or a folder here, nothing is downloaded",
+                       path);
     }
     if (kind == FT_PATH_OTHER) {
         return FT_FAIL(err, INVALID, "%s is neither a file nor a folder", path);

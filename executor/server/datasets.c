@@ -205,8 +205,10 @@ static enum ft_status find_dir(struct ft_datasets *datasets, const char *name, c
     if (ft_path_kind(*dir) != FT_PATH_DIR) {
         ft_free(*dir);
         *dir = NULL;
-        return FT_FAIL(err, NOT_FOUND, "there is no dataset '%s': send labelled Documents to /train first",
-                       name);
+        return FT_FAIL(
+            err, NOT_FOUND,
+            "there is no dataset '%s': send labelled Documents to /train, or `finetuner push` them, first",
+            name);
     }
     return FT_OK;
 }

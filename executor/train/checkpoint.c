@@ -264,6 +264,18 @@ done:
     return st;
 }
 
+enum ft_status ft_checkpoint_any(const char *dir, bool *any, struct ft_err *err)
+{
+    struct ft_dir_list list = {0};
+    *any = false;
+    FT_RETURN_IF_FAILED(ft_dir_list(dir, &list, err));
+    for (size_t i = 0; i < list.count; i++) {
+        *any = *any || step_of(list.names[i]) >= 0;
+    }
+    ft_dir_list_release(&list);
+    return FT_OK;
+}
+
 enum ft_status ft_checkpoint_load(const char *dir, const char job[FT_SHA256_HEX], const struct ft_blob *blobs,
                                   size_t n_blobs, struct ft_json **state, struct ft_err *err)
 {

@@ -32,6 +32,7 @@ FT_MUST_CHECK enum ft_status ft_checkpoint_save(const char *dir, const struct ft
 FT_MUST_CHECK enum ft_status ft_checkpoint_load(const char *dir, const char job[FT_SHA256_HEX],
                                                 const struct ft_blob *blobs, size_t n_blobs,
                                                 struct ft_json **state, struct ft_err *err);
+FT_MUST_CHECK enum ft_status ft_checkpoint_any(const char *dir, bool *any, struct ft_err *err);
 /* Remove all checkpoints of a folder. */
 FT_MUST_CHECK enum ft_status ft_checkpoint_clear(const char *dir, struct ft_err *err);
 #endif

@@ -224,6 +224,20 @@ done:
     return st;
 }
 
+/* Nobody named the folder, so nobody may know that hours of work lie in it. */
+static enum ft_status check_unfinished(const struct ft_run *run, struct ft_err *err)
+{
+    bool any = false;
+    if (run->work_dir_is_ours) {
+        FT_RETURN_IF_FAILED(ft_checkpoint_any(run->work_dir, &any, err));
+    }
+    return any ? FT_FAIL(err, EXISTS,
+                         "%.600s holds a training that was stopped before its end: --resume goes on with it; "
+                         "remove that folder to begin anew",
+                         run->work_dir)
+               : FT_OK;
+}
+
 enum ft_status ft_run_keep_open(struct ft_run *run, struct ft_err *err)
 {
     FT_RETURN_IF_FAILED(hash_job(run, err));
@@ -244,6 +258,7 @@ enum ft_status ft_run_keep_open(struct ft_run *run, struct ft_err *err)
         return FT_OK;
     }
     FT_RETURN_IF_FAILED(ft_dir_make(run->work_dir, err));
+    FT_RETURN_IF_FAILED(run->options.resume ? FT_OK : check_unfinished(run, err));
     FT_RETURN_IF_FAILED(open_journal(run, err));
     return run->options.resume ? ft_run_resume(run, err) : ft_checkpoint_clear(run->work_dir, err);
 }

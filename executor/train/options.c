@@ -86,7 +86,7 @@ static const struct row rows[] = {
      "while training texts: model = as its config.json says, or a probability of 0 .. 1 for all places that "
      "its "
      "family drops at; frozen leading layers never do"},
-    {"name", TEXT, AT(name), NULL, 0, 0, NULL, "of the run and its model"},
+    {"name", TEXT, AT(name), NULL, 0, 0, NULL, "shown with the run, which is asked for by its id"},
     {"device", NAME, AT(device), "auto", 0, 0, "auto|cpu|ref|cuda",
      "auto, cpu or ref (slow, double precision)"},
     {"precision", NAME, AT(precision), "f32", 0, 0, "f32|bf16|bf16-emulated",

@@ -655,6 +655,21 @@ def test_writing_where_one_cannot(place):
     shutil.rmtree(folder)
 
 
+def test_a_model_is_not_written_over_by_what_is_made_of_it(place, tuned):
+    before = (place.dir / "cnn.onnx").read_bytes()
+    for words in (["tailor", "cnn.onnx", "--out", "./cnn.onnx"], ["fit", tuned["mlp"].path, "mlp-train.jsonl", "--out", tuned["mlp"].path]):
+        result = cli.finetuner(*words, cwd=place.dir)
+        assert result.code == 2 and "is the model itself" in result.err, result
+    assert (place.dir / "cnn.onnx").read_bytes() == before
+
+
+def test_options_of_services_say_so(place):
+    for words in (["--dataset", "x"], ["--detach"], ["--eval-dataset", "x"], ["--idempotency-key", "x"]):
+        for data in ([], ["cnn-train.jsonl"]):
+            result = cli.finetuner("fit", "cnn.onnx", *data, *words, cwd=place.dir)
+            assert result.code == 2 and f"{words[0]} goes with --server" in result.err, result
+
+
 def test_all_commands_cut_at_the_same_place(place):
     """A head that only its width gives away: evaluate and encode know the labels of their data as fit does."""
     torch.manual_seed(3)

@@ -294,7 +294,9 @@ def test_the_work_folder_beside_the_output(job):
         time.sleep(0.001)
     child.kill()
     child.communicate()
-    assert work.is_dir()
+    kept = checkpoints(work)
+    refused = cli.finetuner(*words, cwd=job.dir)  # who forgets --resume loses nothing
+    assert refused.code == 3 and "beside.zip.work" in refused.err and "--resume" in refused.err and checkpoints(work) == kept
     summary = cli.ok(*words, "--resume", "--json", cwd=job.dir).json()
     assert summary["resumed_from"] > 0 and not work.exists()
     assert (job.dir / "beside.zip").read_bytes() == (job.dir / "whole.zip").read_bytes()
