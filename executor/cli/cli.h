@@ -111,9 +111,9 @@ FT_MUST_CHECK enum ft_status ft_output_option(struct ft_output *output, const ch
 /* Rows (count, dim) to a .npy file. */
 FT_MUST_CHECK enum ft_status ft_write_rows(const char *path, const float *rows, size_t count, int64_t dim,
                                            struct ft_err *err);
-/* One JSON object on stdout and a newline. */
 /* The lock of a service's folder, for a command that changes it: close(*fd). FT_BUSY: a service has it. */
 FT_MUST_CHECK enum ft_status ft_workspace_lock(const char *workspace, int *fd, struct ft_err *err);
+/* One JSON object on stdout and a newline. */
 FT_MUST_CHECK enum ft_status ft_print_json(const struct ft_json *json, struct ft_err *err);
 /* {key: array} on stdout. */
 FT_MUST_CHECK enum ft_status ft_print_json_list(const char *key, struct ft_json *take_array,
@@ -121,8 +121,8 @@ FT_MUST_CHECK enum ft_status ft_print_json_list(const char *key, struct ft_json 
 /* What became of Documents of a dataset: "shoes: 1,200 documents deleted", or an object. */
 FT_MUST_CHECK enum ft_status ft_datasets_told(const char *name, const char *what, int64_t count, bool json,
                                               struct ft_err *err);
-/* One that cannot be looked at hides no other: *last is what the command fails with in the end, those before
- * it are told on stderr. */
+/* One that cannot be looked at hides no other: *last is what the command fails with in the end, a damaged one
+ * before any other failure; the rest are told on stderr. */
 void ft_datasets_broken(struct ft_err *last, const struct ft_err *why, const char *name);
 /* "12,345,678" */
 enum { FT_COUNT_TEXT = 40 };
