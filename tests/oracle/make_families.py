@@ -9,6 +9,7 @@ Usage: python tests/oracle/make_families.py OUT_FOLDER [FAMILY ...]     writes F
 """
 import dataclasses
 import functools
+import importlib
 import pathlib
 import sys
 import typing
@@ -19,6 +20,7 @@ import torchvision
 from torch import nn
 
 models = torchvision.models
+googlenet_of, inception_of = (importlib.import_module(f"torchvision.models.{name}") for name in ("googlenet", "inception"))  # not the functions
 warnings.filterwarnings("ignore")
 
 
@@ -52,6 +54,30 @@ class Slim(models.ResNet):
 
     def _make_layer(self, block, planes, *args, **kwargs):
         return super()._make_layer(block, planes // 4, *args, **kwargs)
+
+
+def fourth(channels):
+    """A fourth of a width; images keep their three channels."""
+    return channels if channels == 3 else channels // 4
+
+
+def slim_conv(inputs, outputs, **kwargs):
+    return inception_of.BasicConv2d(fourth(inputs), fourth(outputs), **kwargs)
+
+
+def googlenet():
+    blocks = [slim_conv, functools.partial(googlenet_of.Inception, conv_block=slim_conv), None]
+    net = models.GoogLeNet(10, aux_logits=False, init_weights=False, blocks=blocks)
+    net.fc = nn.Linear(1024 // 4, 10)
+    return net
+
+
+def inception_v3():
+    kinds = (getattr(inception_of, f"Inception{kind}") for kind in "ABCDE")
+    blocks = [slim_conv, *(functools.partial(kind, conv_block=slim_conv) for kind in kinds), None]
+    net = models.Inception3(10, aux_logits=False, init_weights=False, inception_blocks=blocks)
+    net.fc = nn.Linear(2048 // 4, 10)
+    return net
 
 
 def convnext():
@@ -93,9 +119,8 @@ FAMILIES = {
     "mobilenet_v2": Family(mobilenet_v2, "classifier.1"),
     "mobilenet_v3": Family(lambda: models.mobilenet_v3_small(num_classes=10, width_mult=0.5), "classifier.3"),
     "efficientnet_b0": Family(lambda: efficientnet(0.25), "classifier.1"),
-    "inception_v3": Family(lambda: models.Inception3(10, aux_logits=False, init_weights=False), "fc", image=96, rows=3,
-                           exports=ONE_EXPORTER),
-    "googlenet": Family(lambda: models.GoogLeNet(10, aux_logits=False, init_weights=False), "fc", exports=ONE_EXPORTER),
+    "inception_v3": Family(inception_v3, "fc", image=96, rows=3, exports=ONE_EXPORTER),
+    "googlenet": Family(googlenet, "fc", exports=ONE_EXPORTER),
     "convnext_tiny": Family(convnext, "classifier.2", batchnorm=False),
     "vit": Family(lambda: vit(64, 16, 3, 3, 96, 192), "heads.head", batchnorm=False),
     "vit_gelu": Family(lambda: vit(64, 16, 2, 3, 96, 192), "heads.head", batchnorm=False, opset=20),
