@@ -24,7 +24,7 @@
 #include "kernels/bf16.h"
 #include "kernels/kernel.h"
 
-enum { MAX_IN = 9, MAX_DEVICES = 5 };
+enum { MAX_IN = 9, MAX_DEVICES = 8 };
 
 enum fill { NORMAL, POSITIVE, GRID, DISTANCE, INTEGERS, NONZERO, EXPONENTS, BITS, GIVEN };
 

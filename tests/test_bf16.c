@@ -65,7 +65,7 @@ static void every_set_rounds_alike(void **state)
     static float x[N];
     static uint16_t y[N];
     static float back[N];
-    const struct ft_vec *sets[3] = {NULL};
+    const struct ft_vec *sets[FT_VEC_SET_COUNT] = {NULL};
     int count = ft_vec_available(sets);
     (void)state;
     for (uint64_t i = 0; i < N; i++) {
@@ -177,7 +177,7 @@ static void a_processor_without_it_says_what_it_lacks(void **state)
     assert_int_equal(ft_device_precision(device), here);
     if (here == FT_PRECISION_BF16) {
         assert_int_equal(st, FT_OK);
-        assert_true(strcmp(ft_cpu_of(device)->vec->name, "avx512") == 0);
+        assert_non_null(strstr(ft_cpu_of(device)->vec->name, "avx512"));
     } else {
         assert_int_equal(st, FT_UNAVAILABLE);
         assert_non_null(strstr(err.text, "AVX-512"));

@@ -38,7 +38,7 @@ static int open_suite(void **state)
     assert_non_null(s);
     s->seed = 20240301;
     assert_int_equal(ft_device_open("ref", 1, &s->ref, &err), FT_OK);
-    const struct ft_vec *sets[3] = {NULL};
+    const struct ft_vec *sets[FT_VEC_SET_COUNT] = {NULL};
     int count = ft_vec_available(sets);
     for (int i = 0; i < count; i++) {
         (void)printf("instruction set %s\n", sets[i]->name);
@@ -46,7 +46,8 @@ static int open_suite(void **state)
     }
     open_device(s, sets[count - 1], FT_CPU_DIRECT_ALWAYS);
     open_device(s, sets[count - 1], FT_CPU_DIRECT_NEVER);
-    (void)printf("%d of 3 instruction sets run on this processor; the others are not tested\n", count);
+    (void)printf("%d of %d instruction sets run on this processor; the others are not tested\n", count,
+                 (int)FT_VEC_SET_COUNT);
     *state = s;
     return 0;
 }

@@ -8,8 +8,6 @@
 
 #include "kernels/cpu/cpu.h"
 
-enum { SETS = 3 };
-
 /* ---- against ref, in all instruction sets */
 
 static void open_device(struct suite *s, const struct ft_vec *vec)
@@ -28,7 +26,7 @@ static int open_suite(void **state)
 {
     struct ft_err err = {0};
     struct suite *s = calloc(1, sizeof *s);
-    const struct ft_vec *sets[SETS] = {NULL};
+    const struct ft_vec *sets[FT_VEC_SET_COUNT] = {NULL};
     int count = ft_vec_available(sets);
     assert_non_null(s);
     s->seed = 20240303;
@@ -36,7 +34,8 @@ static int open_suite(void **state)
     for (int i = 0; i < count; i++) {
         open_device(s, sets[i]);
     }
-    (void)printf("%d of %d instruction sets run on this processor; the others are not tested\n", count, SETS);
+    (void)printf("%d of %d instruction sets run on this processor; the others are not tested\n", count,
+                 (int)FT_VEC_SET_COUNT);
     *state = s;
     return 0;
 }

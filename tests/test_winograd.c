@@ -32,7 +32,7 @@ static struct ft_call call_of(enum ft_op op, struct ft_type x[3])
 
 static bool use_avx2(void)
 {
-    const struct ft_vec *sets[3] = {NULL};
+    const struct ft_vec *sets[FT_VEC_SET_COUNT] = {NULL};
     int count = ft_vec_available(sets);
     for (int i = 0; i < count; i++) {
         if (strcmp(sets[i]->name, "avx2") == 0) {

@@ -208,7 +208,7 @@ enum ft_status ft_cpu_open(int threads, struct ft_device **device, struct ft_err
         assert(wishes[op] != WISH_UNSAID);
     }
     cpu->threads = threads > 0 ? threads : ft_parallel_processors();
-    const struct ft_vec *sets[3] = {NULL};
+    const struct ft_vec *sets[FT_VEC_SET_COUNT] = {NULL};
     cpu->vec = sets[ft_vec_available(sets) - 1];
     cpu->grain = FT_CPU_GRAIN;
     FT_TRY(ft_dnnl_open(cpu, err));

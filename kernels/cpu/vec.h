@@ -2,7 +2,7 @@
  * vec.h - inner loops over contiguous floats, compiled once for each instruction set.
  *
  * vec.inc holds the code; vec_base.c, vec_avx2.c and vec_avx512.c compile it with their own flags
- * (CMakeLists.txt), and ft_vec_available() says which run here; a device takes the widest: the program starts
+ * (flags.cmake), and ft_vec_available() says which run here; a device takes the widest: the program starts
  * on any x86-64, and on other processors. The result for one element never depends on where in an array it
  * lies; sums depend on the instruction set, not on threads. Outputs may be one of the inputs (the same
  * pointer), never a part of one. Thread-safety: pure functions.
@@ -253,12 +253,15 @@ struct ft_vec {
     void (*dropout_mask)(struct ft_rand r, uint64_t first, float alpha, float *keep, size_t n);
 };
 
-/* The sets that this processor runs, the widest last; returns how many, at least 1. */
-int ft_vec_available(const struct ft_vec *sets[3]);
-
-#define FT_VEC_SETS(X) X(base) X(avx2) X(avx512)
+#define FT_VEC_SETS(X) X(base) X(avx2) X(avx512) X(avx512_vnni)
 #define FT_VEC_DECLARE(set) const struct ft_vec *ft_vec_##set(void);
 FT_VEC_SETS(FT_VEC_DECLARE)
 #undef FT_VEC_DECLARE
+#define FT_VEC_ONE(set) +1
+enum { FT_VEC_SET_COUNT = FT_VEC_SETS(FT_VEC_ONE) };
+#undef FT_VEC_ONE
+
+/* The sets that this processor runs, the widest last; returns how many, at least 1. */
+int ft_vec_available(const struct ft_vec *sets[FT_VEC_SET_COUNT]);
 
 #endif
