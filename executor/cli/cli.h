@@ -11,6 +11,7 @@
 #include "executor/codec/json.h"
 #include "executor/model/model.h"
 #include "executor/model/tailor.h"
+#include "executor/store/dataset.h"
 
 struct ft_command {
     const char *name;
@@ -108,9 +109,13 @@ bool ft_output_flag(const char *key); /* and --help, which is seen before */
 FT_MUST_CHECK enum ft_status ft_output_option(struct ft_output *output, const char *key, const char *value,
                                               bool *known, struct ft_err *err);
 
-/* Rows (count, dim) to a .npy file. */
-FT_MUST_CHECK enum ft_status ft_write_rows(const char *path, const float *rows, size_t count, int64_t dim,
-                                           struct ft_err *err);
+/* Rows (count, dim), one of each Document of a dataset that is no service's: to a .npy file, or, where path
+ * ends so, to lines of {"id", "uri" or "text", "label", "embedding": [dim numbers]}. What a Document does not
+ * have is left out; numbers read back as the same floats; what is not finite is null. */
+#define FT_ROWS_NPY ".npy"
+#define FT_ROWS_LINES ".jsonl"
+FT_MUST_CHECK enum ft_status ft_write_rows(const char *path, const struct ft_dataset *data, const float *rows,
+                                           int64_t dim, struct ft_err *err);
 /* The lock of a service's folder, for a command that changes it: close(*fd). FT_BUSY: a service has it. */
 FT_MUST_CHECK enum ft_status ft_workspace_lock(const char *workspace, int *fd, struct ft_err *err);
 /* One JSON object on stdout and a newline. */

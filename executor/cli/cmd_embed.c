@@ -148,14 +148,14 @@ enum ft_status ft_cmd_encode(int argc, char **argv, struct ft_err *err)
     FT_TRY(ft_model_args_read("encode", &args, &m, err));
     FT_TRY(ft_args_want(&args, 2, ft_command_find("encode")->usage, err));
     const char *out = m.out != NULL ? m.out : "embeddings.npy";
-    FT_TRY(ft_out_check(out, ".npy", NULL, err));
+    FT_TRY(ft_out_check(out, FT_ROWS_NPY, FT_ROWS_LINES, err));
     FT_TRY(ft_dataset_open(args.positional[1], false, &data.data, err));
     FT_TRY(open_encoder(&args, &m, data.data, &encoder, err));
     double start = ft_clock_seconds();
     FT_TRY(embed(encoder, m.quiet, &data, err));
     double seconds = ft_clock_seconds() - start;
     size_t count = ft_dataset_count(data.data);
-    FT_TRY(ft_write_rows(out, data.rows, count, ft_encoder_dim(encoder), err));
+    FT_TRY(ft_write_rows(out, data.data, data.rows, ft_encoder_dim(encoder), err));
     if (m.json) {
         FT_TRY(encode_json(encoder, count, seconds, out, err));
     } else {
@@ -296,7 +296,7 @@ enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err)
     FT_TRY(ft_model_args_read("evaluate", &args, &m, err));
     FT_TRY(ft_args_want(&args, 2, ft_command_find("evaluate")->usage, err));
     FT_TRY(ft_metric_parse(m.metric, &metric, err)); /* before the work, not after it */
-    FT_TRY(ft_out_check(m.out, ".npy", NULL, err));
+    FT_TRY(ft_out_check(m.out, FT_ROWS_NPY, FT_ROWS_LINES, err));
     FT_TRY(ft_dataset_open(args.positional[1], true, &queries.data, err));
     if (m.index != NULL) {
         FT_TRY(ft_dataset_open(m.index, true, &index.data, err));
@@ -308,8 +308,7 @@ enum ft_status ft_cmd_evaluate(int argc, char **argv, struct ft_err *err)
         FT_TRY(embed(encoder, m.quiet, &index, err));
     }
     if (m.out != NULL) {
-        FT_TRY(
-            ft_write_rows(m.out, queries.rows, ft_dataset_count(queries.data), ft_encoder_dim(encoder), err));
+        FT_TRY(ft_write_rows(m.out, queries.data, queries.rows, ft_encoder_dim(encoder), err));
     }
     FT_TRY(measure(&m, &queries, &index, ft_encoder_dim(encoder), &metrics, err));
     if (m.json) {

@@ -22,7 +22,8 @@ struct row {
 #define AT(field) offsetof(struct ft_model_args, field)
 static const struct row rows[] = {
     {"out", TEXT, AT(out), 0, 0, "FILE",
-     "where to write the result; of evaluate: the embeddings of DATA, .npy", "encode evaluate tailor"},
+     "where to write the result; embeddings of DATA go to .npy, or to .jsonl with id, uri or text, and label",
+     "encode evaluate tailor"},
     {"cut", TEXT, AT(tailor.cut), 0, 0, "LAYER",
      "take this layer's output as the embedding instead of the head rule's", NULL},
     {"keep-head", FLAG, AT(tailor.keep_head), 0, 0, "", "do not cut the classifier's head", NULL},

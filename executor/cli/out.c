@@ -62,7 +62,8 @@ enum ft_status ft_out_check(const char *out, const char *suffix, const char *oth
         return FT_OK;
     }
     FT_RETURN_IF_FAILED(check_format(out, suffix, other, err));
-    bool artifact = (strcmp(suffix, ".zip") == 0 || other != NULL) && !ft_path_has_suffix(out, ".onnx");
+    bool zip = strcmp(suffix, ".zip") == 0 || (other != NULL && strcmp(other, ".zip") == 0);
+    bool artifact = zip && !ft_path_has_suffix(out, ".onnx");
     if (!artifact && ft_path_kind(out) == FT_PATH_DIR) {
         return FT_FAIL(err, USAGE, "--out %.300s is a folder: name a file, %s", out, suffix);
     }

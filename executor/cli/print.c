@@ -7,8 +7,6 @@
 #include <unistd.h>
 
 #include "executor/base/clock.h"
-#include "executor/base/file.h"
-#include "executor/codec/npy.h"
 
 enum { BAR_WIDTH = 24 };
 
@@ -36,19 +34,6 @@ enum ft_status ft_print_json_list(const char *key, struct ft_json *take_array, s
     enum ft_status st = ft_json_set(object, key, take_array, err);
     st = st == FT_OK ? ft_print_json(object, err) : st;
     ft_json_free(object);
-    return st;
-}
-
-enum ft_status ft_write_rows(const char *path, const float *rows, size_t count, int64_t dim,
-                             struct ft_err *err)
-{
-    enum ft_status st = FT_OK;
-    struct ft_buf file = {0};
-    FT_TRY(ft_npy_header((int64_t)count, dim, &file, err));
-    FT_TRY(ft_buf_append(&file, rows, count * (size_t)dim * sizeof *rows, err));
-    FT_TRY(ft_file_write(path, ft_buf_bytes(&file), err));
-done:
-    ft_buf_release(&file);
     return st;
 }
 

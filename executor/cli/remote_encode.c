@@ -57,7 +57,7 @@ static enum ft_status read_wish(int argc, char **argv, struct wish *w, struct ft
         }
     }
     FT_RETURN_IF_FAILED(ft_args_want(&w->args, 2, ft_command_find("encode")->usage, err));
-    return ft_out_check(w->out, ".npy", NULL, err);
+    return ft_out_check(w->out, FT_ROWS_NPY, FT_ROWS_LINES, err);
 }
 
 static enum ft_status send_some(struct encode *e, struct ft_err *err)
@@ -191,7 +191,7 @@ enum ft_status ft_remote_encode(int argc, char **argv, struct ft_err *err)
     const struct ft_remote_work work = {encode_stream, far, &e, &e.stream, &e.bar};
     FT_TRY(ft_remote_keep_on(&remote, &work, NULL, err));
     double seconds = ft_clock_seconds() - start;
-    FT_TRY(ft_write_rows(w.out, e.rows, e.count, (int64_t)e.dim, err));
+    FT_TRY(ft_write_rows(w.out, data, e.rows, (int64_t)e.dim, err));
     FT_TRY(tell(&w, &e, seconds, err));
 done:
     ft_remote_batch_release(&e.batch);

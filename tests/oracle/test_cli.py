@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
+from sklearn.datasets import load_digits
 
 import finetuner_cli as cli
 
@@ -340,6 +341,29 @@ def test_encode_tells_what_it_did(place, tuned):
     assert re.fullmatch(r"600 documents, 32 dimensions, \d+\.\d+ s, \d+ documents/s -> embeddings\.npy\n", line)
     same = np.load(place.dir / "embeddings.npy")
     assert np.array_equal(same, np.load(place.dir / "told.npy"))
+
+
+def test_encode_says_whose_row_is_whose(place, tuned, tmp_path):
+    model, data = tuned["cnn"].path, place.dir / "cnn-eval.jsonl"
+    images = tmp_path / "images"
+    images.mkdir()
+    for i, image in enumerate(load_digits().images[:3]):
+        (images / f"käfer-{i}.png").write_bytes(cli.png(image))
+
+    def lines(name):
+        return [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+
+    for what, name in ((images, "images"), (data, "tensors")):
+        for out in ("npy", "jsonl"):
+            cli.ok("encode", model, what, "--out", tmp_path / f"{name}.{out}", "--quiet", cwd=place.dir)
+        rows = np.array([line["embedding"] for line in lines(f"{name}.jsonl")], np.float32)
+        assert np.array_equal(rows, np.load(tmp_path / f"{name}.npy"))
+    assert [list(line) for line in lines("images.jsonl")] == 3 * [["id", "uri", "embedding"]]
+    assert [line["uri"].rsplit("/", 1)[-1] for line in lines("images.jsonl")] == [f"käfer-{i}.png" for i in range(3)]
+    given = [json.loads(line) for line in data.read_text().splitlines()]
+    assert [(line["id"], line["label"]) for line in lines("tensors.jsonl")] == [(g["id"], str(g["label"])) for g in given]
+    cli.ok("evaluate", model, data, "--out", tmp_path / "evaluated.jsonl", "--quiet", cwd=place.dir)
+    assert (tmp_path / "evaluated.jsonl").read_bytes() == (tmp_path / "tensors.jsonl").read_bytes()
 
 
 def test_encode_does_not_depend_on_the_batch(place, tuned):

@@ -108,6 +108,9 @@ def test_encode_there_is_encode_here_bit_for_bit(server, data, run, tmp_path):
     assert there.dtype == here.dtype == np.float32 and np.array_equal(there, here)
     told = json.loads(done.stdout)
     assert (told['count'], told['dim']) == there.shape and set(told) == {'count', 'dim', 'seconds', 'out'}
+    for model, out, more in ((summary['run'], 'there.jsonl', ('--server', server.target)), (artifact, 'here.jsonl', ('--threads', '1'))):
+        finetuner('encode', model, data, *more, '--out', tmp_path / out)
+    assert (tmp_path / 'there.jsonl').read_bytes() == (tmp_path / 'here.jsonl').read_bytes()
 
 
 def test_pull_is_the_artifact(server, data, run, tmp_path):
