@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -138,7 +139,8 @@ def result(process):
 @contextlib.contextmanager
 def server(folder, name, command, port):
     with open(folder / f'{name}.log', 'ab') as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, 'OMP_NUM_THREADS': '2', 'JINA_LOG_LEVEL': 'ERROR'})
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, 'OMP_NUM_THREADS': '2', 'JINA_LOG_LEVEL': 'ERROR'},
+                                   start_new_session=True)
     try:
         for _ in range(600):
             if process.poll() is not None:
@@ -150,6 +152,8 @@ def server(folder, name, command, port):
     finally:
         process.terminate()
         process.wait(timeout=60)
+        with contextlib.suppress(ProcessLookupError):  # Jina's children outlive it
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def peak_mb(pid):
